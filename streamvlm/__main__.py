@@ -1,0 +1,5 @@
+"""Runs the command line as ``python -m streamvlm``."""
+
+from streamvlm.cli import main
+
+main(prog_name="streamvlm")

@@ -1,0 +1,184 @@
+"""An unmodified decoder stack that reads streams: encodes chunks, probes with questions, answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from streamvlm.decoding.context import Context
+from streamvlm.decoding.passes import AttentionWatch, DeepEnoughError, Extension, Probe
+from streamvlm.decoding.rotary import Rotary
+from streamvlm.decoding.seam import IMPLEMENTATION, forward_stream
+from streamvlm.memory.block import BlockLayout
+from streamvlm.retrieval.heads import RetrievalHead
+
+
+class StreamDecoder:
+    """A language model over contexts.
+
+    Args:
+        text_model: A transformers decoder stack (``LlamaModel``, ``Qwen2Model``, ...); from now on it attends
+            through our seam, and can be called through here only.
+        output_head: Maps its hidden states (..., E) to logits (..., vocabulary).
+
+    Attributes:
+        layout: Of the payloads it makes and takes.
+        n_query_heads: Query heads of a layer.
+
+    Raises:
+        ModelError: If the model's rotary embedding cannot stream.
+    """
+
+    def __init__(self, text_model: Any, output_head: Any) -> None:
+        config = text_model.config
+        n_heads = self.n_query_heads = int(config.num_attention_heads)
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // n_heads
+        n_layers, n_kv_heads = config.num_hidden_layers, config.num_key_value_heads
+        self.layout = BlockLayout(n_layers, n_kv_heads, head_dim, text_model.dtype)
+        self._rotary = Rotary(text_model)
+        self._text_model, self._output_head = text_model, output_head
+        text_model.set_attn_implementation(IMPLEMENTATION)
+
+    def new_context(self, capacity: int) -> Context:
+        """Makes an empty context for up to so many tokens."""
+        return Context(self.layout, self._rotary, capacity, self._text_model.device)
+
+    @torch.inference_mode()
+    def prefill(
+        self, embeddings: Tensor, context: Context, watch: AttentionWatch | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Runs new tokens, one or those of several frames, in one pass and adds them to the context.
+
+        Args:
+            embeddings: (N, E); each token attends to the context and to those before it.
+            context: Its end grows by N tokens; ValueError if it has no room for them.
+            watch: Counts some heads' attention.
+
+        Returns:
+            Last hidden states (N, E) and the raw payload (L, 2, K, N, D).
+        """
+        extension = Extension(context, len(embeddings), watch)
+        hidden = forward_stream(self._text_model, embeddings, extension)
+        context.n_tokens += len(embeddings)
+        return hidden, extension.payload
+
+    @torch.inference_mode()
+    def probe(self, embeddings: Tensor, context: Context, layers: Collection[int]) -> dict[int, Tensor]:
+        """Gives the raw queries (H, N, D) of some layers; those above the deepest of them never run.
+
+        Args:
+            embeddings: (N, E) of a question.
+            context: Left as it is, but needs room for N more tokens.
+            layers: At least one.
+        """
+        probe = Probe(context, len(embeddings), layers)
+        with suppress(DeepEnoughError):
+            forward_stream(self._text_model, embeddings, probe)
+        return probe.queries
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Maps hidden states (..., E) to logits (..., vocabulary)."""
+        logits: Tensor = self._output_head(hidden)
+        return logits
+
+    @torch.inference_mode()
+    def embed(self, token: int) -> Tensor:
+        """Gives the embedding (1, E) of a token id."""
+        ids = torch.tensor([token], device=self._text_model.device)
+        embedding: Tensor = self._text_model.get_input_embeddings()(ids)
+        return embedding
+
+    def generate(
+        self,
+        question: Tensor,
+        context: Context,
+        *,
+        max_tokens: int,
+        stop_ids: Collection[int] = (),
+        heads: Collection[RetrievalHead] = (),
+        temperature: float = 0.0,
+        seed: int | None = None,
+    ) -> Answering:
+        """Begins an answer; iterating over it does the work.
+
+        Args:
+            question: (N, E) embeddings, up to where the answer begins.
+            context: With room for the question and ``max_tokens`` more.
+            max_tokens: Most tokens of the answer, a stop token included.
+            stop_ids: Tokens that end the answer and are not yielded.
+            heads: Whose attention to the context's blocks is the evidence.
+            temperature: 0 takes the likeliest token.
+            seed: Makes sampling repeatable.
+        """
+        watch = AttentionWatch(heads, context)
+        return Answering(self, question, context, watch, _sampler(temperature, seed), max_tokens, stop_ids)
+
+
+class Answering(Iterator[int]):
+    """An answer under way: yields token ids, a forward pass each.
+
+    Once it has ended, the context holds the question, the answer and the stop token that ended it.
+    """
+
+    def __init__(
+        self,
+        decoder: StreamDecoder,
+        question: Tensor,
+        context: Context,
+        watch: AttentionWatch,
+        pick: Callable[[Tensor], int],
+        max_tokens: int,
+        stop_ids: Collection[int],
+    ) -> None:
+        self._decoder, self._context, self._watch = decoder, context, watch
+        self._payloads: list[Tensor] = []
+        self._ids = self._decode(question, pick, max_tokens, stop_ids)
+
+    def __next__(self) -> int:
+        return next(self._ids)
+
+    @property
+    def payload(self) -> Tensor:
+        """Raw payload (L, 2, K, N, D) of what the context holds of question and answer, to be kept."""
+        return torch.cat(self._payloads, dim=-2)
+
+    @property
+    def evidence(self) -> dict[int, float]:
+        """Each block's share of the retrieval heads' attention, mean over the tokens so far."""
+        return self._watch.masses()
+
+    def _decode(
+        self, question: Tensor, pick: Callable[[Tensor], int], max_tokens: int, stop_ids: Collection[int]
+    ) -> Iterator[int]:
+        logits = self._extend(question)
+        for _ in range(max_tokens):
+            token = pick(logits)
+            if token not in stop_ids:
+                yield token
+            logits = self._extend(self._decoder.embed(token))
+            if token in stop_ids:
+                return
+
+    def _extend(self, embeddings: Tensor) -> Tensor:
+        hidden, payload = self._decoder.prefill(embeddings, self._context, self._watch)
+        self._payloads.append(payload)
+        return self._decoder.logits(hidden[-1])
+
+
+def _sampler(temperature: float, seed: int | None) -> Callable[[Tensor], int]:
+    """Gives what picks an id from logits (vocabulary,)."""
+    generator = torch.Generator()
+    generator.manual_seed(generator.seed() if seed is None else seed)
+
+    def pick(logits: Tensor) -> int:
+        if temperature == 0:
+            return int(logits.argmax())
+        chances = (logits.float().cpu() / temperature).softmax(-1)
+        return int(torch.multinomial(chances, 1, generator=generator))
+
+    return pick

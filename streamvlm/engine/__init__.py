@@ -1,0 +1,6 @@
+"""Sessions: a stream with its gate, memory and dialogue, and the questions asked of it."""
+
+from streamvlm.engine.answer import Answer, Answering, Timings, TokenCounts
+from streamvlm.engine.session import Session, SessionConfig
+
+__all__ = ["Answer", "Answering", "Session", "SessionConfig", "Timings", "TokenCounts"]

@@ -1,0 +1,309 @@
+"""One stream with its gate, memory, retrieval and dialogue: observe frames, ask questions at any moment.
+
+One thread owns a session. Its life of a frame: see, gate, encode behind sinks and window, remember. Its life of a
+question: snapshot, probe, score, fetch, answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from streamvlm.decoding.context import Context
+from streamvlm.decoding.decoder import Answering as DecodedAnswer
+from streamvlm.decoding.decoder import StreamDecoder
+from streamvlm.engine.answer import Answer, Answering, Timings, TokenCounts
+from streamvlm.engine.calibration import heads_of
+from streamvlm.errors import UsageError
+from streamvlm.frame import Fidelity, Frame
+from streamvlm.ingest.gate import CurvatureGate, Decision, DecisionLog, GateConfig
+from streamvlm.memory.block import KVBlock
+from streamvlm.memory.hierarchy import BlockMemory, MemoryStats, Snapshot
+from streamvlm.models.base import Sight, VideoLanguageModel
+from streamvlm.retrieval.attention_mass import AttentionMassScorer
+from streamvlm.retrieval.evidence import Evidence, rank_evidence
+from streamvlm.retrieval.scorer import BlockScorer
+from streamvlm.retrieval.selection import select_blocks
+
+NOW_ID = -1
+"""Stands for the frame at question time in a context: it is shown clear to the question and then dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """What one stream may use.
+
+    Attributes:
+        window_blocks: Newest blocks that every chunk and every question attends to.
+        top_k: Most blocks to retrieve for a question.
+        coverage: Share of the retrieval score that is enough; fewer than ``top_k`` blocks may reach it.
+        chunk_frames: Most frames that one vision pass and one prefill take together.
+        host_budget_bytes: RAM for blocks; the oldest unused are forgotten beyond it.
+        device_budget_bytes: Device memory for a cache of blocks; a CPU has no use for it.
+        max_question_tokens: A longer question is refused.
+        max_answer_tokens: An answer is cut there.
+        max_dialogue_tokens: Earlier questions and answers kept in view, the oldest dropped first.
+        log_decisions: Newest gate decisions kept for inspection.
+        gate: The gate's settings; the model's noise floor takes the place of the one given here.
+    """
+
+    window_blocks: int = 8
+    top_k: int = 8
+    coverage: float = 0.95
+    chunk_frames: int = 8
+    host_budget_bytes: int = 512 << 20
+    device_budget_bytes: int = 1 << 30
+    max_question_tokens: int = 512
+    max_answer_tokens: int = 128
+    max_dialogue_tokens: int = 256
+    log_decisions: int = 100_000
+    gate: GateConfig = field(default_factory=lambda: GateConfig(max_gap_s=10.0))
+
+    def __post_init__(self) -> None:
+        """Refuse what no stream can run with.
+
+        Raises:
+            UsageError: If a count is not positive or the coverage not in (0, 1].
+        """
+        counts = {"window": self.window_blocks, "top-k": self.top_k, "chunk": self.chunk_frames}
+        for name, count in counts.items():
+            if count < 1:
+                raise UsageError(f"The {name} is {count}; give a whole number of at least 1.")
+        if not 0 < self.coverage <= 1:
+            raise UsageError(f"The coverage is {self.coverage}; give a share above 0 and at most 1.")
+
+
+class Session:
+    """Watches one stream and answers questions about it.
+
+    Args:
+        model: Shared between sessions; a session changes nothing in it.
+        config: Budgets and settings.
+        scorer: How blocks are ranked for a question; by default the model's retrieval heads.
+
+    Attributes:
+        log: Every gate decision, newest kept.
+        time_s: Stream time of the newest frame; None before the first.
+    """
+
+    def __init__(
+        self,
+        model: VideoLanguageModel,
+        config: SessionConfig | None = None,
+        *,
+        scorer: BlockScorer | None = None,
+    ) -> None:
+        self._model, self._config = model, config or SessionConfig()
+        self._decoder = StreamDecoder(model.text_model, model.output_head)
+        self._heads = heads_of(model)
+        self._scorer = scorer or AttentionMassScorer(self._heads, self._decoder.n_query_heads, model.layout)
+        self._memory = BlockMemory(
+            model.layout,
+            device=model.device,
+            device_budget_bytes=self._config.device_budget_bytes,
+            host_budget_bytes=self._config.host_budget_bytes,
+            on_forget=self._scorer.forget,
+        )
+        self._gate = CurvatureGate(replace(self._config.gate, noise_floor=model.noise_floor))
+        self.log = DecisionLog(self._config.log_decisions)
+        self._window: deque[int] = deque(maxlen=self._config.window_blocks)
+        self._newest: tuple[Frame, Sight, Decision] | None = None
+        self._dialogue: deque[Tensor] = deque()
+        opening = model.opening_tokens()
+        _, self._sinks = self._decoder.prefill(opening, self._decoder.new_context(len(opening)))
+
+    @property
+    def time_s(self) -> float | None:
+        """Stream time of the newest frame; None before the first."""
+        return self._newest[0].time_s if self._newest else None
+
+    @property
+    def memory(self) -> MemoryStats:
+        """What is remembered now."""
+        return self._memory.stats()
+
+    def blocks(self) -> Snapshot:
+        """Lines of all blocks remembered now, oldest first."""
+        return self._memory.snapshot()
+
+    def observe(self, frames: Frame | Iterable[Frame]) -> list[Decision]:
+        """Watches the next frames, in order of stream time.
+
+        Args:
+            frames: One frame, or several to be seen and encoded in chunks.
+
+        Returns:
+            The gate's decision on each.
+
+        Raises:
+            ValueError: If stream time goes backwards.
+            MemoryBudgetError: If the host budget cannot hold the window.
+        """
+        given = [frames] if isinstance(frames, Frame) else frames
+        return [d for chunk in _chunks(given, self._config.chunk_frames) for d in self._observe_chunk(chunk)]
+
+    def ask(self, question: str, *, at_s: float | None = None, out_of_band: bool = False) -> Answering:
+        """Asks about what has been seen so far; probing and fetching are done when this returns.
+
+        Args:
+            question: In plain words; may refer to earlier answers of this session.
+            at_s: Answer as of this earlier stream time; by default as of the newest frame.
+            out_of_band: Neither see the dialogue so far nor become part of it.
+
+        Returns:
+            The answer under way.
+
+        Raises:
+            UsageError: If the question is empty or too long, or nothing has been seen by then.
+        """
+        began_s = time.perf_counter()
+        asked = self._question(question)
+        asked_at_s = self._asked_at(at_s)
+        seen = self._memory.snapshot(asked_at_s)
+        window, older = seen[-self._config.window_blocks :], seen[: -self._config.window_blocks]
+        dialogue = [] if out_of_band else [(None, payload) for payload in self._dialogue]
+        tail = [*self._now(asked_at_s), *dialogue]
+        near = self._assemble(window, tail, len(asked))
+        chosen = self._retrieve(asked, near, seen, older)
+        context = self._assemble((*chosen, *window), tail, len(asked)) if chosen else near
+        n_context = context.n_tokens
+        decoded = self._decoder.generate(
+            asked,
+            context,
+            max_tokens=self._config.max_answer_tokens,
+            stop_ids=self._model.stop_ids,
+            heads=self._heads,
+        )
+        stats = self.memory
+
+        def finish(text: str, n_tokens: int, timings: Timings) -> Answer:
+            if not out_of_band:
+                self._remember_dialogue(decoded)
+            return Answer(
+                question=question,
+                text=text,
+                asked_at_s=asked_at_s,
+                evidence=tuple(self._evidence(decoded, (*chosen, *window), asked_at_s)),
+                retrieved=tuple(block.id for block in chosen),
+                timings=timings,
+                tokens=TokenCounts(len(asked), n_tokens, n_context),
+                memory=stats,
+                model=self._model.name,
+            )
+
+        return Answering(decoded, self._model.text, finish, began_s)
+
+    # --- the life of a frame ---
+
+    def _observe_chunk(self, chunk: Sequence[Frame]) -> list[Decision]:
+        times = [self.time_s or 0.0, *(frame.time_s for frame in chunk)]
+        if times != sorted(times):  # before anything of the chunk is taken in
+            raise ValueError(f"stream time goes backwards in {times}")
+        sights = self._model.see([frame.picture for frame in chunk])
+        decisions = []
+        kept: list[tuple[Decision, Tensor]] = []
+        for frame, sight in zip(chunk, sights, strict=True):
+            decision = self._gate.decide(sight.feature, frame.time_s)
+            self.log.append(decision)
+            decisions.append(decision)
+            self._newest = frame, sight, decision
+            if decision.fidelity is not Fidelity.DISCARDED:
+                kept.append((decision, self._model.frame_tokens(sight, frame.time_s, decision.fidelity)))
+        payloads = iter(self._encode([tokens for _, tokens in kept]))
+        for decision in decisions:
+            if decision.fidelity is Fidelity.DISCARDED:
+                self._memory.extend(decision.time_s)
+            else:
+                self._remember(next(payloads), decision)
+        return decisions
+
+    def _encode(self, frames: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Prefills the kept frames of a chunk in one pass: payloads (L, 2, K, N, D)."""
+        if not frames:
+            return []
+        tokens = torch.cat(list(frames))
+        recent = self._memory.fetch(self._window)
+        room = self._sinks.shape[-2] + sum(p.shape[-2] for p in recent) + len(tokens)
+        context = self._decoder.new_context(room)
+        for payload in (self._sinks, *recent):
+            context.append(payload)
+        _, payload = self._decoder.prefill(tokens, context)
+        return torch.split(payload, [len(frame) for frame in frames], dim=-2)
+
+    def _remember(self, payload: Tensor, decision: Decision) -> None:
+        block = self._memory.append(payload, start_s=decision.time_s, fidelity=decision.fidelity, score=decision.score)
+        self._scorer.add(block, payload)
+        self._window.append(block.id)
+        self._memory.pin_from(self._window[0])
+
+    # --- the life of a question ---
+
+    def _question(self, question: str) -> Tensor:
+        if not question.strip():
+            raise UsageError("The question is empty; ask something.")
+        asked = self._model.question_tokens(question)
+        if len(asked) > (most := self._config.max_question_tokens):
+            raise UsageError(f"The question takes {len(asked)} tokens and {most} are allowed; ask a shorter one.")
+        return asked
+
+    def _asked_at(self, at_s: float | None) -> float:
+        if self.time_s is None:
+            raise UsageError("Nothing has been seen yet; observe some frames before asking.")
+        if at_s is None:
+            return self.time_s
+        if at_s < 0:
+            raise UsageError(f"The stream begins at 0 s and {at_s:g} s is before it; ask for a later time.")
+        return min(at_s, self.time_s)
+
+    def _now(self, asked_at_s: float) -> list[tuple[int | None, Tensor]]:
+        """The frame at question time, clear, unless it is kept so already or the question looks further back."""
+        assert self._newest is not None
+        frame, sight, decision = self._newest
+        if decision.fidelity is Fidelity.CLEAR or asked_at_s < frame.time_s:
+            return []
+        (payload,) = self._encode([self._model.frame_tokens(sight, frame.time_s, Fidelity.CLEAR)])
+        return [(NOW_ID, payload)]
+
+    def _assemble(
+        self, blocks: Sequence[KVBlock], tail: Sequence[tuple[int | None, Tensor]], n_question: int
+    ) -> Context:
+        payloads = self._memory.fetch(block.id for block in blocks)
+        spans = [(None, self._sinks), *zip((block.id for block in blocks), payloads, strict=True), *tail]
+        room = sum(payload.shape[-2] for _, payload in spans)
+        context = self._decoder.new_context(room + n_question + self._config.max_answer_tokens + 1)
+        for block_id, payload in spans:
+            context.append(payload, block_id)
+        return context
+
+    def _retrieve(self, asked: Tensor, near: Context, seen: Snapshot, older: Snapshot) -> list[KVBlock]:
+        """Blocks older than the window that the question wants; the window's own claim on it counts."""
+        if not older:
+            return []
+        queries = self._decoder.probe(asked, near, self._scorer.layers)
+        ids = [block.id for block in seen]
+        chosen = set(select_blocks(self._scorer.score(queries, ids), ids, self._config.top_k, self._config.coverage))
+        return [block for block in older if block.id in chosen]
+
+    def _evidence(self, decoded: DecodedAnswer, blocks: Sequence[KVBlock], asked_at_s: float) -> list[Evidence]:
+        masses = decoded.evidence
+        lines = list(blocks)
+        if NOW_ID in masses:
+            lines.append(KVBlock(NOW_ID, asked_at_s, asked_at_s, Fidelity.CLEAR, 0.0, 0))
+        return rank_evidence(lines, [masses[line.id] for line in lines])
+
+    def _remember_dialogue(self, decoded: DecodedAnswer) -> None:
+        self._dialogue.append(decoded.payload)
+        while len(self._dialogue) > 1 and sum(p.shape[-2] for p in self._dialogue) > self._config.max_dialogue_tokens:
+            self._dialogue.popleft()
+
+
+def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    iterator = iter(frames)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,41 @@
+"""Every error that StreamVLM raises on purpose: one sentence that names the cause and the mend.
+
+StreamVlmError
+├─ UsageError              a wrong option or argument
+├─ SourceError             a video that cannot be opened or read
+│  └─ SourceStalledError   a live source that stopped answering
+├─ ModelError              a model that cannot be found, loaded or used
+└─ MemoryBudgetError       a byte budget too small for the stream's window
+"""
+
+from __future__ import annotations
+
+
+class StreamVlmError(Exception):
+    """Base of all errors meant for the user; its message is one clear sentence.
+
+    Attributes:
+        exit_code: What the command line exits with: 2 for bad usage or input, 1 for an internal failure.
+    """
+
+    exit_code = 2
+
+
+class UsageError(StreamVlmError):
+    """A wrong option or argument."""
+
+
+class SourceError(StreamVlmError):
+    """A video source that cannot be opened or read."""
+
+
+class SourceStalledError(SourceError):
+    """A live source that stopped answering; trying again may help."""
+
+
+class ModelError(StreamVlmError):
+    """A model that cannot be found, loaded or used."""
+
+
+class MemoryBudgetError(StreamVlmError):
+    """A byte budget too small to hold what must be held."""

@@ -1,0 +1,1 @@
+"""How well StreamVLM answers: sets with known answers, and the scores on them."""

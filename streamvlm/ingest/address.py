@@ -1,0 +1,107 @@
+"""Where a source is, and what FFmpeg may touch on the way to it.
+
+FFmpeg opens far more than video: `concat:`, `subfile:`, `gopher:` and the lines of a playlist are ways
+to read files and ports that nobody meant to offer. So schemes are allow-listed here, a local path always
+reaches FFmpeg with an explicit `file:`, and each scheme names the protocols that whatever is opened
+below it may use: segments, keys, redirects.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+from streamvlm.errors import SourceError
+
+_WEB = "http,https,httpproxy,tcp,tls,crypto"
+_PROTOCOLS = {
+    "file": f"file,{_WEB}",  # a local playlist may name web segments; a remote one must not reach local files
+    "http": _WEB,
+    "https": _WEB,
+    "rtsp": "rtsp,rtp,tcp",
+    "rtsps": "rtsps,rtp,tcp,tls",
+    "rtmp": "rtmp,tcp",
+    "rtmps": "rtmps,tcp,tls",
+    "udp": "udp",
+    "tcp": "tcp",
+}
+_SCHEME = re.compile(r"subfile(?=,)|[a-z][a-z0-9+.-]+(?=:)", re.IGNORECASE)  # a single letter is a drive
+_FILE_URL = re.compile(r"file:(//(localhost)?(?=/))?", re.IGNORECASE)
+_CAMERA = re.compile(r"/dev/video\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A source in FFmpeg's terms.
+
+    Attributes:
+        name: The source as it was asked for, without credentials and query: safe in messages and logs.
+        target: What FFmpeg opens; may hold credentials.
+        options: What FFmpeg is told, the protocol allow-list above all.
+        path: The local file, folder or device; None for a URL.
+        demuxer: FFmpeg's demuxer, where probing does not find it.
+        is_paced: Whether the source sends in its own time: a camera or a push protocol.
+    """
+
+    name: str
+    target: str = field(repr=False)
+    options: dict[str, str]
+    path: Path | None = None
+    demuxer: str | None = None
+    is_paced: bool = False
+
+
+def redact(uri: str) -> str:
+    """Hide the secrets of a URL: its query, and all up to its last `@`, as passwords hold any character."""
+    return re.sub(r"\?.*", "?…", re.sub(r"(?<=://).*@", "…@", uri)) if "://" in uri else uri
+
+
+def locate(uri: str) -> Address:
+    """Find out what `uri` is: a local path, a camera device or a URL of an allowed scheme.
+
+    Raises:
+        SourceError: If the scheme is refused, or nothing is at a local path.
+    """
+    match = _SCHEME.match(uri)
+    scheme = match[0].lower() if match else "file"
+    if scheme in _PROTOCOLS and scheme != "file":
+        return _remote(uri, scheme)
+    if not uri:
+        raise SourceError("No source is named; give a path or a URL.")
+    is_url = _FILE_URL.match(uri)
+    path = Path(unquote(uri[is_url.end() :]) if is_url else uri).absolute()
+    try:
+        is_empty = path.stat().st_size == 0 and path.is_file()
+    except PermissionError:
+        raise SourceError(f"{uri} may not be read; give this user the right to it.") from None
+    except (OSError, ValueError):
+        raise SourceError(_nothing_at(uri, scheme)) from None
+    if is_empty:
+        raise SourceError(f"{uri} is an empty file; give a video.")
+    return _local(uri, path)
+
+
+def _remote(uri: str, scheme: str) -> Address:
+    options = {"protocol_whitelist": _PROTOCOLS[scheme]}
+    if scheme.startswith("rtsp"):
+        options["rtsp_transport"] = "tcp"  # over UDP, cameras lose packets without a word
+    target = scheme + uri[len(scheme) :]  # FFmpeg knows lower-case schemes only
+    return Address(redact(uri), target, options, is_paced=not scheme.startswith("http"))
+
+
+def _local(uri: str, path: Path) -> Address:
+    device = str(path.resolve())  # cameras also go by links such as /dev/v4l/by-id/…
+    if _CAMERA.fullmatch(device):
+        return Address(uri, device, {}, path, demuxer="v4l2", is_paced=True)
+    return Address(uri, f"file:{path}", {"protocol_whitelist": _PROTOCOLS["file"]}, path)
+
+
+def _nothing_at(uri: str, scheme: str) -> str:
+    if _CAMERA.fullmatch(uri):
+        cameras = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
+        return f"There is no camera {uri}; plug it in, or choose another (found: {cameras})."
+    if scheme not in _PROTOCOLS:
+        return f"{redact(uri)[:80]} is refused; give a path, or a URL of {', '.join(_PROTOCOLS)}."
+    return f"{uri} does not exist; check the path."

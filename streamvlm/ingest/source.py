@@ -1,0 +1,123 @@
+"""The one door to video: `open_source` turns a path, camera or URL into sampled frames with stream times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from av.video.frame import VideoFrame
+
+from streamvlm.errors import SourceError, UsageError
+from streamvlm.frame import Frame, Picture
+from streamvlm.ingest.address import locate
+from streamvlm.ingest.container import ContainerReader
+from streamvlm.ingest.folder import FolderReader
+from streamvlm.ingest.sampling import MAX_FPS, sample
+
+
+class Reader(Iterable[tuple[float, VideoFrame]], Protocol):
+    """What decodes one kind of source: every clean frame with its stream time, in order."""
+
+    is_live: bool
+    duration_s: float | None
+    n_corrupt_packets: int
+
+    def close(self) -> None:
+        """Let go of the file, connection or device."""
+
+
+class FrameSource(Iterator[Frame]):
+    """Sampled frames of one source, once through; a context manager that closes it.
+
+    Reading blocks until the next sampled frame is there, so a live source wants a thread of its own.
+
+    Attributes:
+        uri: The source as it was asked for, without credentials and query.
+        n_frames: Frames sampled so far.
+    """
+
+    def __init__(self, reader: Reader, *, uri: str, fps: float) -> None:
+        self.uri = uri
+        self.n_frames = 0
+        self._reader = reader
+        self._frames = self._sample(fps)
+
+    @property
+    def duration_s(self) -> float | None:
+        """Length in seconds of stream time; None if unknown or live."""
+        return self._reader.duration_s
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has no end yet: a camera, a push protocol, an unfinished playlist or download."""
+        return self._reader.is_live
+
+    @property
+    def n_corrupt_packets(self) -> int:
+        """Damaged packets (in a folder: pictures) skipped so far."""
+        return self._reader.n_corrupt_packets
+
+    def __next__(self) -> Frame:
+        """Return the next sampled frame.
+
+        Raises:
+            SourceStalledError: If a live or remote source stops answering.
+            SourceError: If it is damaged beyond reading on, or ends without one readable picture.
+        """
+        return next(self._frames)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, connection or device; no more frames come."""
+        self._frames.close()
+        self._reader.close()
+
+    def _sample(self, fps: float) -> Generator[Frame, None, None]:
+        for time_s, frame in sample(self._reader, fps):
+            index, self.n_frames = self.n_frames, self.n_frames + 1
+            yield Frame(index, time_s, to_picture(frame), wall_s=time.time() if self.is_live else None)
+        if not self.n_frames:
+            raise SourceError(f"{self.uri} holds no readable picture; check that it is whole.")
+
+
+def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0) -> FrameSource:
+    """Open a video file, picture folder, camera device, playlist or stream URL.
+
+    Args:
+        uri: A path, or a URL of file, http, https, rtsp, rtsps, rtmp, rtmps, udp or tcp; no other.
+        fps: Frames to sample from a second of stream time, in (0, 1000]: the first at or after each k / fps,
+            none twice. The pictures of a folder are 1 / fps apart, so all of them are taken.
+        timeout_s: How long a host or device may keep us waiting, for its answer and for each packet.
+
+    Raises:
+        UsageError: If fps or timeout_s is out of range.
+        SourceError: If it cannot be opened: missing, forbidden, empty, no video, refused, not answering.
+    """
+    if not 0 < fps <= MAX_FPS:
+        raise UsageError(f"fps is {fps}; give frames a second, above 0 and at most {MAX_FPS:g}.")
+    if not timeout_s > 0:
+        raise UsageError(f"timeout_s is {timeout_s}; give seconds above 0.")
+    address = locate(uri)
+    reader: Reader
+    if address.path is not None and address.path.is_dir():
+        reader = FolderReader(address.path, fps=fps)
+    else:
+        reader = ContainerReader(address, timeout_s=timeout_s)
+    return FrameSource(reader, uri=address.name, fps=fps)
+
+
+def to_picture(frame: VideoFrame) -> Picture:
+    """Convert a decoded frame of any size and pixel format to upright (height, width, 3) uint8 RGB."""
+    rgb = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(frame.rotation / 90)  # counterclockwise, as np.rot90 turns
+    return np.ascontiguousarray(np.rot90(rgb, quarter_turns), dtype=np.uint8)

@@ -1,0 +1,76 @@
+"""What every model family offers: pictures in, visual tokens and text tokens out, around a stock decoder.
+
+An adapter knows one family and nothing of memory, gates or questions' timing. The decoder itself is an unmodified
+Hugging Face text model; how it attends is the business of ``streamvlm.decoding``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from streamvlm.frame import Fidelity, Picture
+from streamvlm.memory.block import BlockLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one pass of the vision tower saw in one picture.
+
+    Attributes:
+        feature: (E,) float32, the tower's pooled output, whose trajectory the gate follows.
+        detail: What the family makes visual tokens from, at any fidelity; its shape is the family's own.
+    """
+
+    feature: Tensor
+    detail: Tensor
+
+
+class VideoLanguageModel(Protocol):
+    """The adapter interface of a model family.
+
+    Attributes:
+        family: Name of the family, such as ``pocket``.
+        name: Name or path of the checkpoint.
+        fingerprint: Changes whenever keys and values of this checkpoint would.
+        text_model: The unmodified Hugging Face decoder stack.
+        output_head: Maps its last hidden states to logits.
+        device: Where the decoder runs.
+        layout: Shape of one token's keys and values.
+        stop_ids: Token ids that end an answer.
+        noise_floor: Motion of the feature that means nothing (see ``streamvlm.ingest.curvature``).
+        retrieval_heads: Calibrated (layer, query head) pairs, or None where none ship with the checkpoint.
+    """
+
+    family: str
+    name: str
+    fingerprint: str
+    text_model: Any
+    output_head: nn.Module
+    device: torch.device
+    layout: BlockLayout
+    stop_ids: frozenset[int]
+    noise_floor: float
+    retrieval_heads: tuple[tuple[int, int], ...] | None
+
+    def see(self, pictures: Sequence[Picture]) -> list[Sight]:
+        """Looks at pictures of any size in one forward pass of the vision tower."""
+
+    def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> Tensor:
+        """(N, E) embeddings of a frame's block: its timestamp as text, then its visual tokens."""
+
+    def opening_tokens(self) -> Tensor:
+        """(N, E) embeddings of the system prompt: the sinks."""
+
+    def question_tokens(self, question: str) -> Tensor:
+        """(N, E) embeddings of a question, up to where the answer begins."""
+
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """(N, E) embeddings of token ids."""
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of answer tokens; grows by appending as ids do."""

@@ -1,0 +1,96 @@
+"""Finds the adapter for a model name: the one place that knows every family."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from streamvlm.errors import ModelError, UsageError
+from streamvlm.models.base import VideoLanguageModel
+from streamvlm.models.pocket.adapter import CHECKPOINT, Pocket
+
+FAMILIES: dict[str, Callable[..., VideoLanguageModel]] = {"pocket": Pocket}
+"""Adapter of each family, called with (folder, device=, dtype=); ``family`` in config.json names it."""
+
+
+def load_model(name: str = "pocket", *, device: str = "auto") -> VideoLanguageModel:
+    """Loads a model.
+
+    Args:
+        name: ``pocket``, or a directory with a checkpoint of a known family.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ModelError: If there is no such model, or it cannot be loaded.
+        UsageError: If the device does not exist.
+    """
+    folder = CHECKPOINT if name == "pocket" else Path(name)
+    where = find_device(device)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"There is no model {name!r}: name {', '.join(FAMILIES)}, or a directory with a config.json.")
+    family = family_of(folder)
+    if family not in FAMILIES:
+        raise ModelError(f"The checkpoint in {folder} is of the family {family!r}; supported: {', '.join(FAMILIES)}.")
+    return FAMILIES[family](folder, device=where, dtype=torch.float32)
+
+
+def family_of(folder: Path) -> str:
+    """The family that a checkpoint's config.json names.
+
+    Raises:
+        ModelError: If the file cannot be read.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        return str(config.get("family") or config.get("model_type"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be read ({error}); is the checkpoint whole?") from error
+
+
+def find_device(device: str) -> torch.device:
+    """The torch device of that name.
+
+    Raises:
+        UsageError: If it does not exist on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"There is no device {device!r}; give auto, cpu, cuda or cuda:N.") from error
+    if found.type not in ("cpu", "cuda") or (found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count()):
+        raise UsageError(f"The device {device!r} is not on this machine; give cpu, or auto to take what is there.")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on this machine."""
+
+    name: str
+    family: str
+    folder: Path
+    n_bytes: int
+
+
+def find_checkpoints() -> list[Checkpoint]:
+    """The bundled checkpoint, and those of known families in the Hugging Face cache of this machine."""
+    hub = Path(
+        os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface") / "hub"
+    )
+    found = {
+        path.parent: path.parts[-4].removeprefix("models--").replace("--", "/")
+        for path in hub.glob("models--*/snapshots/*/config.json")
+    }
+    checkpoints = []
+    for folder, name in ({CHECKPOINT: "pocket"} | found).items():
+        if (family := family_of(folder)) in FAMILIES:
+            n_bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+            checkpoints.append(Checkpoint(name, family, folder, n_bytes))
+    return checkpoints

@@ -1,0 +1,48 @@
+"""The seconds of video that an answer rested on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamvlm.frame import Fidelity
+from streamvlm.memory.block import KVBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A block that an answer attended to.
+
+    Attributes:
+        start_s: Stream time at which the block begins.
+        end_s: Stream time up to which it stands.
+        fidelity: ``clear`` or ``fuzzy``.
+        score: Its share, in (0, 1], of the attention that all blocks got.
+    """
+
+    start_s: float
+    end_s: float
+    fidelity: Fidelity
+    score: float
+
+
+def rank_evidence(
+    blocks: Sequence[KVBlock], masses: Sequence[float], most: int = 5, least_share: float = 0.05
+) -> list[Evidence]:
+    """Names the blocks that an answer attended to, best first; of equal ones the newer first.
+
+    Args:
+        blocks: The blocks the answer could see.
+        masses: Attention mass that each got, >= 0, in any unit.
+        most: Most blocks to name.
+        least_share: Share of the total under which a block is not worth naming.
+    """
+    total = sum(masses)
+    if total <= 0:
+        return []
+    ranked = sorted(zip(masses, blocks, strict=True), key=lambda pair: (-pair[0], -pair[1].id))
+    return [
+        Evidence(block.start_s, block.end_s, block.fidelity, mass / total)
+        for mass, block in ranked[:most]
+        if mass / total >= least_share
+    ]

@@ -1,0 +1,42 @@
+"""What a block scorer is: the seam between the ways of ranking blocks for a question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from streamvlm.memory.block import KVBlock
+
+
+class BlockScorer(Protocol):
+    """Keeps its own index of every remembered block and scores blocks by a question's queries."""
+
+    @property
+    def layers(self) -> Sequence[int]:
+        """Layers whose raw queries it needs, ascending."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes its index takes."""
+
+    def add(self, block: KVBlock, payload: Tensor) -> None:
+        """Indexes a block by its payload: (L, 2, K, N, D) raw keys and values, any device."""
+
+    def forget(self, ids: Iterable[int]) -> None:
+        """Drops blocks from the index."""
+
+    def score(self, queries: Mapping[int, Tensor], ids: Sequence[int]) -> Tensor:
+        """How much the question wants each candidate; what is not a candidate has no influence.
+
+        Args:
+            queries: For each of ``layers``, the question's raw queries (H, Q, D), any float dtype and device.
+            ids: The candidates, each once.
+
+        Returns:
+            (len(ids),) float32; larger is wanted more.
+
+        Raises:
+            KeyError: If a candidate is not in the index.
+        """

@@ -1,0 +1,402 @@
+"""Symbolic training clips: what pocket's decoder would be given of a world, without a picture being drawn.
+
+A clip is the sequence that the decoder is trained on: the opening, the kept blocks of a stretch of a world (as
+simulated attribute posteriors), and conversations asked at different moments, each seeing only its own retrieved
+blocks and window. Everything that a loss needs (targets, visibility, which block answers) is in the arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from streamvlm.models.pocket.attributes import GROUPS, N_ATTRIBUTES, NOTHING, REAL, SPAN, UNBADGED, clock_columns
+from streamvlm.models.pocket.fidelity import pool_zones
+from streamvlm.models.pocket.prompt import OPENING, question_ids, reply_ids, time_ids
+from streamvlm.world.events import BADGES, COLOURS, SCENES, SHAPES, ZONES, Appearance, Thing, World, make_world
+from streamvlm.world.questions import Examiner, Group, Question, clock
+
+_COLUMN = {(group, name): SPAN[group].start + i for group, names in GROUPS.items() for i, name in enumerate(names)}
+N_WORDS = len(GROUPS["word"])
+WINDOW_BLOCKS = 8
+"""Newest blocks that a question always sees."""
+MOMENTS, QUESTIONS_A_MOMENT = 3, 2
+"""At how many blocks of a clip questions are asked, besides its last and those that show a photograph."""
+SPOKEN_WORD = (
+    "what do you see now?",
+    "what is there now?",
+    "what do you see in this picture?",
+    "what is this?",
+    "what is shown?",
+)
+FOLLOWS = {
+    "where": ("where was it?", "and where was it?", "where did it appear?"),
+    "badge": ("which badge did it have?", "and which badge did it have?", "what badge was on it?"),
+    "scene": ("in which scene was it?", "which scene was it in?"),
+    "when": ("when was it there?", "when did it appear?", "and when was that?"),
+    "order": ("what came after it?", "and what came right after it?", "what appeared after it?"),
+}
+NAMES_ITS_THING = ("where", "badge", "scene", "when", "seen")
+EARLIER_WORD = ("when did you see a {word}?", "when did a {word} appear?")
+
+
+@dataclass(slots=True)
+class Kept:
+    """One simulated block: its time, fidelity, what it shows, and how a question may name it."""
+
+    time_s: float
+    clear: bool
+    posteriors: np.ndarray  # (visual tokens, N_ATTRIBUTES)
+    shown: list[Appearance]
+    keys: set[str]
+    first_of: set[str]
+    before: Appearance | None
+    word: str | None
+
+
+@dataclass(slots=True)
+class Conversation:
+    """Question and answer tokens asked at block ``now``; ``visible`` blocks are attended to.
+
+    ``past`` is the dialogue before it: a question and its answer.
+    """
+
+    now: int
+    visible: np.ndarray  # (blocks,) bool
+    past: list[int]
+    question: list[int]
+    answer: list[int]
+    key: str | None
+    answering: list[int]
+    kind: str
+    probe: bool
+
+
+@dataclass(slots=True)
+class Clip:
+    """A stretch of a world and what is asked about it."""
+
+    kept: list[Kept]
+    conversations: list[Conversation] = field(default_factory=list)
+
+
+def make_clip(rng: np.random.Generator, tokenizer: Tokenizer, *, start_s: float, n_blocks: int, noise: float) -> Clip:
+    """Draws one clip of ``n_blocks`` kept blocks from ``start_s`` on, and questions asked along the way."""
+    world = _shifted(make_world(int(rng.integers(2**62)), n_blocks * 30.0 + 100), start_s)
+    if rng.random() < 0.75:
+        world = _confusable(world, rng)
+    kept = _gated(world, rng, noise, start_s, n_blocks)
+    clip = Clip(kept)
+    world = _as_seen(world, kept)
+    examiner = Examiner(world, rng, settled_s=0.0)
+    moments = rng.choice(np.arange(2, len(kept)), size=MOMENTS, replace=False)
+    pictured = [i for i, block in enumerate(kept) if block.word and i >= 2]
+    for now in sorted({*moments.tolist(), *pictured[-1:], len(kept) - 1}):
+        asked = _questions_at(world, examiner, clip, now, rng)
+        for question in asked[:QUESTIONS_A_MOMENT]:
+            followed, past = question, list[int]()
+            if rng.random() < 0.3:
+                followed, past = _followed(question, asked, clip, now, rng, tokenizer)
+            clip.conversations += _conversations(followed, past, clip, now, rng, tokenizer)
+    return clip
+
+
+def _followed(
+    first: tuple[Question, str | None],
+    asked: list[tuple[Question, str | None]],
+    clip: Clip,
+    now: int,
+    rng: np.random.Generator,
+    tokenizer: Tokenizer,
+) -> tuple[tuple[Question, str | None], list[int]]:
+    """A second question after ``first``: about the same thing, then called "it", or about anything."""
+    same = [q for q in asked if q[1] == first[1] is not None and q[0].kind in FOLLOWS and q[0].kind != first[0].kind]
+    if same and first[0].kind in NAMES_ITS_THING:
+        question, key = same[int(rng.integers(len(same)))]
+        second = replace(question, text=str(rng.choice(FOLLOWS[question.kind]))), key
+    else:
+        second = asked[int(rng.integers(len(asked)))]
+    told = _truth(first[0], _answering(first[0], first[1], clip.kept, now), clip.kept)
+    return second, question_ids(tokenizer, first[0].text) + reply_ids(tokenizer, told)
+
+
+def _truth(question: Question, answering: Sequence[int], kept: Sequence[Kept]) -> str:
+    """The answer in training: times are those of the block that answers, the only ones to be read."""
+    if question.kind in ("when", "seen") and answering:
+        at = clock(kept[answering[0]].time_s)
+        return f"at {at}" if question.kind == "when" else f"yes, at {at}"
+    return question.truth
+
+
+def _confusable(world: World, rng: np.random.Generator) -> World:
+    """The same world in few colours, shapes, zones, badges and scenes, so that much is nearly what is asked for."""
+    pool = list(product(rng.choice(COLOURS, 4, replace=False).tolist(), rng.choice(SHAPES, 5, replace=False).tolist()))
+    rng.shuffle(pool)
+    zones, badges, scenes = (rng.choice(names, 4, replace=False).tolist() for names in (ZONES, BADGES, SCENES))
+    kinds: dict[str, tuple[str, str]] = {}
+    shown: list[Appearance] = []
+    for a in world.appearances:
+        colour, shape = kinds.setdefault(a.thing.name, pool[len(kinds) % len(pool)])
+        free = [z for z in zones if not shown or z != shown[-1].zone]
+        badge = a.thing.badge and str(rng.choice(badges))
+        shown.append(replace(a, thing=Thing(colour, shape, badge), zone=str(rng.choice(free))))
+    spans = tuple(replace(s, name=str(rng.choice(scenes))) for s in world.scenes)
+    return replace(world, appearances=tuple(shown), scenes=spans, never_shown=tuple(pool))
+
+
+def _as_seen(world: World, kept: Sequence[Kept]) -> World:
+    """The world as far as its kept blocks show it: what was leapt over is nothing to be asked about."""
+    seen = {id(a) for block in kept for a in block.shown}
+    appearances = tuple(a for a in world.appearances if id(a) in seen)
+    names = {(a.thing.colour, a.thing.shape) for a in appearances}
+    never = tuple(kind for kind in world.never_shown if kind not in names)
+    return replace(world, appearances=appearances, never_shown=never)
+
+
+def _shifted(world: World, by_s: float) -> World:
+    return replace(
+        world,
+        appearances=tuple(replace(a, start_s=a.start_s + by_s, end_s=a.end_s + by_s) for a in world.appearances),
+        scenes=tuple(replace(s, start_s=s.start_s + by_s, end_s=s.end_s + by_s) for s in world.scenes),
+        flashes_s=tuple(f + by_s for f in world.flashes_s),
+        duration_s=world.duration_s + by_s,
+    )
+
+
+def _gated(world: World, rng: np.random.Generator, noise: float, start_s: float, n_blocks: int) -> list[Kept]:
+    """Keeps what a curvature gate would: changes clear, little in between."""
+    kept: list[Kept] = []
+    phase, max_gap_s = rng.uniform(0, 1), rng.uniform(5, 15)
+    seen: set[str] = set()
+    last_state, last_s = None, start_s
+    order: list[Appearance] = []
+    photo_until, word = 0.0, None
+    second = 0
+    while len(kept) < n_blocks and second < world.duration_s - start_s:
+        time_s = start_s + second + phase
+        second += 1
+        if word is None and rng.random() < 0.05:
+            photo_until, word = time_s + rng.uniform(2, 8), str(rng.choice(GROUPS["word"]))
+        if time_s > photo_until:
+            word = None
+        shown = [] if word else world.visible(time_s)
+        for a in shown:
+            if not order or (order[-1] is not a and a not in order):
+                order.append(a)
+        state = (word, world.scene(time_s).name, tuple(a.thing.name for a in shown))
+        changed = state != last_state
+        keep = (changed and rng.random() < 0.97) or time_s - last_s >= max_gap_s or rng.random() < 0.08
+        last_state = state
+        if not keep:
+            continue
+        last_s = time_s
+        spare_s = world.duration_s - start_s - second - 12 * (n_blocks - len(kept))
+        if rng.random() < 0.15 and spare_s > 10:
+            # What retrieval brings lies far apart, so that no time is a better guess than another.
+            second += int(np.exp(rng.uniform(np.log(10), np.log(min(spare_s, 400)))))
+        clear = rng.random() < (0.9 if changed else 0.35)
+        keys, first = _keys(world, time_s, shown, order, word), set()
+        for key in keys:
+            if key not in seen:
+                first.add(key)
+        seen |= keys
+        before = None
+        if shown:
+            at = order.index(shown[-1])
+            before = order[at - 1] if at else None
+        kept.append(
+            Kept(
+                time_s,
+                bool(clear),
+                _posteriors(world, time_s, shown, word, rng, noise, bool(clear)),
+                shown,
+                keys,
+                first,
+                before,
+                word,
+            )
+        )
+    return kept
+
+
+def _keys(world: World, time_s: float, shown: list[Appearance], order: list[Appearance], word: str | None) -> set[str]:
+    keys = {f"word {word}"} if word else set()
+    for a in shown:
+        keys |= {a.thing.name, f"{a.zone}|{world.scene(time_s).name}", f"{a.thing.shape}|{a.thing.badge}"}
+        at = order.index(a)
+        if at:
+            keys.add(f"after {order[at - 1].thing.name}")
+    return keys
+
+
+def _posteriors(
+    world: World,
+    time_s: float,
+    shown: list[Appearance],
+    word: str | None,
+    rng: np.random.Generator,
+    noise: float,
+    clear: bool,
+) -> np.ndarray:
+    whole = np.zeros((1, N_ATTRIBUTES), np.float32)
+    scene = REAL if word else world.scene(time_s).name
+    _put(whole[0], "scene", scene, rng, noise)
+    if word:
+        whole[0, SPAN["word"]] = _word_posterior(word, rng)
+    zones = np.zeros((len(ZONES), N_ATTRIBUTES), np.float32)
+    at = {a.zone: a for a in shown}
+    for row, zone in enumerate(ZONES):
+        zones[row, _COLUMN["zone", zone]] = 1.0
+        thing = at[zone].thing if zone in at else None
+        for group, value in (
+            ("colour", thing.colour if thing else NOTHING),
+            ("shape", thing.shape if thing else NOTHING),
+            ("badge", (thing.badge or UNBADGED) if thing else NOTHING),
+        ):
+            _put(zones[row], group, value, rng, noise)
+    rows = np.concatenate([whole, zones if clear else pool_zones(zones)])
+    rows[:, clock_columns(time_s)] = 1.0
+    return rows
+
+
+def _put(row: np.ndarray, group: str, value: str, rng: np.random.Generator, noise: float) -> None:
+    """One-hot plus what a good but fallible classifier adds: mostly sure, now and then torn or wrong."""
+    span, n = SPAN[group], len(GROUPS[group])
+    doubt = noise * rng.beta(0.3, 4.0)
+    if rng.random() < 0.02 * noise:
+        doubt = rng.uniform(0.3, 0.7)
+    row[span] = doubt * rng.dirichlet(np.full(n, 0.3))
+    row[_COLUMN[group, value]] += 1 - doubt
+
+
+def _word_posterior(word: str, rng: np.random.Generator) -> np.ndarray:
+    """A sharpened word posterior whose largest entry is ``word``."""
+    top = rng.uniform(0.4, 1.0)
+    rest = rng.dirichlet(np.full(N_WORDS, 0.02)) * (1 - top)
+    rest = np.minimum(rest, top * 0.8)
+    rest[GROUPS["word"].index(word)] = top
+    return rest.astype(np.float32)
+
+
+def _questions_at(
+    world: World, examiner: Examiner, clip: Clip, now: int, rng: np.random.Generator
+) -> list[tuple[Question, str | None]]:
+    """Questions that can be asked at block ``now``, in random order, but kinds hard to learn sooner."""
+    block = clip.kept[now]
+    ask_s = block.time_s
+    found: list[tuple[Question, str | None]] = []
+    if block.word:
+        found.append(
+            (
+                Question("word", Group.NOW, str(rng.choice(SPOKEN_WORD)), ask_s, f"a {block.word}", ask_s, ask_s),
+                None,
+            )
+        )
+    elif block.clear:
+        found += [(q, None) for q in examiner.now(ask_s)]
+    horizon = [k for k in clip.kept[: now + 1]]
+    first_s = horizon[0].time_s
+    known = {a.thing.name for k in horizon for a in k.shown}
+    for number, a in enumerate(world.appearances):
+        if a.thing.name not in known or a.start_s < first_s or a.start_s > ask_s - 1:
+            continue
+        for q in examiner.about(number, ask_s):
+            if q.kind == "order" and world.appearances[number + 1].thing.name not in known:
+                continue
+            key = {
+                "what": f"{a.zone}|{world.scene(a.start_s).name}",
+                "colour": f"{a.thing.shape}|{a.thing.badge}",
+                "order": f"after {a.thing.name}",
+            }.get(q.kind, a.thing.name)
+            found.append((q, key))
+    for k in {k.word for k in horizon if k.word}:
+        key = f"word {k}"
+        first = next(b for b in horizon if key in b.first_of or b.word == k)
+        found.append(
+            (
+                Question(
+                    "word_when",
+                    Group.WHEN,
+                    str(rng.choice(EARLIER_WORD)).format(word=k),
+                    ask_s,
+                    f"at {clock(first.time_s)}",
+                    first.time_s,
+                    first.time_s,
+                ),
+                key,
+            )
+        )
+    found += [(examiner.never(ask_s), None) for _ in range(2)]
+    absent = [n for n in (f"{c} {s}" for c in COLOURS for s in SHAPES) if n not in known]
+    near = [n for n in absent if rng.random() < 0.5] or absent
+    found.append((Question("never", Group.NEVER, f"did you see a {rng.choice(near)}?", ask_s, "no"), None))
+    rng.shuffle(found)
+    weight = {
+        "order": 3.0,
+        "when": 2.0,
+        "seen": 1.5,
+        "now_scene": 1.5,
+        "now_nothing": 5.0,
+        "now_what": 5.0,
+        "now_badge": 1.5,
+        "now_colour": 1.5,
+        "now_where": 1.0,
+        "never": 0.7,
+        "word": 12.0,
+        "word_when": 1.5,
+        "badge": 1.5,
+        "what": 1.6,
+    }
+    draw = rng.random(len(found)) ** (1 / np.array([weight.get(q.kind, 1.0) for q, _ in found]))
+    return [found[i] for i in np.argsort(-draw)]
+
+
+def _conversations(
+    asked: tuple[Question, str | None],
+    past: list[int],
+    clip: Clip,
+    now: int,
+    rng: np.random.Generator,
+    tokenizer: Tokenizer,
+) -> list[Conversation]:
+    question, key = asked
+    kept = clip.kept
+    window = np.zeros(len(kept), bool)
+    window[max(0, now + 1 - WINDOW_BLOCKS) : now + 1] = True
+    answering = _answering(question, key, kept, now)
+    if key is not None and not answering:
+        return []
+    truth = _truth(question, answering, kept)
+    visible = window.copy()
+    if key is not None:
+        if question.kind == "order":
+            # Retrieval brings the thing asked about, what follows it, or both.
+            visible[answering] = True
+            subject = key.removeprefix("after ")
+            if rng.random() < 0.8:
+                visible[[i for i in range(now + 1) if subject in kept[i].keys]] = True
+        else:
+            visible[answering[: int(rng.integers(1, len(answering) + 1))]] = True
+    share = rng.choice([0.0, rng.uniform(0, 0.6), 1.0], p=[0.15, 0.6, 0.25])
+    visible[: now + 1] |= rng.random(now + 1) < share
+    q, a = question_ids(tokenizer, question.text), reply_ids(tokenizer, truth)
+    full = Conversation(now, visible, past, q, a, key, answering, question.kind, probe=False)
+    if key is None:
+        return [full]
+    return [full, Conversation(now, window, past, q, [], key, answering, question.kind, probe=True)]
+
+
+def _answering(question: Question, key: str | None, kept: Sequence[Kept], now: int) -> list[int]:
+    if key is None:
+        return []
+    blocks = [i for i in range(now + 1) if key in kept[i].keys]
+    return blocks[:1] if question.kind in ("when", "seen", "word_when") else blocks
+
+
+def clip_tokens(clip: Clip, tokenizer: Tokenizer) -> tuple[list[list[int]], list[int]]:
+    """Timestamp tokens of every block, and the opening's tokens."""
+    return [time_ids(tokenizer, k.time_s) for k in clip.kept], tokenizer.encode(OPENING, add_special_tokens=False).ids

@@ -1,0 +1,20 @@
+"""What holds for every test: no network, two threads, a repeatable amount of random examples."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+
+import torch
+from hypothesis import settings
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, so before any test module is
+torch.set_num_threads(len(os.sched_getaffinity(0)))
+settings.register_profile("streamvlm", deadline=None, max_examples=25)
+settings.load_profile("streamvlm")
+
+
+def pytest_report_header() -> str:
+    """Name the libraries whose version may decide a failure."""
+    names = ("streamvlm", "torch", "transformers", "numpy", "av", "opencv-python-headless")
+    return ", ".join(f"{name} {version(name)}" for name in names)

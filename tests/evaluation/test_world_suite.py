@@ -1,0 +1,53 @@
+"""The suites that measure: they run the real pipeline, and their sums are right."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamvlm.engine import Answer, SessionConfig, Timings, TokenCounts
+from streamvlm.evaluation.bench_ttft import bench_ttft
+from streamvlm.evaluation.world_suite import Marked, run_world_suite, summarise
+from streamvlm.frame import Fidelity
+from streamvlm.memory.hierarchy import MemoryStats
+from streamvlm.models.base import VideoLanguageModel
+from streamvlm.models.registry import load_model
+from streamvlm.retrieval.evidence import Evidence
+from streamvlm.world.questions import Group, Question
+
+
+@pytest.fixture(scope="module")
+def pocket() -> VideoLanguageModel:
+    return load_model("pocket", device="cpu")
+
+
+def marked(text: str, *spans: tuple[float, float]) -> Marked:
+    question = Question("where", Group.EARLIER, "where?", 60.0, "in the top", 20.0, 30.0)
+    evidence = tuple(Evidence(start, end, Fidelity.CLEAR, 0.5) for start, end in spans)
+    memory = MemoryStats(1, 1, 0, 0, 0, 0, 0, 0)
+    answer = Answer("where?", text, 60.0, evidence, (), Timings(0.1, 0.2), TokenCounts(1, 1, 1), memory, "pocket")
+    return Marked("heads", question, answer, 7)
+
+
+def test_shares_and_evidence_are_counted() -> None:
+    report = summarise([marked("in the top", (25, 26)), marked("in the left", (31.5, 40)), marked("in the top")])
+    assert report["heads"]["groups"]["earlier"] == {"right": pytest.approx(2 / 3), "n": 3}
+    assert report["heads"]["evidence holds the moment"] == {"right": pytest.approx(1 / 3), "n": 3}
+    assert report["heads"]["earlier by delay"] == {"up to 30 s": {"right": pytest.approx(2 / 3), "n": 3}}
+
+
+def test_all_variants_answer_the_same_questions(pocket: VideoLanguageModel) -> None:
+    names = ["heads", "mean-key", "random", "everything"]
+    done = run_world_suite(pocket, SessionConfig(), seeds=[0], duration_s=60, n_questions=6, names=names)
+    by_variant = {name: [m.question for m in done if m.variant == name] for name in names}
+    assert len(by_variant["heads"]) == 6
+    assert all(asked == by_variant["heads"] for asked in by_variant.values())
+    assert set(summarise(done)) == set(names)
+
+
+def test_bench_ttft_reports_both_ends_of_the_stream(pocket: VideoLanguageModel) -> None:
+    lines: list[str] = []
+    report = bench_ttft(pocket, SessionConfig(), duration_s=140, progress=lines.append)
+    assert report["ttft_ms at 2 min"]["n"] == report["ttft_ms at the end"]["n"] > 0
+    assert report["blocks"] > 10
+    assert report["host_bytes"] <= report["host_budget_bytes"]
+    assert lines

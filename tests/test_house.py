@@ -1,0 +1,97 @@
+"""The house itself: packaging traps, and papers that must agree with each other."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = [ROOT / path for path in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
+FOLDERS = [package.parent.name for package in PACKAGES if package.parent != ROOT]
+MAX_FILE_BYTES = 40 * 2**20
+
+# Stands for the Hugging Face `kernels` library: any name can be imported from it, and called as a decorator.
+STUB_KERNELS = """
+class Anything:
+    def __init__(self, *args, **kwargs): ...
+    def __call__(self, decorated): return decorated
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return Anything
+"""
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_that_holds_a_package_is_itself_not_importable_code(folder: str) -> None:
+    assert not list((ROOT / folder).glob("*.py"))
+    spec = importlib.util.find_spec(folder)
+    assert spec is None or spec.origin is None or "site-packages" in spec.origin, spec
+
+
+def test_our_kernels_folder_does_not_hide_the_hugging_face_library_from_transformers(tmp_path: Path) -> None:
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").write_text(STUB_KERNELS)
+    (tmp_path / "kernels-0.18.2.dist-info").mkdir()
+    (tmp_path / "kernels-0.18.2.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: kernels\nVersion: 0.18.2\n"
+    )
+    # The repository root comes first on the path, as with `python -m` run from there, then the library.
+    program = (
+        f"import sys; sys.path[0:0] = ['']; sys.path.append({str(tmp_path)!r});"
+        "from transformers.integrations import hub_kernels;"
+        "import kernels; print(hub_kernels.is_kernels_available(), kernels.__file__)"
+    )
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["True", str(tmp_path / "kernels" / "__init__.py")]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+def test_every_package_is_typed_and_every_folder_of_it_says_what_it_is(package: Path) -> None:
+    assert (package / "py.typed").is_file()
+    for folder in {path.parent for path in package.rglob("*.py")}:
+        text = (folder / "__init__.py").read_text()
+        assert ast.get_docstring(ast.parse(text)), folder
+
+
+def test_every_room_stands_on_the_staircase() -> None:
+    staircase, *_ = PROJECT["tool"]["importlinter"]["contracts"]
+    steps = {name.strip(" ()") for layer in staircase["layers"] for name in layer.split("|")}
+    rooms = {
+        f"streamvlm.{path.stem}"
+        for path in (ROOT / "streamvlm").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert rooms - {"streamvlm.__init__", "streamvlm.__main__"} <= steps
+
+
+def test_every_make_command_in_the_readme_is_in_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    code = re.findall(r"```.*?```|`[^`]+`", (ROOT / "README.md").read_text(), re.DOTALL)
+    shown = set(re.findall(r"\bmake ([a-z]+)", "\n".join(code)))
+    assert "demo" in shown
+    assert shown <= targets
+
+
+def test_the_changelog_has_a_section_for_the_version_of_the_distribution() -> None:
+    version = PROJECT["project"]["version"]
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_no_file_in_the_repository_is_too_large_to_clone_at_ease() -> None:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name]
+    assert files
+    assert not [path for path in files if path.exists() and path.stat().st_size > MAX_FILE_BYTES]
