@@ -55,7 +55,7 @@ class SessionConfig:
 
     window_blocks: int = 8
     top_k: int = 8
-    coverage: float = 0.95
+    coverage: float = 0.3
     chunk_frames: int = 8
     host_budget_bytes: int = 512 << 20
     device_budget_bytes: int = 1 << 30

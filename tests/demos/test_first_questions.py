@@ -22,7 +22,7 @@ def test_the_demo_asks_five_kinds_of_question_and_most_answers_are_right(
     wrong = main(tmp_path / "demo.mp4")
     told = capsys.readouterr().out
     assert told.count("first token") >= 8
-    assert wrong <= 4
+    assert wrong <= 4  # pocket is right about the present and the never shown; order and times it may miss
     assert "watched once" in told
 
 
