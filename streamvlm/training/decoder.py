@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -223,11 +224,22 @@ def new_decoder() -> PocketDecoder:
 WEIGHTS = {"answer": 1.0, "retrieval": 0.5, "reading": 0.3} | dict.fromkeys(HINTS, 0.15)
 
 
+def resume(model: PocketDecoder, path: Path) -> None:
+    """Takes up what ``--out`` wrote, or a checkpoint folder, which has no hint heads: those start anew."""
+    if not path.is_dir():
+        model.load_state_dict(torch.load(path, weights_only=True))
+        return
+    weights = load_file(path / "model.safetensors")
+    own = {k.replace("decoder.", "llama.", 1): v.float() for k, v in weights.items() if not k.startswith("eye.")}
+    left_out = model.load_state_dict(own, strict=False)
+    assert all(key.startswith("hints.") for key in left_out.missing_keys), left_out
+
+
 def main() -> None:
     """Runs from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--resume", type=Path, help="what --out wrote before, or a checkpoint folder")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--rate", type=float, default=1e-3)
@@ -241,7 +253,7 @@ def main() -> None:
     model.begin_from_words()
     model.begin_as_memory()
     if args.resume:
-        model.load_state_dict(torch.load(args.resume, weights_only=True))
+        resume(model, args.resume)
     model.hold_words()
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.rate, weight_decay=0.01, betas=(0.9, 0.98))
     loader = iter(

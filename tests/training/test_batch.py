@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from streamvlm.models.pocket.adapter import CHECKPOINT
 from streamvlm.models.pocket.prompt import OPENING
 from streamvlm.models.pocket.vocabulary import END, build_tokenizer
 from streamvlm.training.batch import IGNORE, Batch, make_batch
 from streamvlm.training.clips import Clip, make_clip
-from streamvlm.training.decoder import WEIGHTS, new_decoder
+from streamvlm.training.decoder import WEIGHTS, new_decoder, resume
 
 TOKENIZER = build_tokenizer()
 N_OPENING = len(TOKENIZER.encode(OPENING, add_special_tokens=False).ids)
@@ -64,6 +65,14 @@ def test_every_answer_ends_and_stands_in_a_block_in_view(batch: Batch) -> None:
 def test_a_blocks_that_answers_is_never_also_wrong(batch: Batch) -> None:
     assert batch.positive.any(-1).all()
     assert not (batch.positive & batch.negative).any()
+
+
+def test_training_takes_up_the_shipped_checkpoint() -> None:
+    model, other = new_decoder(), new_decoder()
+    resume(model, CHECKPOINT)
+    resume(other, CHECKPOINT)
+    shipped, again = model.llama.state_dict(), other.llama.state_dict()
+    assert all(torch.equal(shipped[name], again[name]) for name in shipped)
 
 
 def test_one_step_lowers_every_loss_of_its_own_batch(batch: Batch) -> None:
