@@ -5,7 +5,8 @@ StreamVlmError
 ├─ SourceError             a video that cannot be opened or read
 │  └─ SourceStalledError   a live source that stopped answering
 ├─ ModelError              a model that cannot be found, loaded or used
-└─ MemoryBudgetError       a byte budget too small for the stream's window
+├─ MemoryBudgetError       a byte budget too small for the stream's window
+└─ StoreError              a memory on disk that cannot be opened, or is not what it is asked to be
 """
 
 from __future__ import annotations
@@ -39,3 +40,7 @@ class ModelError(StreamVlmError):
 
 class MemoryBudgetError(StreamVlmError):
     """A byte budget too small to hold what must be held."""
+
+
+class StoreError(StreamVlmError):
+    """A memory on disk that cannot be opened, or is not what it is asked to be."""

@@ -1,6 +1,7 @@
 """Sessions: a stream with its gate, memory and dialogue, and the questions asked of it."""
 
 from streamvlm.engine.answer import Answer, Answering, Timings, TokenCounts
+from streamvlm.engine.archive import Archive, ArchiveConfig
 from streamvlm.engine.session import Session, SessionConfig
 
-__all__ = ["Answer", "Answering", "Session", "SessionConfig", "Timings", "TokenCounts"]
+__all__ = ["Answer", "Answering", "Archive", "ArchiveConfig", "Session", "SessionConfig", "Timings", "TokenCounts"]

@@ -19,7 +19,9 @@ from streamvlm.decoding.context import Context
 from streamvlm.decoding.decoder import Answering as DecodedAnswer
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.engine.answer import Answer, Answering, Timings, TokenCounts
+from streamvlm.engine.archive import Archive
 from streamvlm.engine.calibration import heads_of
+from streamvlm.engine.diary import Spoken, Watched
 from streamvlm.errors import UsageError
 from streamvlm.frame import Fidelity, Frame
 from streamvlm.ingest.gate import CurvatureGate, Decision, DecisionLog, GateConfig
@@ -86,6 +88,8 @@ class Session:
         model: Shared between sessions; a session changes nothing in it.
         config: Budgets and settings.
         scorer: How blocks are ranked for a question; by default the model's retrieval heads.
+        archive: Where the stream is kept on disk: what it holds is remembered, the dialogue too. Whoever opened it
+            closes it, after ``flush``.
 
     Attributes:
         log: Every gate decision, newest kept.
@@ -98,30 +102,41 @@ class Session:
         config: SessionConfig | None = None,
         *,
         scorer: BlockScorer | None = None,
+        archive: Archive | None = None,
     ) -> None:
+        if archive is not None and scorer is not None:
+            raise ValueError("an archive keeps the retrieval heads' keys and no other scorer's")
         self._model, self._config = model, config or SessionConfig()
         self._decoder = StreamDecoder(model.text_model, model.output_head)
         self._heads = heads_of(model)
-        self._scorer = scorer or AttentionMassScorer(self._heads, self._decoder.n_query_heads, model.layout)
+        own_scorer = AttentionMassScorer(self._heads, self._decoder.n_query_heads, model.layout)
+        self._scorer: BlockScorer = scorer or own_scorer
+        self._archive, self._rows = archive, own_scorer.rows
+        for block, rows in archive.store.rows() if archive is not None else ():
+            own_scorer.add_rows(block.id, rows)
         self._memory = BlockMemory(
             model.layout,
             device=model.device,
             device_budget_bytes=self._config.device_budget_bytes,
             host_budget_bytes=self._config.host_budget_bytes,
             on_forget=self._scorer.forget,
+            disk=archive.writer if archive is not None else None,
         )
         self._gate = CurvatureGate(replace(self._config.gate, noise_floor=model.noise_floor))
         self.log = DecisionLog(self._config.log_decisions)
         self._window: deque[int] = deque(maxlen=self._config.window_blocks)
         self._newest: tuple[Frame, Sight, Decision] | None = None
         self._dialogue: deque[Tensor] = deque()
+        self._time_s: float | None = None
         opening = model.opening_tokens()
         _, self._sinks = self._decoder.prefill(opening, self._decoder.new_context(len(opening)))
+        if archive is not None:
+            self._take_up(archive)
 
     @property
     def time_s(self) -> float | None:
-        """Stream time of the newest frame; None before the first."""
-        return self._newest[0].time_s if self._newest else None
+        """Stream time of the newest frame, if need be of an earlier process; None before the first."""
+        return self._time_s
 
     @property
     def memory(self) -> MemoryStats:
@@ -131,6 +146,10 @@ class Session:
     def blocks(self) -> Snapshot:
         """Lines of all blocks remembered now, oldest first."""
         return self._memory.snapshot()
+
+    def flush(self) -> None:
+        """Returns once an archive, if there is one, has everything."""
+        self._memory.flush()
 
     def observe(self, frames: Frame | Iterable[Frame]) -> list[Decision]:
         """Watches the next frames, in order of stream time.
@@ -172,6 +191,7 @@ class Session:
         near = self._assemble(window, tail, len(asked))
         chosen = self._retrieve(asked, near, seen, older)
         context = self._assemble((*chosen, *window), tail, len(asked)) if chosen else near
+        seen_by_it = [block for block in (*chosen, *window) if block.id in self._memory]
         n_context = context.n_tokens
         decoded = self._decoder.generate(
             asked,
@@ -185,11 +205,12 @@ class Session:
         def finish(text: str, n_tokens: int, timings: Timings) -> Answer:
             if not out_of_band:
                 self._remember_dialogue(decoded)
+                self._note_dialogue(question, text, asked_at_s)
             return Answer(
                 question=question,
                 text=text,
                 asked_at_s=asked_at_s,
-                evidence=tuple(self._evidence(decoded, (*chosen, *window), asked_at_s)),
+                evidence=tuple(self._evidence(decoded, seen_by_it, asked_at_s)),
                 retrieved=tuple(block.id for block in chosen),
                 timings=timings,
                 tokens=TokenCounts(len(asked), n_tokens, n_context),
@@ -212,15 +233,16 @@ class Session:
             decision = self._gate.decide(sight.feature, frame.time_s)
             self.log.append(decision)
             decisions.append(decision)
-            self._newest = frame, sight, decision
+            self._newest, self._time_s = (frame, sight, decision), frame.time_s
             if decision.fidelity is not Fidelity.DISCARDED:
                 kept.append((decision, self._model.frame_tokens(sight, frame.time_s, decision.fidelity)))
         payloads = iter(self._encode([tokens for _, tokens in kept]))
-        for decision in decisions:
+        for decision, frame in zip(decisions, chunk, strict=True):
             if decision.fidelity is Fidelity.DISCARDED:
                 self._memory.extend(decision.time_s)
+                self._note_frame(decision, None, frame)
             else:
-                self._remember(next(payloads), decision)
+                self._note_frame(decision, self._remember(next(payloads), decision), frame)
         return decisions
 
     def _encode(self, frames: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -228,7 +250,7 @@ class Session:
         if not frames:
             return []
         tokens = torch.cat(list(frames))
-        recent = self._memory.fetch(self._window)
+        recent = [payload for _, payload in self._fetch(self._window)]
         room = self._sinks.shape[-2] + sum(p.shape[-2] for p in recent) + len(tokens)
         context = self._decoder.new_context(room)
         for payload in (self._sinks, *recent):
@@ -236,11 +258,18 @@ class Session:
         _, payload = self._decoder.prefill(tokens, context)
         return torch.split(payload, [len(frame) for frame in frames], dim=-2)
 
-    def _remember(self, payload: Tensor, decision: Decision) -> None:
-        block = self._memory.append(payload, start_s=decision.time_s, fidelity=decision.fidelity, score=decision.score)
+    def _remember(self, payload: Tensor, decision: Decision) -> KVBlock:
+        block = self._memory.append(
+            payload,
+            start_s=decision.time_s,
+            fidelity=decision.fidelity,
+            score=decision.score,
+            rows=self._rows(payload) if self._archive is not None else None,
+        )
         self._scorer.add(block, payload)
         self._window.append(block.id)
         self._memory.pin_from(self._window[0])
+        return block
 
     # --- the life of a question ---
 
@@ -263,7 +292,8 @@ class Session:
 
     def _now(self, asked_at_s: float) -> list[tuple[int | None, Tensor]]:
         """The frame at question time, clear, unless it is kept so already or the question looks further back."""
-        assert self._newest is not None
+        if self._newest is None:
+            return []  # taken up from disk, and nothing watched since
         frame, sight, decision = self._newest
         if decision.fidelity is Fidelity.CLEAR or asked_at_s < frame.time_s:
             return []
@@ -273,8 +303,7 @@ class Session:
     def _assemble(
         self, blocks: Sequence[KVBlock], tail: Sequence[tuple[int | None, Tensor]], n_question: int
     ) -> Context:
-        payloads = self._memory.fetch(block.id for block in blocks)
-        spans = [(None, self._sinks), *zip((block.id for block in blocks), payloads, strict=True), *tail]
+        spans = [(None, self._sinks), *self._fetch([block.id for block in blocks]), *tail]
         room = sum(payload.shape[-2] for _, payload in spans)
         context = self._decoder.new_context(room + n_question + self._config.max_answer_tokens + 1)
         for block_id, payload in spans:
@@ -290,6 +319,14 @@ class Session:
         chosen = set(select_blocks(self._scorer.score(queries, ids), ids, self._config.top_k, self._config.coverage))
         return [block for block in older if block.id in chosen]
 
+    def _fetch(self, ids: Iterable[int]) -> list[tuple[int, Tensor]]:
+        """Ids and payloads of what can still be read: the memory has told of what is damaged."""
+        readable = [block_id for block_id in ids if block_id in self._memory]
+        try:
+            return list(zip(readable, self._memory.fetch(readable), strict=True))
+        except KeyError:
+            return self._fetch(readable)
+
     def _evidence(self, decoded: DecodedAnswer, blocks: Sequence[KVBlock], asked_at_s: float) -> list[Evidence]:
         masses = decoded.evidence
         lines = list(blocks)
@@ -299,8 +336,40 @@ class Session:
 
     def _remember_dialogue(self, decoded: DecodedAnswer) -> None:
         self._dialogue.append(decoded.payload)
+        self._trim_dialogue()
+
+    def _trim_dialogue(self) -> None:
         while len(self._dialogue) > 1 and sum(p.shape[-2] for p in self._dialogue) > self._config.max_dialogue_tokens:
             self._dialogue.popleft()
+
+    # --- across processes ---
+
+    def _take_up(self, archive: Archive) -> None:
+        """Goes on where the archive was left: clock, window and dialogue."""
+        lines = self._memory.snapshot()
+        clock_s = archive.diary.time_s()
+        if lines or clock_s is not None:
+            self._time_s = max([clock_s or 0.0, *(line.end_s for line in lines[-1:])])
+        self._window.extend(line.id for line in lines[-self._config.window_blocks :])
+        if self._window:
+            self._memory.pin_from(self._window[0])
+        layout = self._model.layout
+        for spoken in archive.diary.dialogue(self._config.max_dialogue_tokens):
+            data = torch.frombuffer(bytearray(spoken.payload), dtype=torch.uint8)
+            payload = data.view(layout.dtype).view(layout.shape(spoken.n_tokens))
+            self._dialogue.append(payload.to(self._model.device))
+        self._trim_dialogue()
+
+    def _note_frame(self, decision: Decision, block: KVBlock | None, frame: Frame) -> None:
+        if self._archive is not None:
+            kept = (block.id, frame.picture) if block is not None else (None, None)
+            self._archive.writer.note(Watched(decision.time_s, str(decision.fidelity), decision.score, *kept))
+
+    def _note_dialogue(self, question: str, text: str, asked_at_s: float) -> None:
+        if self._archive is not None:
+            payload = self._dialogue[-1].cpu().contiguous()
+            data = payload.view(torch.uint8).numpy().tobytes()
+            self._archive.writer.note(Spoken(asked_at_s, question, text, payload.shape[-2], data))
 
 
 def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

@@ -1,17 +1,19 @@
 """A stream's blocks over its tiers, under hard byte budgets.
 
-Host is the home of every block, device a cache of it. A block that leaves its last tier is forgotten: its
-line goes too, and the caller is told. One thread owns a memory; what it hands out, snapshots and fetched
-payloads, stays as it is whatever happens to the memory later.
+A block comes into being on the host. With a disk below, the host is a cache of it as soon as the disk has the block;
+the device always is a cache of the host. A block that leaves its last tier is forgotten: its line goes too, and the
+caller is told. One thread owns a memory; what it hands out, snapshots and fetched payloads, stays as it is whatever
+happens to the memory later.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -21,14 +23,45 @@ from streamvlm.frame import Fidelity
 from streamvlm.memory.arena import Extent, SlabArena, slot_bytes
 from streamvlm.memory.block import BlockLayout, KVBlock
 from streamvlm.memory.device_cache import DeviceCache
+from streamvlm.memory.disk_store import DiskStats, DiskStore, Put
 
 Snapshot = tuple[KVBlock, ...]
 """The lines of the blocks that a question may see, oldest first."""
 
 
+class Settled(NamedTuple):
+    """What the disk has done lately: ids of blocks that it now holds, and of those that it does not or no longer."""
+
+    stored: set[int]
+    gone: set[int]
+
+
+class DiskTier(Protocol):
+    """A disk store written to behind the stream's back."""
+
+    @property
+    def store(self) -> DiskStore:
+        """What is read from, at any time."""
+
+    def submit(self, put: Put) -> None:
+        """Takes a block to be written; its tensors stay as they are until it is settled."""
+
+    def extend(self, block_id: int, end_s: float) -> None:
+        """Lets a block that was submitted stand for the time up to ``end_s`` as well."""
+
+    def settle(self) -> Settled:
+        """What has happened since this was last asked."""
+
+    def drain(self) -> None:
+        """Returns when everything submitted is settled."""
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryStats:
-    """What a memory holds: blocks by fidelity, bytes by tier, and how many blocks it has forgotten so far."""
+    """What a memory holds: blocks by fidelity, bytes by tier, and how many blocks it has forgotten so far.
+
+    ``disk`` is None while there is no disk tier.
+    """
 
     n_blocks: int
     n_clear: int
@@ -38,6 +71,7 @@ class MemoryStats:
     host_budget_bytes: int
     device_bytes: int
     device_budget_bytes: int
+    disk: DiskStats | None = None
 
 
 class BlockMemory:
@@ -50,7 +84,8 @@ class BlockMemory:
         device: Where fetched payloads are wanted.
         device_budget_bytes: Bytes of payload to cache on the device.
         host_budget_bytes: Bytes of host RAM for payloads, in slots of whole pages.
-        on_forget: Told the ids of the blocks that an append has pushed out of the last tier, each id once.
+        on_forget: Told the ids of the blocks that have left the last tier, each id once.
+        disk: The tier below; what it holds already is remembered from the start.
     """
 
     def __init__(
@@ -60,19 +95,26 @@ class BlockMemory:
         device: torch.device | str,
         device_budget_bytes: int,
         host_budget_bytes: int,
-        on_forget: Callable[[list[int]], None] | None = None,
+        on_forget: Callable[[list[int]], None] = lambda ids: None,
+        disk: DiskTier | None = None,
     ) -> None:
         self._layout = layout
         self._device = torch.device(device)
-        self._on_forget = on_forget
+        self._on_forget, self._disk = on_forget, disk
         self._arena = SlabArena(host_budget_bytes, pinned=self._device.type == "cuda")
         self._cache = DeviceCache(0 if self._device.type == "cpu" else device_budget_bytes)
         self._lines: dict[int, KVBlock] = {}
         self._slots: OrderedDict[int, Extent] = OrderedDict()  # least recently used first
         self._next_id = 0
         self._window_start = sys.maxsize
+        self._pending: set[int] = set()  # submitted to the disk, not settled: their host bytes are in use
+        if disk is not None:
+            self._lines = {block.id: block for block in disk.store.blocks()}
+            self._next_id = disk.store.next_id()
 
-    def append(self, payload: Tensor, *, start_s: float, fidelity: Fidelity, score: float) -> KVBlock:
+    def append(
+        self, payload: Tensor, *, start_s: float, fidelity: Fidelity, score: float, rows: Tensor | None = None
+    ) -> KVBlock:
         """Copies a new block in, forgetting old ones where their bytes are needed.
 
         Args:
@@ -80,6 +122,7 @@ class BlockMemory:
             start_s: Stream time of its frame.
             fidelity: ``clear`` or ``fuzzy``.
             score: The gate's score of its frame.
+            rows: (N, sources, D) index rows, to lie on disk beside the payload; needed with a disk tier only.
 
         Raises:
             ValueError: If the payload does not fit the layout.
@@ -94,6 +137,11 @@ class BlockMemory:
         self._next_id += 1
         self._lines[block.id], self._slots[block.id] = block, slot
         self._payload(block.id).copy_(payload)
+        if self._disk is not None:
+            assert rows is not None, "a disk tier keeps index rows beside the payload"
+            self._pending.add(block.id)
+            self._disk.submit(Put(block, self._payload(block.id), rows.cpu()))
+            self._settle()
         return block
 
     def extend(self, end_s: float) -> None:
@@ -106,6 +154,8 @@ class BlockMemory:
             raise ValueError("no block to extend")
         newest = next(reversed(self._lines))
         self._lines[newest] = replace(self._lines[newest], end_s=end_s)
+        if self._disk is not None:
+            self._disk.extend(newest, end_s)
 
     def pin_from(self, block_id: int) -> None:
         """Makes this block the window's first: it and all newer ones, also those to come, are not evicted."""
@@ -121,9 +171,16 @@ class BlockMemory:
         They stay valid and unchanged when their blocks are evicted.
 
         Raises:
-            KeyError: If a block was forgotten or never was; ``id in memory`` tells beforehand.
+            KeyError: If a block was forgotten, never was, or is found damaged on disk: then it is forgotten now.
+                ``id in memory`` tells.
         """
-        return [self._fetch(block_id) for block_id in ids]
+        wanted = list(ids)
+        self._settle()
+        payloads = {i: self._fetch(i) for i in wanted if i in self._slots}
+        missing = sorted(i for i in set(wanted) - payloads.keys())
+        if missing:
+            self._from_disk(missing, payloads)
+        return [payloads[block_id] for block_id in wanted]
 
     def __contains__(self, block_id: object) -> bool:
         """Whether the block is still remembered."""
@@ -141,7 +198,14 @@ class BlockMemory:
             host_budget_bytes=self._arena.budget_bytes,
             device_bytes=self._cache.used_bytes,
             device_budget_bytes=self._cache.budget_bytes,
+            disk=self._disk.store.stats() if self._disk is not None else None,
         )
+
+    def flush(self) -> None:
+        """Returns once the disk tier, if there is one, has all that is remembered."""
+        if self._disk is not None:
+            self._disk.drain()
+            self._settle()
 
     def _payload(self, block_id: int) -> Tensor:
         shape = self._layout.shape(self._lines[block_id].n_tokens)
@@ -156,30 +220,101 @@ class BlockMemory:
             self._cache.put(block_id, payload)
         return payload
 
+    def _from_disk(self, missing: list[int], payloads: dict[int, Tensor]) -> None:
+        """Fetches blocks that have left the host, as many at a time as it has room for."""
+        store = self._disk.store if self._disk is not None else None
+        places = {i: place for i in missing if store is not None and (place := store.locate(i)) is not None}
+        if store is None or len(places) < len(missing):
+            raise KeyError(f"blocks {sorted(set(missing) - places.keys())} are not remembered")
+        store.announce(places.values())
+        while places:
+            batch: dict[int, Extent] = {}
+            for block_id, place in places.items():
+                slot = self._alloc(place.block.n_tokens * self._layout.token_bytes, spared=batch)
+                if slot is None:
+                    break
+                batch[block_id] = self._slots[block_id] = slot
+                self._lines[block_id] = replace(place.block, end_s=self._lines[block_id].end_s)
+            if not batch:
+                raise MemoryBudgetError(
+                    f"the host budget of {self._arena.budget_bytes} bytes has no room to fetch a block beside the "
+                    "window: raise it or shorten the window"
+                )
+            read = [(places.pop(i), self._arena.view(slot)) for i, slot in batch.items()]
+            unread = [place for (place, _), whole in zip(read, store.load(read), strict=True) if not whole]
+            for place in unread:
+                self._evict(place.block.id)
+                del batch[place.block.id]
+                moved = store.locate(place.block.id)
+                if moved is not None and moved != place:  # faded while it was read
+                    places[place.block.id] = moved
+                else:
+                    store.quarantine(place.block.id)
+            lost = [p.block.id for p in unread if p.block.id not in places]
+            for block_id in lost:
+                self._forget(block_id)
+            if lost:
+                self._on_forget(lost)
+                raise KeyError(f"blocks {lost} are damaged on disk")
+            payloads |= {block_id: self._fetch(block_id) for block_id in batch}
+
+    def _settle(self) -> None:
+        """Takes notice of what the disk has stored, and of what it could not keep."""
+        if self._disk is None:
+            return
+        stored, gone = self._disk.settle()
+        self._pending -= stored | gone
+        # What found no room on disk lives on as long as the host has room for it; what was there is forgotten.
+        dropped = [i for i in sorted(gone) if i in self._lines and i not in self._slots]
+        for block_id in dropped:
+            self._forget(block_id)
+        if dropped:
+            self._on_forget(dropped)
+
     def _make_room(self, n_bytes: int) -> Extent:
         window = list(takewhile(lambda block_id: block_id >= self._window_start, reversed(self._lines)))
-        needed_bytes = sum(self._slots[block_id].n_bytes for block_id in window) + slot_bytes(n_bytes)
+        window_bytes = sum(self._slots[block_id].n_bytes for block_id in window if block_id in self._slots)
+        needed_bytes = window_bytes + slot_bytes(n_bytes)
         if needed_bytes > self._arena.budget_bytes:
             raise MemoryBudgetError(
                 f"the window's {len(window)} blocks and the new one need {needed_bytes} bytes of host memory "
                 f"but the budget is {self._arena.budget_bytes}: raise it or shorten the window"
             )
+        slot = self._alloc(n_bytes)
+        if slot is None:
+            self.flush()  # the packing moves bytes that the disk may still be reading
+            self._defragment()
+            slot = self._arena.alloc(n_bytes)
+        assert slot is not None, f"{needed_bytes} bytes fit, but not in one piece"
+        return slot
+
+    def _alloc(self, n_bytes: int, spared: Collection[int] = ()) -> Extent | None:
+        """Host bytes, in place of the least recently used blocks where need be; None if only others are left."""
         forgotten: list[int] = []
         while (slot := self._arena.alloc(n_bytes)) is None:
-            oldest = next((block_id for block_id in self._slots if block_id < self._window_start), None)
+            older = (i for i in self._slots if i < self._window_start and i not in spared)
+            oldest = next((i for i in older if i not in self._pending), None)
             if oldest is None:
-                self._defragment()
+                if not any(i < self._window_start for i in self._pending & self._slots.keys()):
+                    break
+                self.flush()
+            elif self._disk is not None and self._disk.store.locate(oldest) is not None:
+                self._evict(oldest)
             else:
                 self._forget(oldest)
                 forgotten.append(oldest)
-        if forgotten and self._on_forget is not None:
+        if forgotten:
             self._on_forget(forgotten)
         return slot
 
-    def _forget(self, block_id: int) -> None:
-        del self._lines[block_id]
+    def _evict(self, block_id: int) -> None:
         self._cache.drop(block_id)
         self._arena.free(self._slots.pop(block_id))
+
+    def _forget(self, block_id: int) -> None:
+        del self._lines[block_id]
+        if block_id in self._slots:
+            self._evict(block_id)
 
     def _defragment(self) -> None:
         # Only window blocks are left by now: little to move, and the holes between them add up to enough.

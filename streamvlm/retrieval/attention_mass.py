@@ -55,8 +55,15 @@ class AttentionMassScorer:
 
     def add(self, block: KVBlock, payload: Tensor) -> None:
         """Indexes the retrieval heads' keys of a payload (L, 2, K, N, D)."""
-        keys = [payload[layer, 0, kv_head] for layer, kv_head in self._sources]
-        self._index.add(block.id, torch.stack(keys))
+        self.add_rows(block.id, self.rows(payload))
+
+    def rows(self, payload: Tensor) -> Tensor:
+        """What the index holds of a payload: its retrieval heads' keys (N, sources, D)."""
+        return torch.stack([payload[layer, 0, kv_head] for layer, kv_head in self._sources], dim=1)
+
+    def add_rows(self, block_id: int, rows: Tensor) -> None:
+        """Indexes a block by the rows that were once made of its payload."""
+        self._index.add(block_id, rows.transpose(0, 1))
 
     def forget(self, ids: Iterable[int]) -> None:
         """Drops blocks from the index."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from streamvlm.cli import main, parse_bytes, parse_time
+from streamvlm.cli import main
+from streamvlm.cli.units import parse_bytes, parse_time
 from streamvlm.errors import UsageError
 from streamvlm.world.events import make_world
 from streamvlm.world.video import write_video

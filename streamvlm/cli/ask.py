@@ -1,0 +1,222 @@
+"""``streamvlm ask``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import ExitStack, closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from streamvlm.cli.group import device_option, main, model_option
+from streamvlm.cli.units import clock, parse_bytes, parse_time
+from streamvlm.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamvlm.engine import Answer, Session
+    from streamvlm.frame import Frame
+    from streamvlm.ingest.source import FrameSource
+
+_ASK = """\
+Watch SOURCE once and answer every QUESTION, streamed as it is written, with the seconds of video it rests on.
+
+SOURCE is a video file, a folder of pictures, an http(s), rtsp, rtmp, udp or tcp URL, an HLS playlist, or a camera
+such as /dev/video0. A QUESTION without --at is asked at the end of the stream. Questions see only what came before
+them, and earlier questions and answers: "where was the red circle?" "and when was that?"
+
+With --memory DIR what was watched outlives the process: the same command with another SOURCE goes on with the
+stream, and with `-` as SOURCE only asks.
+"""
+
+_ASK_EXAMPLES = """\
+\b
+examples:
+  streamvlm ask clip.mp4 "what do you see now?" "when did the red circle appear?"
+  streamvlm ask clip.mp4 --at 0:42 "what do you see now?" --at 1:30 "which badge did the blue star have?"
+  streamvlm ask clip.mp4 --json "did you see a dog?" | jq .evidence
+"""
+
+
+@main.command("ask", help=_ASK, epilog=_ASK_EXAMPLES)
+@click.argument("source")
+@click.argument("questions", metavar="[QUESTION]...", nargs=-1)
+@click.option(
+    "--at",
+    nargs=2,
+    multiple=True,
+    metavar="TIME QUESTION",
+    help="Ask QUESTION when the stream reaches TIME (0:42, 42, 5m); repeatable.",
+)
+@click.option("--for", "length", metavar="LENGTH", help="Stop watching after this much stream time (10m).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a question on stdout, and nothing else.")
+@click.option("--fps", default=1.0, show_default=True, help="Frames sampled from a second of stream time.")
+@click.option("--window", default=8, show_default=True, metavar="BLOCKS", help="Newest blocks always attended to.")
+@click.option("--top-k", default=8, show_default=True, metavar="BLOCKS", help="Most blocks to retrieve for a question.")
+@click.option(
+    "--memory-budget", default="512MiB", show_default=True, metavar="BYTES", help="RAM for remembered blocks."
+)
+@click.option(
+    "--memory",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Remember on disk in DIR, and go on from what is remembered there.",
+)
+@click.option("--disk-budget", default="4GiB", show_default=True, metavar="BYTES", help="Most bytes in DIR.")
+@click.option(
+    "--disk-codec",
+    type=click.Choice(["raw", "int8", "int4"]),
+    default="raw",
+    show_default=True,
+    help="How exactly DIR keeps what it remembers.",
+)
+@click.option(
+    "--flush-every",
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Most seconds of the stream that a crash may cost.",
+)
+@model_option
+@device_option
+def _ask(
+    source: str, questions: tuple[str, ...], at: tuple[tuple[str, str], ...], length: str | None, as_json: bool,
+    fps: float, window: int, top_k: int, memory_budget: str, memory: Path | None, disk_budget: str, disk_codec: str,
+    flush_every: float, model: str, device: str,
+) -> None:  # fmt: skip
+    from streamvlm.engine import Archive, ArchiveConfig, Session, SessionConfig
+    from streamvlm.ingest.source import open_source
+    from streamvlm.memory.codec import Codec
+    from streamvlm.models.registry import load_model
+
+    asked = [(parse_time(time_), question) for time_, question in at]
+    if not asked and not questions:
+        raise UsageError("There is no question; write one after SOURCE, or --at TIME QUESTION.")
+    config = SessionConfig(window_blocks=window, top_k=top_k, host_budget_bytes=parse_bytes(memory_budget))
+    until_s = parse_time(length) if length else None
+    with ExitStack() as opened:
+        loaded = load_model(model, device=device)
+        archive = None
+        if memory is not None:
+            settings = ArchiveConfig(Codec(disk_codec), parse_bytes(disk_budget), flush_every)
+            archive = opened.enter_context(closing(Archive(memory, loaded, settings, on_event=_warn)))
+        session = Session(loaded, config, archive=archive)
+        if source == "-":
+            if archive is None or session.time_s is None:
+                raise UsageError(
+                    "Without a source there is nothing to ask; give one, or a --memory that holds a stream."
+                )
+            if asked:
+                raise UsageError("--at needs a source to watch; ask a remembered stream without it.")
+            for question in questions:
+                _tell(session, question, as_json=as_json)
+            return
+        frames = opened.enter_context(open_source(source, fps=fps))
+        with _Watch(frames, session) as watch:
+            for at_s, question in sorted(asked, key=lambda pair: pair[0]):
+                watch.until(at_s if until_s is None else min(at_s, until_s))
+                watch.pause()
+                _tell(session, question, as_json=as_json)
+            watch.until(until_s)
+        for question in questions:
+            _tell(session, question, as_json=as_json)
+
+
+def _warn(event: str) -> None:
+    print(f"streamvlm: {event}", file=sys.stderr, flush=True)
+
+
+class _Watch:
+    """Feeds a source to a session, with a progress line on stderr, and stops where a question is to be asked."""
+
+    def __init__(self, source: FrameSource, session: Session) -> None:
+        self._source, self._session = source, session
+        # A stream that was watched before goes on from there: what comes now is a second later.
+        self._from_s = 0.0 if session.time_s is None else session.time_s + 1.0
+        self._ahead = self._next()
+        self._began_s = time.perf_counter()
+        length = None if source.is_live else source.duration_s
+        self._bar = tqdm(
+            total=length and round(length), unit="s", file=sys.stderr, disable=not sys.stderr.isatty(), leave=True,
+            bar_format="{desc} {percentage:3.0f}%|{bar:20}|" if length else "{desc}",
+        )  # fmt: skip
+
+    def __enter__(self) -> _Watch:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._bar.set_description_str(self.summary())
+        self._bar.close()
+        if self._bar.disable and kind is None:
+            print(self.summary(), file=sys.stderr)
+
+    def until(self, at_s: float | None) -> None:
+        """Watches every frame up to ``at_s``, or to the end of the stream."""
+        chunk = []
+        size = 1 if self._source.is_live else 8
+        while self._ahead is not None and (at_s is None or self._ahead.time_s <= self._from_s + at_s):
+            chunk.append(self._ahead)
+            self._ahead = self._next()
+            if len(chunk) == size:
+                self._observe(chunk)
+                chunk = []
+        if chunk:
+            self._observe(chunk)
+
+    def pause(self) -> None:
+        """Clears the progress line, so that an answer can be written."""
+        self._bar.clear()
+
+    def summary(self) -> str:
+        """What has been watched so far, in a line."""
+        memory, watched_s = self._session.memory, max(0.0, (self._session.time_s or 0.0) - self._from_s)
+        pace = watched_s / max(time.perf_counter() - self._began_s, 1e-9)
+        line = (
+            f"{sum(self._session.log.counts.values())} frames, {memory.n_clear} clear, {memory.n_fuzzy} fuzzy, "
+            f"{memory.host_bytes / 1e6:.1f} MB, {pace:.0f}x real time"
+        )
+        skipped = self._source.n_corrupt_packets
+        forgotten = memory.n_forgotten
+        return line + (f", {skipped} corrupt" if skipped else "") + (f", {forgotten} forgotten" if forgotten else "")
+
+    def _next(self) -> Frame | None:
+        frame = next(self._source, None)
+        return None if frame is None else replace(frame, time_s=self._from_s + frame.time_s)
+
+    def _observe(self, chunk: list[Any]) -> None:
+        self._session.observe(chunk)
+        self._bar.n = round((self._session.time_s or 0) - self._from_s)
+        self._bar.set_description_str(self.summary())
+
+
+def _tell(session: Session, question: str, *, as_json: bool) -> None:
+    answering = session.ask(question)
+    if as_json:
+        print(json.dumps(answer_json(answering.answer)), flush=True)
+        return
+    print(f"[{clock(session.time_s or 0)}] {question}")
+    for piece in answering:
+        print(piece, end="", flush=True)
+    print()
+    for seen in answering.answer.evidence:
+        span = clock(seen.start_s) + (f"-{clock(seen.end_s)}" if seen.end_s > seen.start_s else "")
+        print(f"    {span}  {seen.fidelity}  {seen.score:.2f}")
+    print(flush=True)
+
+
+def answer_json(answer: Answer) -> dict[str, object]:
+    """The JSON object that stands for an answer."""
+    return {
+        "question": answer.question,
+        "answer": answer.text,
+        "asked_at_s": answer.asked_at_s,
+        "evidence": [asdict(seen) for seen in answer.evidence],
+        "timings": asdict(answer.timings),
+        "tokens": asdict(answer.tokens),
+        "memory": asdict(answer.memory),
+        "model": answer.model,
+    }

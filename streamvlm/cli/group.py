@@ -1,0 +1,48 @@
+"""The command that holds all others, and what several of them share."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import click
+
+from streamvlm.errors import StreamVlmError
+
+_ABOUT = """\
+\b
+Watch a video and answer questions about it: what is there now, what was there earlier, when, and in what order.
+
+  streamvlm world 7 --duration 4m --out demo.mp4         make a synthetic video with known events
+  streamvlm ask demo.mp4 "what do you see now?"          watch it to its end, then answer
+  streamvlm ask demo.mp4 --at 1:30 "what do you see now?" --at 2:00 "what was in the top of the sea?"
+  streamvlm ask rtsp://camera/1 --for 10m "did you see a dog?"
+"""
+
+
+class _Commands(click.Group):
+    """Turns errors into one sentence and an exit code: 2 for bad usage or input, 1 for an internal failure."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except StreamVlmError as error:
+            click.echo(f"streamvlm: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError, KeyboardInterrupt):
+            raise
+        except Exception:
+            traceback.print_exc()
+            click.echo("streamvlm: an internal failure; please report it with the lines above.", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Commands, help=_ABOUT)
+@click.version_option(package_name="streamvlm")
+def main() -> None:
+    """Holds the commands."""
+
+
+model_option = click.option("--model", default="pocket", show_default=True, help="Name or directory of a model.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")

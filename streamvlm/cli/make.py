@@ -1,0 +1,67 @@
+"""``streamvlm models``, ``world`` and ``calibrate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from streamvlm.cli.group import device_option, main, model_option
+from streamvlm.cli.units import parse_time
+from streamvlm.errors import UsageError
+
+
+@main.command("models")
+def _models() -> None:
+    """List the model families, and the checkpoints of them on this machine."""
+    from streamvlm.models.registry import FAMILIES, find_checkpoints
+
+    print(f"families: {', '.join(FAMILIES)}")
+    for found in find_checkpoints():
+        print(f"{found.name:<24} {found.family:<10} {found.n_bytes / 1e6:6.1f} MB  {found.folder}")
+
+
+@main.command("world")
+@click.argument("seed", type=click.IntRange(min=0))
+@click.option("--duration", default="5m", show_default=True, help="Its length in stream time.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE.mp4")
+@click.option("--questions", default=60, show_default=True, help="Most questions to write.")
+def _world(seed: int, duration: str, out: Path, questions: int) -> None:
+    """Write a synthetic video of known events, and beside it FILE.jsonl: its questions with their truths."""
+    import numpy as np
+
+    from streamvlm.world.events import make_world
+    from streamvlm.world.video import draw_questions, write_questions, write_video
+
+    duration_s = parse_time(duration)
+    if not 10 <= duration_s <= 48 * 3600:
+        raise UsageError(f"A world of {duration_s:g} s cannot be made; give a --duration of 10s to 48h.")
+    world = make_world(seed, duration_s)
+    with tqdm(total=100, unit="%", file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        write_video(world, out, progress=lambda share: bar.update(int(share * 100) - bar.n))
+    truths = out.with_suffix(".jsonl")
+    asked = draw_questions(world, questions, np.random.default_rng([seed, 1]))
+    write_questions(asked, truths)
+    print(f"{out}: {duration_s:g} s, {len(world.appearances)} appearances; {truths}: {len(asked)} questions")
+
+
+@main.command("calibrate")
+@model_option
+@device_option
+@click.option("--seed", default=0, show_default=True, help="Of the synthetic stream.")
+def _calibrate(model: str, device: str, seed: int) -> None:
+    """Find a model's retrieval heads with needles in a synthetic stream, and keep them for its sessions."""
+    from streamvlm.engine.calibration import calibrate, save_heads
+    from streamvlm.models.registry import load_model
+
+    loaded = load_model(model, device=device)
+    report = calibrate(loaded, seed=seed)
+    for rank in report.ranks[:8]:
+        print(f"layer {rank.head.layer:>2} head {rank.head.head:>2}: right block first {rank.first:.0%}")
+    print(
+        "kept: "
+        + ", ".join(f"layer {h.layer} head {h.head}" for h in report.heads)
+        + f"; {save_heads(loaded, report.heads)}"
+    )

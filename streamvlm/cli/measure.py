@@ -1,0 +1,145 @@
+"""``streamvlm eval`` and ``streamvlm bench``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from streamvlm.cli.group import device_option, main, model_option
+from streamvlm.cli.units import parse_bytes, parse_time
+from streamvlm.errors import UsageError
+
+
+@main.group("eval")
+def _eval() -> None:
+    """Measure accuracy, on the synthetic world or on photographs, as a table on stdout."""
+
+
+@_eval.command("world")
+@click.option("--streams", default=8, show_default=True, help="Held-out worlds to watch.")
+@click.option("--duration", default="11m", show_default=True, help="Length of each, at 1 frame/s.")
+@click.option("--questions", default=100, show_default=True, help="Questions asked of each.")
+@click.option(
+    "--variants",
+    default="heads",
+    show_default=True,
+    help="Comma-separated: heads, mean-key, random, everything.",
+)
+@click.option("--top-k", default=8, show_default=True, metavar="BLOCKS")
+@click.option("--misses", is_flag=True, help="List wrong answers on stderr.")
+@model_option
+@device_option
+def _eval_world(
+    streams: int,
+    duration: str,
+    questions: int,
+    variants: str,
+    top_k: int,
+    misses: bool,
+    model: str,
+    device: str,
+) -> None:
+    """Ask held-out worlds about the present, the past, times, order, and what never appeared."""
+    from streamvlm.engine import SessionConfig
+    from streamvlm.evaluation.world_suite import run_world_suite, summarise
+    from streamvlm.models.registry import load_model
+
+    marked = run_world_suite(
+        load_model(model, device=device), SessionConfig(top_k=top_k), seeds=range(streams),
+        duration_s=parse_time(duration), n_questions=questions, names=variants.split(","),
+        progress=lambda line: print(line, file=sys.stderr),
+    )  # fmt: skip
+    for one in marked if misses else ():
+        if not one.is_right:
+            q = one.question
+            print(
+                f"{one.variant} {q.kind} at {q.ask_s:.0f} s: {q.text} -> {one.answer.text!r}, truth {q.truth!r}",
+                file=sys.stderr,
+            )
+    print(json.dumps(summarise(marked), indent=1))
+
+
+@_eval.command("photos")
+@click.option(
+    "--stamps", type=click.Path(path_type=Path), default=Path("/usr/share/tuxpaint/stamps"), show_default=True
+)
+@click.option(
+    "--backgrounds",
+    type=click.Path(path_type=Path),
+    default=Path("/usr/share/backgrounds/gnome"),
+    show_default=True,
+)
+@click.option("--misses", is_flag=True, help="List wrong answers on stderr.")
+@model_option
+@device_option
+def _eval_photos(stamps: Path, backgrounds: Path, misses: bool, model: str, device: str) -> None:
+    """Ask what photographs show, beside the trunk classifier's own top-1."""
+    from streamvlm.evaluation.photo_suite import run_photo_suite
+    from streamvlm.evaluation.photos import load_photo_set
+    from streamvlm.models.registry import load_model
+
+    marks = run_photo_suite(load_model(model, device=device), load_photo_set(stamps, backgrounds, 0))
+    for mark in marks if misses else ():
+        if not mark.is_right:
+            print(
+                f"{mark.name}: said {mark.said!r}, trunk {mark.trunk_said!r}, right {sorted(mark.accepted)}",
+                file=sys.stderr,
+            )
+    right, trunk = sum(m.is_right for m in marks), sum(m.is_trunk_right for m in marks)
+    print(
+        json.dumps(
+            {
+                "pictures": len(marks),
+                "right": right / len(marks),
+                "trunk": trunk / len(marks),
+                "ratio": right / max(trunk, 1),
+            }
+        )
+    )
+
+
+@main.group("bench")
+def _bench() -> None:
+    """Measure speed and memory, as ratios within one run, as JSON on stdout."""
+
+
+@_bench.command("ttft")
+@click.option("--duration", default="2h", show_default=True, help="Length of the stream.")
+@model_option
+@device_option
+def _bench_ttft(duration: str, model: str, device: str) -> None:
+    """Time to first token at two minutes and at the end of a long stream, and memory on the way."""
+    from streamvlm.engine import SessionConfig
+    from streamvlm.evaluation.bench_ttft import EARLY_S, bench_ttft
+    from streamvlm.models.registry import load_model
+
+    duration_s = int(parse_time(duration))
+    if duration_s <= EARLY_S:
+        raise UsageError(f"A stream of {duration_s} s has no late question; give a --duration above {EARLY_S} s.")
+    report = bench_ttft(
+        load_model(model, device=device), SessionConfig(), duration_s=duration_s,
+        progress=lambda line: print(line, file=sys.stderr),
+    )  # fmt: skip
+    print(json.dumps(report))
+
+
+@_bench.command("store")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path("."),
+    show_default=True,
+    help="On the disk to measure.",
+)
+@click.option("--block", "block_bytes", default="64KiB", show_default=True, metavar="BYTES", help="Size of a block.")
+@click.option("--total", "total_bytes", default="512MiB", show_default=True, metavar="BYTES", help="Of all blocks.")
+def _bench_store(folder: Path, block_bytes: str, total_bytes: str) -> None:
+    """The disk tier beside plain reads and writes of the same bytes on the same disk."""
+    from streamvlm.evaluation.bench_store import bench_store
+
+    report = bench_store(folder, block_bytes=parse_bytes(block_bytes), total_bytes=parse_bytes(total_bytes))
+    print(json.dumps(report, indent=1))

@@ -1,0 +1,96 @@
+"""``streamvlm memory``: look at, check, mend and remove what streams have left on disk."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from streamvlm.cli.group import main
+from streamvlm.cli.units import clock
+from streamvlm.errors import UsageError
+
+_folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+
+
+@main.group("memory")
+def _memory() -> None:
+    """Look at memories on disk, as `streamvlm ask --memory DIR` leaves them."""
+
+
+@_memory.command("ls")
+@_folder
+def _ls(folder: Path) -> None:
+    """List the memories in DIR and in the folders below it."""
+    from streamvlm.engine.archive import NAME
+    from streamvlm.engine.inventory import take_stock
+
+    found = sorted({path.parent for path in [*folder.glob(NAME), *folder.glob(f"*/{NAME}")]})
+    if not found:
+        raise UsageError(f"There is no memory in {folder}; `streamvlm ask SOURCE … --memory DIR` makes one.")
+    for one in found:
+        stock = take_stock(one)
+        print(
+            f"{one}  {stock.card.model}  {clock(stock.end_s)} of stream  "
+            f"{stock.n_blocks} blocks  {stock.file_bytes / 1e6:.1f} MB"
+        )
+
+
+@_memory.command("show")
+@_folder
+def _show(folder: Path) -> None:
+    """Show what a memory holds."""
+    from streamvlm.engine.inventory import take_stock
+
+    stock = take_stock(folder)
+    print(f"model       {stock.card.model} ({stock.card.fingerprint}), format version {stock.card.format_version}")
+    print(f"stream      {clock(stock.start_s)} to {clock(stock.end_s)}")
+    print(f"blocks      {stock.n_blocks}: {stock.n_clear} clear, {stock.n_blocks - stock.n_clear} fuzzy")
+    print(f"codecs      {', '.join(f'{n} {codec}' for codec, n in stock.codecs.items()) or 'none'}")
+    print(f"on disk     {stock.file_bytes / 1e6:.1f} MB in {stock.n_segments} segments")
+    print(f"gate log    {stock.entries['decisions']} decisions, {stock.entries['thumbnails']} thumbnails")
+    for spoken in stock.dialogue:
+        print(f"[{clock(spoken.asked_at_s)}] {spoken.question}\n    {spoken.answer}")
+
+
+@_memory.command("verify")
+@_folder
+def _verify(folder: Path) -> None:
+    """Read every block and check it; exit code 2 if any is damaged."""
+    from streamvlm.engine.inventory import verify
+
+    n_whole, damaged = verify(folder)
+    for block in damaged:
+        print(f"block {block.id}, {clock(block.start_s)}: damaged")
+    print(f"{n_whole} blocks are whole, {len(damaged)} are damaged")
+    if damaged:
+        raise UsageError(f"{len(damaged)} blocks of {folder} are damaged; questions will do without them.")
+
+
+@_memory.command("repair")
+@_folder
+def _repair(folder: Path) -> None:
+    """Make the catalog anew from the segments alone."""
+    from streamvlm.engine.archive import locked, read_card
+    from streamvlm.memory.disk_store import repair
+
+    read_card(folder)
+    with locked(folder):
+        n_whole, n_damaged = repair(folder)
+    print(f"{n_whole} blocks found, {n_damaged} damaged slots left out; the old catalog is beside the new one")
+
+
+@_memory.command("rm")
+@_folder
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def _rm(folder: Path, yes: bool) -> None:
+    """Remove a memory for good."""
+    from streamvlm.engine.archive import locked, read_card
+
+    read_card(folder)
+    if not yes:
+        click.confirm(f"Remove everything that is remembered in {folder}?", abort=True)
+    with locked(folder):
+        shutil.rmtree(folder)
+    print(f"{folder} is removed")

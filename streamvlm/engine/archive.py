@@ -1,0 +1,196 @@
+"""A stream's memory on disk: one folder, one writer, reopened where it was left.
+
+session.json      what made it: format version, model, layout, codec, budget
+lock              held by the process that has it open
+catalog.db        which slot holds which block
+seg-000001.kv …   blocks
+diary.db          dialogue, gate decisions, thumbnails, the stream's clock
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from streamvlm.engine.diary import Diary
+from streamvlm.engine.write_behind import WriteBehind
+from streamvlm.errors import StoreError, UsageError
+from streamvlm.memory.codec import Codec
+from streamvlm.memory.disk_io import DiskIO
+from streamvlm.memory.disk_store import DiskStore
+from streamvlm.models.base import VideoLanguageModel
+
+FORMAT_VERSION = 1
+NAME, LOCK = "session.json", "lock"
+LEAST_BUDGET_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveConfig:
+    """How a memory is kept on disk.
+
+    Attributes:
+        codec: How blocks are encoded.
+        budget_bytes: Most bytes of segment files.
+        flush_every_s: Most seconds of the stream that a crash may cost.
+    """
+
+    codec: Codec = Codec.RAW
+    budget_bytes: int = 4 << 30
+    flush_every_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no archive can keep to.
+
+        Raises:
+            UsageError: If the flush interval is not positive, or the budget holds next to nothing.
+        """
+        if not self.flush_every_s > 0:
+            raise UsageError(f"The flush interval is {self.flush_every_s:g} s; give a number above 0.")
+        if self.budget_bytes < LEAST_BUDGET_BYTES:
+            raise UsageError(
+                f"The disk budget is {self.budget_bytes} bytes; give at least {LEAST_BUDGET_BYTES >> 20} MiB."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveCard:
+    """``session.json``: what a reader must know before it opens anything else."""
+
+    format_version: int
+    model: str
+    fingerprint: str
+    layout: str
+    created_unix_s: float
+
+
+class Archive:
+    """An open folder: its store, its diary, and the thread that writes both.
+
+    Args:
+        folder: Made if it is not there.
+        model: Whose blocks these are.
+        config: Codec, budget and flush interval.
+        on_event: Told in a sentence of what should not go unnoticed, from any thread.
+        io: How files are read and written.
+
+    Raises:
+        StoreError: If the folder is in use, damaged, cannot be written, or was made by another model or version.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: VideoLanguageModel,
+        config: ArchiveConfig | None = None,
+        *,
+        on_event: Callable[[str], None],
+        io: DiskIO | None = None,
+    ) -> None:
+        config = config or ArchiveConfig()
+        self.folder = folder
+        self._lock = _lock(folder)
+        try:
+            self.card = _card(folder, model)
+            self.diary = Diary(folder)
+            self.store = DiskStore(
+                folder, model.layout, model.fingerprint,
+                codec=config.codec, budget_bytes=config.budget_bytes, io=io, on_event=on_event,
+            )  # fmt: skip
+        except OSError as error:
+            self._unlock()
+            raise StoreError(
+                f"{folder} cannot be used ({error.strerror or error}); choose another --memory."
+            ) from error
+        except BaseException:
+            self._unlock()
+            raise
+        self.writer = WriteBehind(self.store, self.diary, flush_every_s=config.flush_every_s, on_event=on_event)
+
+    def close(self) -> None:
+        """Commits everything and lets the folder go."""
+        self.writer.close()
+        self.store.close()
+        self.diary.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        os.close(self._lock)
+
+
+def read_card(folder: Path) -> ArchiveCard:
+    """Reads ``session.json``.
+
+    Raises:
+        StoreError: If there is none, or not of this format version.
+    """
+    try:
+        fields: dict[str, Any] = json.loads((folder / NAME).read_text("utf-8"))
+        version = int(fields["format_version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder} holds no memory of a stream ({NAME}: {error}); check the path.") from error
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"{folder} has format version {version} and this is version {FORMAT_VERSION}; "
+            "use the release of StreamVLM that wrote it."
+        )
+    return ArchiveCard(**fields)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder's lock, so that nobody writes it meanwhile.
+
+    Raises:
+        StoreError: If another process has it open.
+    """
+    fd = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be used ({error.strerror or error}); choose another --memory.") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        os.close(fd)
+        raise StoreError(
+            f"{folder} is in use by process {owner or 'unknown'}; end that first, or choose another --memory."
+        ) from error
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+    return fd
+
+
+def _card(folder: Path, model: VideoLanguageModel) -> ArchiveCard:
+    path = folder / NAME
+    if path.exists():
+        card = read_card(folder)
+        if card.fingerprint != model.fingerprint or card.layout != repr(model.layout):
+            raise StoreError(
+                f"{folder} remembers a stream seen by {card.model} ({card.fingerprint}), and this is {model.name} "
+                f"({model.fingerprint}); use that model, or another --memory."
+            )
+        return card
+    if any(folder.glob("seg-*.kv")):
+        raise StoreError(f"{folder} has segments but no {NAME}; put it back, or choose another --memory.")
+    card = ArchiveCard(FORMAT_VERSION, model.name, model.fingerprint, repr(model.layout), time.time())
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(asdict(card), indent=1) + "\n", "utf-8")
+    draft.replace(path)
+    return card

@@ -1,0 +1,133 @@
+"""What a remembered stream keeps besides its blocks: dialogue, gate decisions, thumbnails, and its clock."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from streamvlm.errors import StoreError
+from streamvlm.frame import Picture
+
+NAME = "diary.db"
+MOST_DECISIONS, MOST_THUMBNAILS = 1_000_000, 5_000
+_THUMBNAIL_PX = 160
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), time_s REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS decisions (time_s REAL PRIMARY KEY, fidelity TEXT NOT NULL, score REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS thumbnails (block INTEGER PRIMARY KEY, time_s REAL NOT NULL, jpeg BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS dialogue (
+    number INTEGER PRIMARY KEY, asked_at_s REAL NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
+    n_tokens INTEGER NOT NULL, payload BLOB NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A frame was decided on: ``block`` and ``picture`` are given when it was kept."""
+
+    time_s: float
+    fidelity: str
+    score: float
+    block: int | None = None
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A question and its answer; ``payload`` is the raw bytes of their keys and values."""
+
+    asked_at_s: float
+    question: str
+    answer: str
+    n_tokens: int
+    payload: bytes
+
+
+Entry = Watched | Spoken
+
+
+class Diary:
+    """Entries in SQLite, the oldest decisions and thumbnails dropped beyond a bound.
+
+    Raises:
+        StoreError: If the file is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise StoreError(
+                f"The diary {self.path} is damaged ({error}); move it away to go on without it."
+            ) from error
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Writes entries, all or none."""
+        entries = list(entries)
+        if not entries:
+            return
+        watched = [e for e in entries if isinstance(e, Watched)]
+        spoken = [(e.asked_at_s, e.question, e.answer, e.n_tokens, e.payload) for e in entries if isinstance(e, Spoken)]
+        pictures = [(e.block, e.time_s, thumbnail(e.picture)) for e in watched if e.picture is not None]
+        with self._db:
+            self._db.execute("BEGIN")
+            if watched:
+                self._db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (watched[-1].time_s,))
+            self._db.executemany(
+                "INSERT OR REPLACE INTO decisions VALUES (?,?,?)", [(e.time_s, e.fidelity, e.score) for e in watched]
+            )
+            self._db.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?,?,?)", pictures)
+            self._db.executemany("INSERT INTO dialogue VALUES (NULL,?,?,?,?,?)", spoken)
+            self._bound("decisions", "time_s", MOST_DECISIONS)
+            self._bound("thumbnails", "block", MOST_THUMBNAILS)
+
+    def time_s(self) -> float | None:
+        """Stream time of the last frame watched; None if there was none."""
+        row = self._db.execute("SELECT time_s FROM clock").fetchone()
+        return None if row is None else float(row[0])
+
+    def dialogue(self, most: int) -> list[Spoken]:
+        """The last questions and answers, oldest first."""
+        rows = self._db.execute(
+            "SELECT asked_at_s, question, answer, n_tokens, payload FROM dialogue ORDER BY number DESC LIMIT ?", (most,)
+        ).fetchall()
+        return [Spoken(*row) for row in reversed(rows)]
+
+    def counts(self) -> dict[str, int]:
+        """Entries by kind."""
+        return {
+            table: int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+            for table in ("decisions", "thumbnails", "dialogue")
+        }
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def _bound(self, table: str, key: str, most: int) -> None:
+        self._db.execute(
+            f"DELETE FROM {table} WHERE {key} <= (SELECT {key} FROM {table} ORDER BY {key} DESC LIMIT 1 OFFSET ?)",
+            (most,),
+        )
+
+
+def thumbnail(picture: Picture) -> bytes:
+    """A small JPEG of a picture."""
+    height, width = picture.shape[:2]
+    scale = _THUMBNAIL_PX / max(height, width)
+    small = cv2.resize(
+        picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 70])
+    assert done, "a uint8 picture can always be written as JPEG"
+    return data.tobytes()

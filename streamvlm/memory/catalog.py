@@ -1,0 +1,104 @@
+"""The catalog: which slot holds which block, in SQLite; a block is remembered from its row's commit on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamvlm.errors import StoreError
+from streamvlm.frame import Fidelity
+from streamvlm.memory.block import KVBlock
+from streamvlm.memory.codec import Codec
+
+NAME = "catalog.db"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS blocks (
+    id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, slot INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    start_s REAL NOT NULL, end_s REAL NOT NULL, fidelity TEXT NOT NULL, score REAL NOT NULL,
+    n_tokens INTEGER NOT NULL, codec TEXT NOT NULL,
+    UNIQUE (segment, slot)
+);
+CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a block lies, and its line as stored: a faded block has fewer tokens than it came with."""
+
+    block: KVBlock
+    segment: int
+    slot: int
+    sequence: int
+    codec: Codec
+
+
+class Catalog:
+    """Rows of committed blocks.
+
+    Write-ahead log with full synchronisation: once a commit returns, kill -9 and power cuts leave its rows alone.
+
+    Raises:
+        StoreError: If the file is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        # One thread at a time uses it, but not always the one that opened it.
+        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise StoreError(
+                f"The catalog {self.path} is damaged ({error}); run: streamvlm memory repair {folder}"
+            ) from error
+
+    def places(self) -> list[Place]:
+        """All committed blocks in order of their ids."""
+        rows = self._db.execute(
+            "SELECT id, start_s, end_s, fidelity, score, n_tokens, segment, slot, sequence, codec "
+            "FROM blocks ORDER BY id"
+        )
+        return [
+            Place(KVBlock(i, start, end, Fidelity(fidelity), score, n), segment, slot, sequence, Codec(codec))
+            for i, start, end, fidelity, score, n, segment, slot, sequence, codec in rows
+        ]
+
+    def next_id(self) -> int:
+        """One above every id that was ever committed, also of blocks forgotten since."""
+        row = self._db.execute("SELECT value FROM counters WHERE name = 'next_id'").fetchone()
+        return int(row[0]) if row else 0
+
+    def commit(self, places: Iterable[Place], ends_s: Mapping[int, float], dropped: Iterable[int]) -> None:
+        """Adds or moves blocks, lets blocks stand for longer, and drops blocks, all or nothing."""
+        rows = [
+            (p.block.id, p.segment, p.slot, p.sequence, p.block.start_s, p.block.end_s, str(p.block.fidelity),
+             p.block.score, p.block.n_tokens, str(p.codec))
+            for p in places
+        ]  # fmt: skip
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany("DELETE FROM blocks WHERE id = ?", [(i,) for i in dropped])
+            self._db.executemany("INSERT OR REPLACE INTO blocks VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+            self._db.executemany("UPDATE blocks SET end_s = ? WHERE id = ?", [(end, i) for i, end in ends_s.items()])
+            if rows:
+                newest = max(row[0] for row in rows) + 1
+                self._db.execute(
+                    "INSERT INTO counters VALUES ('next_id', ?) "
+                    "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                    (newest,),
+                )
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()

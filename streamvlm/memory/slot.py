@@ -1,0 +1,117 @@
+"""What lies in a slot of a segment file: a header that describes itself, a block's index rows, its encoded payload.
+
+    | header, index rows, up to whole pages | payload, up to whole pages |
+
+Whole pages, so that a payload is read straight into the arena, past the page cache where that helps. The header
+tells everything the catalog knows of the block: a lost catalog is made again from the segments alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import xxhash
+
+from streamvlm.frame import Fidelity
+from streamvlm.memory.arena import slot_bytes
+from streamvlm.memory.block import KVBlock
+from streamvlm.memory.codec import Codec
+
+_MAGIC = b"SVLMBLK1"
+# magic, sequence, id, start, end, score, payload and row bytes, tokens, fidelity, codec, fingerprint, two checksums
+_FIELDS = struct.Struct("<8sQQdddQIIBB16sQ16s")
+_SEAL = struct.Struct("<Q")
+HEADER_BYTES = 128
+_FIDELITIES, _CODECS = list(Fidelity), list(Codec)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotShape:
+    """Sizes of one kind of slot, in whole pages.
+
+    Attributes:
+        head_bytes: Header and index rows.
+        body_bytes: Encoded payload.
+    """
+
+    head_bytes: int
+    body_bytes: int
+
+    @classmethod
+    def of(cls, n_row_bytes: int, n_payload_bytes: int) -> SlotShape:
+        """The smallest that holds index rows and an encoded payload of these sizes."""
+        return cls(slot_bytes(HEADER_BYTES + n_row_bytes), slot_bytes(n_payload_bytes))
+
+    @property
+    def n_bytes(self) -> int:
+        """Length of the slot."""
+        return self.head_bytes + self.body_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SlotHeader:
+    """A slot's header.
+
+    Attributes:
+        block: The block's line as it was when written.
+        sequence: Rises with every write of a store: of two slots with one block, the higher holds.
+        codec: How the payload is encoded.
+        n_row_bytes: Bytes of index rows.
+        n_payload_bytes: Bytes of the encoded payload.
+        fingerprint: Of the model that made the block.
+        row_checksum: xxh3-64 of the index rows.
+        payload_checksum: xxh3-128 of the encoded payload.
+    """
+
+    block: KVBlock
+    sequence: int
+    codec: Codec
+    n_row_bytes: int
+    n_payload_bytes: int
+    fingerprint: str
+    row_checksum: int
+    payload_checksum: bytes
+
+
+def pack_header(header: SlotHeader) -> bytes:
+    """The header's 128 bytes, sealed with a checksum of their own."""
+    block = header.block
+    fields = _FIELDS.pack(
+        _MAGIC, header.sequence, block.id, block.start_s, block.end_s, block.score, header.n_payload_bytes,
+        header.n_row_bytes, block.n_tokens, _FIDELITIES.index(block.fidelity), _CODECS.index(header.codec),
+        header.fingerprint.encode("ascii")[:16], header.row_checksum,
+        header.payload_checksum,
+    )  # fmt: skip
+    sealed = fields + _SEAL.pack(xxhash.xxh3_64_intdigest(fields))
+    return sealed.ljust(HEADER_BYTES, b"\0")
+
+
+def unpack_header(data: memoryview) -> SlotHeader | None:
+    """What ``pack_header`` packed; None when nothing was, or it is damaged."""
+    fields = bytes(data[: _FIELDS.size])
+    (seal,) = _SEAL.unpack(data[_FIELDS.size : _FIELDS.size + _SEAL.size])
+    if not fields.startswith(_MAGIC) or seal != xxhash.xxh3_64_intdigest(fields):
+        return None
+    (_, sequence, block_id, start_s, end_s, score, n_payload, n_rows, n_tokens, fidelity, codec, fingerprint,
+     row_checksum, payload_checksum) = _FIELDS.unpack(fields)  # fmt: skip
+    block = KVBlock(block_id, start_s, end_s, _FIDELITIES[fidelity], score, n_tokens)
+    name = fingerprint.rstrip(b"\0").decode("ascii", "replace")
+    return SlotHeader(block, sequence, _CODECS[codec], n_rows, n_payload, name, row_checksum, payload_checksum)
+
+
+def rows_of(header: SlotHeader, head: memoryview) -> memoryview | None:
+    """The index rows in a slot's first pages; None unless they are those that were written."""
+    rows = head[HEADER_BYTES : HEADER_BYTES + header.n_row_bytes]
+    return rows if xxhash.xxh3_64_intdigest(rows) == header.row_checksum else None
+
+
+def holds_payload(header: SlotHeader, body: memoryview) -> bool:
+    """Whether a slot's other pages hold the payload that was written."""
+    return xxhash.xxh3_128_digest(body[: header.n_payload_bytes]) == header.payload_checksum
+
+
+def seal(block: KVBlock, sequence: int, codec: Codec, fingerprint: str, rows: memoryview, body: memoryview) -> bytes:
+    """The packed header of a block with these index rows and this encoded payload."""
+    sums = xxhash.xxh3_64_intdigest(rows), xxhash.xxh3_128_digest(body)
+    return pack_header(SlotHeader(block, sequence, codec, rows.nbytes, body.nbytes, fingerprint, *sums))

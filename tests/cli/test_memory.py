@@ -1,0 +1,146 @@
+"""Memory on disk from the command line: one process watches, others ask, look, check and mend."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from streamvlm.cli import main
+from streamvlm.world.events import World, make_world
+from streamvlm.world.video import write_video
+
+DURATION_S = 60
+
+
+def run(*args: object, stdin: str = "") -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False, input=stdin)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(12, DURATION_S)
+
+
+@pytest.fixture(scope="module")
+def clip(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    write_video(world, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def watched(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("memories") / "one"
+    assert run("ask", clip, "--memory", folder, "what do you see now?").exit_code == 0
+    return folder
+
+
+def test_another_process_answers_from_what_was_watched(clip: Path, watched: Path, world: World) -> None:
+    question = f"where was the {world.appearances[0].thing.name}?"
+    done = subprocess.run(
+        [sys.executable, "-m", "streamvlm", "ask", "-", "--memory", str(watched), "--json", question],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    fresh = json.loads(run("ask", clip, "--json", "what do you see now?", question).stdout.splitlines()[1])
+    assert told["answer"] == fresh["answer"]
+    assert told["asked_at_s"] == fresh["asked_at_s"]
+    assert told["memory"]["n_blocks"] == fresh["memory"]["n_blocks"] == told["memory"]["disk"]["n_blocks"]
+
+
+def test_a_second_source_goes_on_with_the_stream(clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mem"
+    for _ in range(2):
+        done = run("ask", clip, "--for", "20", "--memory", folder, "--json", "what do you see now?")
+        assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    assert told["asked_at_s"] > 40
+    at_5 = run("ask", clip, "--memory", folder, "--json", "--at", "0:05", "what do you see now?")
+    assert json.loads(at_5.stdout)["asked_at_s"] == pytest.approx(told["asked_at_s"] + 6, abs=1)
+
+
+def test_ls_show_verify_repair_and_rm(watched: Path, tmp_path: Path) -> None:
+    assert str(watched) in run("memory", "ls", watched.parent).stdout
+    shown = run("memory", "show", watched).stdout
+    assert "what do you see now?" in shown
+    assert "0:00:00 to 0:00:59" in shown
+    assert "raw" in shown
+    assert "0 are damaged" in run("memory", "verify", watched).stdout
+    (watched / "catalog.db").write_bytes(b"nonsense" * 1000)
+    refused = run("memory", "show", watched)
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
+    assert "memory repair" in refused.stderr
+    assert "0 damaged" in run("memory", "repair", watched).stdout
+    assert run("ask", "-", "--memory", watched, "what do you see now?").exit_code == 0
+
+
+def test_a_damaged_block_is_found_and_told(clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mem"
+    run("ask", clip, "--for", "20", "--memory", folder, "what do you see now?")
+    (segment, *_) = sorted(folder.glob("seg-*.kv"))
+    with segment.open("r+b") as file:
+        file.seek(4096 * 3 + 100)
+        file.write(b"damage")
+    found = run("memory", "verify", folder)
+    assert found.exit_code == 2
+    assert "1 are damaged" in found.stdout
+
+
+def test_rm_asks_first_and_removes_memories_only(clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mem"
+    run("ask", clip, "--for", "3", "--memory", folder, "what do you see now?")
+    assert run("memory", "rm", folder, stdin="n\n").exit_code == 1
+    assert folder.exists()
+    assert run("memory", "rm", folder, "--yes").exit_code == 0
+    assert not folder.exists()
+    (tmp_path / "photos").mkdir()
+    refused = run("memory", "rm", tmp_path / "photos", "--yes")
+    assert refused.exit_code == 2
+    assert (tmp_path / "photos").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["ask", "-", "what?"], "--memory"),
+        (["ask", "-", "--memory", "EMPTY", "what?"], "--memory"),
+        (["memory", "ls", "EMPTY"], "no memory"),
+        (["memory", "show", "EMPTY"], "no memory"),
+        (["ask", "CLIP", "--memory", "/proc/x", "what?"], "--memory"),
+        (["ask", "CLIP", "--memory", "EMPTY", "--flush-every", "0", "what?"], "flush"),
+        (["ask", "CLIP", "--memory", "EMPTY", "--disk-budget", "1", "what?"], "disk budget"),
+    ],
+)
+def test_each_mistake_gets_one_sentence(args: list[str], named: str, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"EMPTY": tmp_path / "empty", "CLIP": clip}
+    done = run(*(places.get(arg, arg) for arg in args))
+    assert done.exit_code == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert named in done.stderr
+
+
+def test_a_killed_watcher_leaves_a_memory_that_answers(clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mem"
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "streamvlm", "ask", str(clip), "--memory", str(folder), "what do you see now?"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not any(folder.glob("seg-*.kv")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    watcher.send_signal(signal.SIGKILL)
+    watcher.wait()
+    assert "0 are damaged" in run("memory", "verify", folder).stdout
+    asked = run("ask", "-", "--memory", folder, "what do you see now?")
+    assert asked.exit_code == 0 or "Without a source" in asked.stderr, (
+        "killed before its first commit, it remembers nothing"
+    )

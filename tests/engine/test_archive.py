@@ -1,0 +1,167 @@
+"""A session on disk: closed, reopened, and none the wiser."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+
+from streamvlm.engine import Answer, Archive, ArchiveConfig, Session, SessionConfig
+from streamvlm.engine.inventory import take_stock, verify
+from streamvlm.errors import StoreError
+from streamvlm.frame import Frame
+from streamvlm.memory.codec import Codec
+from streamvlm.models.base import VideoLanguageModel
+from streamvlm.models.registry import load_model
+from streamvlm.world.events import World, make_world
+from streamvlm.world.render import render
+
+SECONDS = 70
+QUESTIONS = ("what do you see now?", "did you see a red circle?", "what was in the centre of the sea?")
+
+
+@pytest.fixture(scope="module")
+def pocket() -> VideoLanguageModel:
+    return load_model("pocket", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(5, SECONDS)
+
+
+@pytest.fixture(scope="module")
+def frames(world: World) -> list[Frame]:
+    return [Frame(i, float(i), render(world, float(i))) for i in range(SECONDS)]
+
+
+def small(pocket: VideoLanguageModel) -> SessionConfig:
+    """A host that holds the window and not much more."""
+    return SessionConfig(host_budget_bytes=14 * (13 * pocket.layout.token_bytes + 4096))
+
+
+def opened(folder: Path, model: VideoLanguageModel, config: ArchiveConfig | None = None) -> closing[Archive]:
+    events: list[str] = []
+    return closing(Archive(folder, model, config, on_event=events.append))
+
+
+def asked(session: Session, world: World) -> list[Answer]:
+    named = [f"where was the {a.thing.name}?" for a in world.appearances[:3]]
+    return [session.ask(question, out_of_band=True).answer for question in (*named, *QUESTIONS)]
+
+
+def told(answers: list[Answer]) -> list[tuple[object, ...]]:
+    """All of an answer that depends on what is remembered, evidence scores to the last bit."""
+    return [(a.text, a.asked_at_s, a.evidence, a.retrieved, a.tokens) for a in answers]
+
+
+@pytest.fixture(scope="module")
+def in_ram(pocket: VideoLanguageModel, frames: list[Frame]) -> Session:
+    session = Session(pocket)
+    session.observe(frames)
+    return session
+
+
+def test_evicted_reopened_or_never_evicted_answers_are_the_same_to_the_bit(
+    pocket: VideoLanguageModel, frames: list[Frame], world: World, in_ram: Session, tmp_path: Path
+) -> None:
+    with opened(tmp_path, pocket) as archive:
+        session = Session(pocket, small(pocket), archive=archive)
+        session.observe(frames)
+        session.flush()
+        stats = session.memory
+        assert stats.host_bytes < in_ram.memory.host_bytes
+        assert stats.n_forgotten == 0
+        evicted = told(asked(session, world))
+    with opened(tmp_path, pocket) as archive:
+        again = Session(pocket, small(pocket), archive=archive)
+        assert again.time_s == SECONDS - 1
+        assert again.blocks() == in_ram.blocks()
+        ids = [block.id for block in in_ram.blocks()]
+        for kept, reread in zip(in_ram._memory.fetch(ids), again._memory.fetch(ids), strict=True):
+            assert torch.equal(kept, reread)
+        # The newest frame was never kept in full fidelity: a new process sees what is remembered of it.
+        again._newest = in_ram._newest
+        reopened = told(asked(again, world))
+    assert evicted == told(asked(in_ram, world))
+    assert reopened == evicted
+
+
+def test_a_reopened_stream_goes_on(pocket: VideoLanguageModel, frames: list[Frame], tmp_path: Path) -> None:
+    with opened(tmp_path, pocket) as archive:
+        first = Session(pocket, archive=archive)
+        first.observe(frames[:40])
+        first.ask("what do you see now?").answer.text  # noqa: B018
+    with opened(tmp_path, pocket) as archive:
+        session = Session(pocket, archive=archive)
+        n_blocks = len(session.blocks())
+        assert session.time_s == 39
+        assert len(session._dialogue) == 1, "what was said is remembered too"
+        with pytest.raises(ValueError, match="backwards"):
+            session.observe(frames[10])
+        session.observe(frames[40:])
+        assert session.time_s == SECONDS - 1
+        lines = session.blocks()
+        assert len(lines) > n_blocks
+        assert [line.id for line in lines] == list(range(len(lines)))
+        answer = session.ask("what did you see?").answer
+        assert answer.tokens.context > 0
+
+
+def test_decisions_thumbnails_and_dialogue_are_kept(
+    pocket: VideoLanguageModel, frames: list[Frame], tmp_path: Path
+) -> None:
+    with opened(tmp_path, pocket) as archive:
+        session = Session(pocket, archive=archive)
+        session.observe(frames)
+        answer = session.ask("what do you see now?").answer
+        n_blocks = len(session.blocks())
+    stock = take_stock(tmp_path)
+    assert stock.entries == {"decisions": SECONDS, "thumbnails": n_blocks, "dialogue": 1}
+    assert (stock.n_blocks, stock.end_s) == (n_blocks, SECONDS - 1)
+    assert [(spoken.question, spoken.answer) for spoken in stock.dialogue] == [(answer.question, answer.text)]
+    assert verify(tmp_path) == (n_blocks, [])
+
+
+def test_one_folder_has_one_writer(pocket: VideoLanguageModel, tmp_path: Path) -> None:
+    with opened(tmp_path, pocket), pytest.raises(StoreError, match="in use by process"):
+        Archive(tmp_path, pocket, on_event=print)
+    with opened(tmp_path, pocket):
+        pass  # free again
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [({"fingerprint": "another"}, "use that model"), ({"format_version": 99}, "format version 99")],
+)
+def test_what_another_model_or_version_made_is_refused(
+    pocket: VideoLanguageModel, tmp_path: Path, change: dict[str, object], complaint: str
+) -> None:
+    with opened(tmp_path, pocket):
+        pass
+    path = tmp_path / "session.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(StoreError, match=complaint):
+        Archive(tmp_path, pocket, on_event=print)
+
+
+@pytest.mark.parametrize("folder", ["/proc/nothing", "/dev/null/x"])
+def test_a_folder_that_cannot_be_is_one_sentence(pocket: VideoLanguageModel, folder: str) -> None:
+    with pytest.raises(StoreError, match="choose another --memory"):
+        Archive(Path(folder), pocket, on_event=print)
+
+
+@pytest.mark.parametrize("codec", [Codec.INT8, Codec.INT4])
+def test_lossy_codecs_answer_much_the_same(
+    pocket: VideoLanguageModel, frames: list[Frame], world: World, in_ram: Session, tmp_path: Path, codec: Codec
+) -> None:
+    with opened(tmp_path, pocket, ArchiveConfig(codec)) as archive:
+        session = Session(pocket, small(pocket), archive=archive)
+        session.observe(frames)
+        session.flush()
+        got, exact = asked(session, world), asked(in_ram, world)
+    same = sum(a.text == b.text for a, b in zip(got, exact, strict=True))
+    assert same >= len(exact) - (1 if codec is Codec.INT8 else 2)

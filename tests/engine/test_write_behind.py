@@ -1,0 +1,164 @@
+"""Writing behind: nothing is later than promised, and a dead disk does not stop the stream."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from breakable_disk import LAYOUT, BrokenIO, content, put
+
+from streamvlm.engine.diary import Diary, Watched
+from streamvlm.engine.write_behind import WriteBehind
+from streamvlm.frame import Fidelity
+from streamvlm.memory.arena import slot_bytes
+from streamvlm.memory.disk_store import DiskStore
+from streamvlm.memory.hierarchy import BlockMemory
+
+SLOT_BYTES = slot_bytes(13 * LAYOUT.token_bytes)
+
+
+class Disk:
+    """A store with its writer in a folder, and what it has told."""
+
+    def __init__(self, folder: Path, io: BrokenIO | None = None, flush_every_s: float = 2.0) -> None:
+        self.events: list[str] = []
+        self.diary = Diary(folder)
+        self.store = DiskStore(folder, LAYOUT, "m", budget_bytes=64 << 20, io=io, on_event=self.events.append)
+        self.writer = WriteBehind(self.store, self.diary, flush_every_s=flush_every_s, on_event=self.events.append)
+
+    def memory(self, host_slots: int = 12) -> BlockMemory:
+        return BlockMemory(
+            LAYOUT, device="cpu", device_budget_bytes=0, host_budget_bytes=host_slots * SLOT_BYTES, disk=self.writer
+        )
+
+    def close(self) -> None:
+        self.writer.close()
+        self.store.close()
+        self.diary.close()
+
+
+def watch(memory: BlockMemory, ids: range) -> None:
+    for i in ids:
+        one = put(i)
+        block = memory.append(
+            one.payload, start_s=float(i), fidelity=Fidelity.CLEAR, score=one.block.score, rows=one.rows
+        )
+        assert block.id == i
+        memory.pin_from(max(0, i - 3))
+
+
+def test_what_has_left_the_host_comes_back_from_disk_to_the_bit(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    memory = disk.memory(host_slots=12)
+    watch(memory, range(100))
+    assert memory.stats().n_blocks == 100
+    assert memory.stats().n_forgotten == 0
+    assert memory.stats().host_bytes <= 12 * SLOT_BYTES
+    for ids in ([0, 50, 99], list(range(100)), [7, 7, 3]):
+        for block_id, payload in zip(ids, memory.fetch(ids), strict=True):
+            assert torch.equal(payload, content(block_id))
+    disk.close()
+
+
+def test_another_process_goes_on_with_all_of_it(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    watch(disk.memory(), range(30))
+    disk.close()
+    again = Disk(tmp_path)
+    memory = again.memory()
+    assert [line.id for line in memory.snapshot()] == list(range(30))
+    watch(memory, range(30, 40))
+    for block_id, payload in enumerate(memory.fetch(range(40))):
+        assert torch.equal(payload, content(block_id))
+    again.close()
+
+
+def test_ends_and_entries_are_written_too(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    memory = disk.memory()
+    watch(memory, range(3))
+    memory.extend(8.5)
+    disk.writer.note(Watched(8.5, "discarded", 0.1))
+    disk.close()
+    again = Disk(tmp_path)
+    assert again.memory().snapshot()[-1].end_s == 8.5
+    assert again.diary.time_s() == 8.5
+    again.close()
+
+
+@pytest.mark.parametrize("fault", ["torn", "sync"])
+def test_a_dead_disk_is_told_once_and_the_stream_goes_on_in_ram(tmp_path: Path, fault: str) -> None:
+    io = BrokenIO()
+    disk = Disk(tmp_path, io)
+    memory = disk.memory(host_slots=12)
+    watch(memory, range(20))
+    memory.flush()
+    io.breaks = fault
+    watch(memory, range(20, 60))
+    assert disk.writer.has_failed
+    assert len(disk.events) == 1
+    assert "goes on in RAM alone" in disk.events[0]
+    stats = memory.stats()
+    assert stats.n_forgotten == 60 - stats.n_blocks > 0, "without a disk the host forgets again"
+    known = [line.id for line in memory.snapshot()]
+    assert known[:20] == list(range(20)), "what the disk already has can still be read"
+    for block_id, payload in zip(known, memory.fetch(known), strict=True):
+        assert torch.equal(payload, content(block_id))
+    disk.close()
+    again = Disk(tmp_path)
+    assert len(again.store.blocks()) >= 20
+    again.close()
+
+
+def test_a_damaged_block_is_forgotten_and_told_and_the_others_stay(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    watch(disk.memory(), range(30))
+    disk.close()
+    (path,) = tmp_path.glob("seg-*.kv")
+    with path.open("r+b") as file:
+        file.seek(4096 + 5 * (4096 + SLOT_BYTES) + 4096 + 100)
+        file.write(b"damage")
+    again = Disk(tmp_path)
+    memory = again.memory()
+    with pytest.raises(KeyError, match="damaged"):
+        memory.fetch(range(30))
+    assert 5 not in memory
+    assert any("block 5" in event for event in again.events)
+    rest = [i for i in range(30) if i != 5]
+    for block_id, payload in zip(rest, memory.fetch(rest), strict=True):
+        assert torch.equal(payload, content(block_id))
+    again.close()
+
+
+def test_a_stream_waits_rather_than_run_ahead_of_its_promise(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    class SlowIO(BrokenIO):
+        def sync(self, fd: int) -> None:
+            gate.wait(10)
+            super().sync(fd)
+
+    disk = Disk(tmp_path, SlowIO(), flush_every_s=2.0)
+    memory = disk.memory(host_slots=40)
+    gate.set()  # creating the first segment syncs as well
+    watch(memory, range(1))
+    memory.flush()
+    gate.clear()
+    watcher = threading.Thread(target=submit, args=(disk, range(1, 30)))
+    watcher.start()
+    watcher.join(0.2)
+    assert watcher.is_alive(), "blocks 1 to 3 wait for the disk, and block 4 waits at the door"
+    gate.set()
+    watcher.join(20)
+    assert not watcher.is_alive()
+    disk.close()
+    again = Disk(tmp_path)
+    assert len(again.store.blocks()) == 30
+    again.close()
+
+
+def submit(disk: Disk, ids: range) -> None:
+    for block_id in ids:
+        disk.writer.submit(put(block_id))

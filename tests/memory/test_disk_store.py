@@ -1,0 +1,297 @@
+"""The disk tier: what it gives back is what was put, or nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from breakable_disk import CLEAR_TOKENS, FUZZY_TOKENS, LAYOUT, BrokenIO, content, put
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from torch import Tensor
+
+from streamvlm.errors import StoreError
+from streamvlm.frame import Fidelity
+from streamvlm.memory.arena import slot_bytes
+from streamvlm.memory.codec import Codec
+from streamvlm.memory.disk_store import DiskStore, repair
+
+MODEL = "a-model"
+
+
+def open_store(folder: Path, budget_bytes: int = 8 << 20, **more: Any) -> DiskStore:
+    return DiskStore(folder, LAYOUT, more.pop("model", MODEL), budget_bytes=budget_bytes, **more)
+
+
+def get(store: DiskStore, block_id: int) -> Tensor | None:
+    """A block's payload, or None if it cannot be had."""
+    place = store.locate(block_id)
+    if place is None:
+        return None
+    n_bytes = place.block.n_tokens * LAYOUT.token_bytes
+    buffer = torch.zeros(slot_bytes(n_bytes), dtype=torch.uint8)
+    (whole,) = store.load([(place, buffer)])
+    return buffer[:n_bytes].view(LAYOUT.dtype).view(LAYOUT.shape(place.block.n_tokens)) if whole else None
+
+
+def test_blocks_and_rows_come_back_to_the_bit_in_another_store(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    puts = [put(i, CLEAR_TOKENS if i % 3 else FUZZY_TOKENS) for i in range(40)]
+    assert store.commit(puts[:25], {}) == set(range(25))
+    store.commit(puts[25:], {3: 3.5})
+    store.close()
+    again = open_store(tmp_path)
+    assert [b.id for b in again.blocks()] == list(range(40))
+    assert again.blocks()[3].end_s == 3.5
+    assert again.next_id() == 40
+    for one in puts:
+        got = get(again, one.block.id)
+        assert got is not None
+        assert torch.equal(got, one.payload)
+    for (block, rows), one in zip(again.rows(), puts, strict=True):
+        assert block.id == one.block.id
+        assert torch.equal(rows, one.rows)
+
+
+@pytest.mark.parametrize("codec", [Codec.INT8, Codec.INT4])
+def test_a_codec_is_a_matter_of_the_block_and_not_of_the_store(tmp_path: Path, codec: Codec) -> None:
+    store = open_store(tmp_path, codec=codec)
+    store.commit([put(0)], {})
+    store.close()
+    raw = open_store(tmp_path)
+    raw.commit([put(1)], {})
+    lossy, exact = get(raw, 0), get(raw, 1)
+    assert lossy is not None
+    assert exact is not None
+    assert torch.equal(exact, content(1))
+    torch.testing.assert_close(lossy, content(0), rtol=0, atol=0.25)
+
+
+@pytest.mark.parametrize("part", ["header", "rows", "payload", "segment page"])
+def test_a_flipped_bit_anywhere_gives_no_block_and_never_a_wrong_one(tmp_path: Path, part: str) -> None:
+    events: list[str] = []
+    store = open_store(tmp_path)
+    store.commit([put(i) for i in range(3)], {})
+    place = store.locate(1)
+    assert place is not None
+    store.close()
+    (path,) = tmp_path.glob("seg-*.kv")
+    shape_bytes = 4096 + slot_bytes(LAYOUT.token_bytes * CLEAR_TOKENS)
+    slot = 4096 + place.slot * shape_bytes
+    at = {"header": slot + 20, "rows": slot + 140, "payload": slot + 4096 + 77, "segment page": 25}[part]
+    with path.open("r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 4]))
+    if part == "segment page":
+        with pytest.raises(StoreError, match="first page is damaged"):
+            open_store(tmp_path)
+        return
+    again = open_store(tmp_path, on_event=events.append)
+    if part == "rows":
+        assert [block.id for block, _ in again.rows()] == [0, 2]
+        assert any("block 1" in event for event in events)
+    else:
+        assert get(again, 1) is None
+    for untouched in (0, 2):
+        got = get(again, untouched)
+        assert got is not None
+        assert torch.equal(got, content(untouched))
+
+
+def test_a_truncated_or_missing_segment_loses_its_blocks_alone(tmp_path: Path) -> None:
+    events: list[str] = []
+    store = open_store(tmp_path)
+    store.commit([put(0, FUZZY_TOKENS)], {})
+    store.commit([put(i) for i in range(1, 9)], {})
+    places = {i: store.locate(i) for i in range(9)}
+    store.close()
+    fuzzy, clear = sorted(tmp_path.glob("seg-*.kv"))
+    last = places[8]
+    assert last is not None
+    with clear.open("r+b") as file:
+        file.truncate(4096 + last.slot * (4096 + slot_bytes(LAYOUT.token_bytes * CLEAR_TOKENS)) + 5000)
+    fuzzy.unlink()
+    again = open_store(tmp_path, on_event=events.append)
+    assert get(again, 0) is None
+    assert get(again, 8) is None
+    assert all(get(again, i) is not None for i in range(1, 8))
+    assert any("1 blocks were forgotten" in event for event in events)
+
+
+@pytest.mark.parametrize("fault", ["torn", "sync"])
+def test_a_failed_commit_leaves_what_was_there(tmp_path: Path, fault: str) -> None:
+    io = BrokenIO()
+    store = open_store(tmp_path, io=io)
+    store.commit([put(0)], {})
+    io.breaks = fault
+    with pytest.raises(OSError, match="Input/output"):
+        store.commit([put(1), put(2)], {0: 9.0})
+    store.close()
+    again = open_store(tmp_path)
+    assert [block.id for block in again.blocks()] == [0]
+    got = get(again, 0)
+    assert got is not None
+    assert torch.equal(got, content(0))
+    assert again.commit([put(1)], {}) == {1}
+
+
+def test_a_bit_flipped_while_writing_shows_when_it_is_read(tmp_path: Path) -> None:
+    io = BrokenIO()
+    store = open_store(tmp_path, io=io)
+    store.commit([put(0)], {})
+    io.breaks = "flipped"
+    store.commit([put(1)], {})
+    io.breaks = ""
+    assert get(store, 1) is None
+    assert get(store, 0) is not None
+
+
+def test_an_unreadable_disk_gives_no_block_and_an_event(tmp_path: Path) -> None:
+    events: list[str] = []
+    io = BrokenIO()
+    store = open_store(tmp_path, io=io, on_event=events.append)
+    store.commit([put(0)], {})
+    io.breaks = "eio"
+    assert get(store, 0) is None
+    assert any("cannot be read" in event for event in events)
+
+
+def test_a_full_disk_caps_the_budget_and_the_store_goes_on(tmp_path: Path) -> None:
+    events: list[str] = []
+    io = BrokenIO("enospc", after=2)
+    store = open_store(tmp_path, budget_bytes=4 << 20, io=io, on_event=events.append)
+    for i in range(0, 400, 5):
+        assert store.commit([put(i + k) for k in range(5)], {}) == set(range(i, i + 5))
+    assert any("is full" in event for event in events)
+    assert store.stats().n_dropped > 0
+    got = get(store, 399)
+    assert got is not None
+    assert torch.equal(got, content(399))
+
+
+def test_under_its_budget_the_flattest_of_the_oldest_fade_and_then_go(tmp_path: Path) -> None:
+    budget_bytes = 6 << 20
+    store = open_store(tmp_path, budget_bytes=budget_bytes)
+    peaks = range(0, 600, 10)
+    for i in range(0, 600, 5):
+        store.commit([put(i + k, score=5.0 if i + k in peaks else 1.0) for k in range(5)], {})
+        assert sum(path.stat().st_size for path in tmp_path.glob("seg-*.kv")) <= budget_bytes
+    stats = store.stats()
+    assert stats.n_faded > 0
+    assert stats.n_dropped > 0
+    left = store.blocks()
+    assert left[-1].fidelity is Fidelity.CLEAR
+    assert len(store.dropped()) == stats.n_dropped == 600 - len(left)
+    old = [block for block in left if block.id < 300]
+    assert sum(block.id in peaks for block in old) / max(len(old), 1) > 0.1, "turning points stay longer"
+    faded = next(block for block in left if block.fidelity is Fidelity.FUZZY)
+    assert faded.n_tokens == 7
+    got = get(store, faded.id)
+    assert got is not None
+    whole = content(faded.id)
+    kept = [n for n in range(CLEAR_TOKENS) if any(torch.equal(whole[..., n, :], got[..., m, :]) for m in range(7))]
+    assert len(kept) == 7, "a faded block's tokens are some of its own"
+
+
+def test_a_store_of_another_model_is_refused(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.commit([put(0)], {})
+    store.close()
+    with pytest.raises(StoreError, match="another model"):
+        open_store(tmp_path, model="b-model")
+
+
+def test_the_catalog_is_made_again_from_the_segments(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.commit([put(i, CLEAR_TOKENS if i % 2 else FUZZY_TOKENS) for i in range(20)], {})
+    before = store.blocks()
+    store.close()
+    (tmp_path / "catalog.db").write_bytes(b"not a database at all" * 300)
+    with pytest.raises(StoreError, match="memory repair"):
+        open_store(tmp_path)
+    assert repair(tmp_path) == (20, 0)
+    again = open_store(tmp_path)
+    assert again.blocks() == before
+    assert all(get(again, i) is not None for i in range(20))
+
+
+def test_repair_leaves_damaged_slots_out(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.commit([put(i) for i in range(5)], {})
+    store.close()
+    (path,) = tmp_path.glob("seg-*.kv")
+    with path.open("r+b") as file:
+        file.seek(4096 + 4096 + 100)
+        file.write(b"\xff" * 50)
+    assert repair(tmp_path) == (4, 1)
+    with pytest.raises(StoreError, match="no segments"):
+        repair(tmp_path / "..")
+
+
+class StoreAgainstADict(RuleBasedStateMachine):
+    """Any order of puts, ends, reopenings and repairs: what is found is what was put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(self.make_folder())
+        self.model: dict[int, Tensor] = {}
+        self.gone: dict[int, Tensor] = {}
+        self.store = open_store(self.folder)
+        self.next_id = 0
+
+    make_folder: Callable[[], str]
+
+    @rule(n=st.integers(1, 6), fuzzy=st.booleans())
+    def commit(self, n: int, fuzzy: bool) -> None:
+        puts = [put(self.next_id + i, FUZZY_TOKENS if fuzzy else CLEAR_TOKENS) for i in range(n)]
+        self.next_id += n
+        assert self.store.commit(puts, {}) == {one.block.id for one in puts}
+        self.model |= {one.block.id: one.payload for one in puts}
+
+    @rule()
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = open_store(self.folder)
+
+    @rule()
+    def repair(self) -> None:
+        self.store.close()
+        if self.model:
+            repair(self.folder)
+        self.store = open_store(self.folder)
+        # Segments alone do not tell what was forgotten: it may come back, whole.
+        self.model |= {b.id: self.gone.pop(b.id) for b in self.store.blocks() if b.id in self.gone}
+
+    @rule(which=st.randoms(use_true_random=False))
+    def quarantine(self, which: random.Random) -> None:
+        if self.model:
+            block_id = which.choice(sorted(self.model))
+            self.gone[block_id] = self.model.pop(block_id)
+            self.store.quarantine(block_id)
+            self.store.commit([], {})
+
+    @invariant()
+    def everything_is_there(self) -> None:
+        assert [b.id for b in self.store.blocks()] == sorted(self.model)
+
+    def teardown(self) -> None:
+        for block_id, payload in self.model.items():
+            got = get(self.store, block_id)
+            assert got is not None
+            assert torch.equal(got, payload)
+        self.store.close()
+
+
+def test_any_order_of_operations_keeps_every_block(tmp_path_factory: pytest.TempPathFactory) -> None:
+    class Machine(StoreAgainstADict):
+        make_folder = staticmethod(lambda: str(tmp_path_factory.mktemp("store")))
+
+    Machine.TestCase.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+    Machine.TestCase().runTest()
