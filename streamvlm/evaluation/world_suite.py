@@ -74,12 +74,21 @@ class _SharedSight:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """One question with what a variant made of it."""
+    """One question with what a variant made of it.
+
+    Attributes:
+        variant: Which retrieval answered.
+        question: What was asked.
+        answer: What it answered.
+        n_blocks: Blocks remembered when it was asked.
+        needs_memory: Whether the moment asked about had left the window: without the right block it is guessing.
+    """
 
     variant: str
     question: Question
     answer: Answer
     n_blocks: int
+    needs_memory: bool
 
     @property
     def is_right(self) -> bool:
@@ -158,9 +167,12 @@ def _watch(
             chunk = []
         for question in due:
             pending.remove(question)
+            blocks = next(iter(sessions.values())).blocks()
+            window_s = blocks[-config.window_blocks :][0].start_s
+            needs_memory = question.end_s is not None and question.end_s < window_s
             for name, session in sessions.items():
                 answer = session.ask(question.text, out_of_band=True).answer
-                marked.append(Marked(name, question, answer, session.memory.n_blocks))
+                marked.append(Marked(name, question, answer, len(blocks), needs_memory))
     return marked
 
 
@@ -176,6 +188,7 @@ def summarise(marked: Sequence[Marked]) -> dict[str, Any]:
             "earlier by delay": _shares(
                 [m for m in backward if m.question.group is Group.EARLIER], lambda m: _delay_bin(m.question)
             ),
+            "beyond the window": _shares([m for m in backward if m.needs_memory], lambda m: str(m.question.group)),
             "evidence holds the moment": _share([m.rests_on_the_moment for m in backward]),
             "blocks retrieved, mean": float(np.mean([len(m.answer.retrieved) for m in own])),
             "blocks remembered at the question, median": float(np.median([m.n_blocks for m in own])),

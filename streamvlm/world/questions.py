@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -180,7 +180,10 @@ class Examiner:
             yield ask("when", Group.WHEN, WHEN, f"at {clock(it.start_s)}")
             yield ask("seen", Group.EXISTENCE, SEEN, f"yes, at {clock(it.start_s)}")
             if number + 1 < len(past) and past[number + 1].start_s < ask_s - SETTLED_S:
-                yield ask("order", Group.ORDER, ORDER, f"a {past[number + 1].thing.name}")
+                # The truth rests on the turn from the one to the next.
+                following = past[number + 1]
+                turn = ask("order", Group.ORDER, ORDER, f"a {following.thing.name}")
+                yield replace(turn, end_s=following.start_s)
         if (
             is_unique(lambda a: (a.zone, self.world.scene(a.start_s).name))
             and scene.end_s >= it.end_s

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from streamvlm.decoding.decoder import StreamDecoder
+from streamvlm.models.pocket.adapter import CHECKPOINT
 
 N_WORDS = 61
 
@@ -26,6 +29,8 @@ def make_model() -> Callable[..., Any]:
         seed: int = 0,
         **more: Any,
     ) -> Any:
+        if family == "pocket":
+            return pocket_decoder()
         kind: Any = LlamaConfig if family == "llama" else Qwen2Config
         config = kind(
             vocab_size=N_WORDS,
@@ -50,6 +55,16 @@ def make_model() -> Callable[..., Any]:
         return model.eval()
 
     return make
+
+
+def pocket_decoder() -> Any:
+    """The bundled checkpoint's decoder as the stock class that it is."""
+    config = json.loads((CHECKPOINT / "config.json").read_text("utf-8"))
+    model: Any = LlamaForCausalLM(LlamaConfig(**config["decoder"]))
+    weights = load_file(CHECKPOINT / "model.safetensors")
+    own = {k.removeprefix("decoder."): v.float() for k, v in weights.items() if k.startswith("decoder.")}
+    model.load_state_dict(own)
+    return model.eval()
 
 
 @pytest.fixture

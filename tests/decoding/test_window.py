@@ -76,7 +76,7 @@ def encode(
     return decoder.prefill(chunk, context)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "pocket"])
 @torch.inference_mode()
 def test_window_eviction_and_retrieval_equal_attention_written_out(
     make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder], family: str
@@ -84,11 +84,13 @@ def test_window_eviction_and_retrieval_equal_attention_written_out(
     model = make_model(family, n_heads=2, n_kv_heads=1, head_dim=6)
     decoder = decoder_of(model)
     generator = torch.Generator().manual_seed(2)
-    opening = torch.randn(SINKS, 24, generator=generator)
-    frames = [torch.randn(n, 24, generator=generator) for n in (4, 3, 5, 4, 2, 4, 3, 3)]
+    e = model.config.hidden_size
+    nothing: Kept = [[] for _ in model.model.layers]
+    opening = torch.randn(SINKS, e, generator=generator)
+    frames = [torch.randn(n, e, generator=generator) for n in (4, 3, 5, 4, 2, 4, 3, 3)]
     context = decoder.new_context(SINKS + 24)
     _, sinks = decoder.prefill(opening, context)
-    _, plain_sinks = plain_pass(model, opening, [[], []])
+    _, plain_sinks = plain_pass(model, opening, nothing)
     blocks: list[Tensor] = []
     plain_blocks: list[Kept] = []
     for i in range(0, len(frames), 2):  # a chunk is two frames; the window is the two blocks before it
@@ -102,7 +104,7 @@ def test_window_eviction_and_retrieval_equal_attention_written_out(
         plain_blocks += [first, [layer[lengths[0] :] for layer in new]]
 
     retrieved, window = [0, 3], [6, 7]
-    dialogue, question = (torch.randn(n, 24, generator=generator) for n in (4, 5))
+    dialogue, question = (torch.randn(n, e, generator=generator) for n in (4, 5))
     wanted = [sinks, *(blocks[i] for i in retrieved + window)]
     plain_wanted = [plain_sinks, *(plain_blocks[i] for i in retrieved + window)]
     answer_context = decoder.new_context(40)
@@ -130,20 +132,22 @@ def test_payloads_are_raw_to_the_bit(
     assert torch.equal(payload[0, 1], layer.self_attn.v_proj(normed).view(7, 2, 8).transpose(0, 1))
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "pocket"])
 @torch.inference_mode()
 def test_identical_frames_in_identical_contexts_are_bit_identical_whatever_the_time(
-    make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder]
+    make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder], family: str
 ) -> None:
-    decoder = decoder_of(make_model(n_layers=2))
+    model = make_model(family, n_layers=2)
+    decoder, e = decoder_of(model), model.config.hidden_size
     generator = torch.Generator().manual_seed(3)
-    scenes = [torch.randn(5, 24, generator=generator) for _ in range(3)]
+    scenes = [torch.randn(5, e, generator=generator) for _ in range(3)]
     context = decoder.new_context(SINKS + (WINDOW + 1) * 5)
-    _, sinks = decoder.prefill(torch.randn(SINKS, 24, generator=generator), context)
+    _, sinks = decoder.prefill(torch.randn(SINKS, e, generator=generator), context)
     blocks: list[Tensor] = []
     for i in range(40):
         blocks.append(encode(decoder, context, sinks, blocks[-WINDOW:], scenes[i % 3])[1])
     # What a block holds depends on no more than layers x window frames before it.
-    settled = 2 * WINDOW
+    settled = model.config.num_hidden_layers * WINDOW
     for i in range(settled, 37):
         assert torch.equal(blocks[i], blocks[i + 3])
     assert not torch.equal(blocks[39], blocks[38])

@@ -25,13 +25,14 @@ def marked(text: str, *spans: tuple[float, float]) -> Marked:
     evidence = tuple(Evidence(start, end, Fidelity.CLEAR, 0.5) for start, end in spans)
     memory = MemoryStats(1, 1, 0, 0, 0, 0, 0, 0)
     answer = Answer("where?", text, 60.0, evidence, (), Timings(0.1, 0.2), TokenCounts(1, 1, 1), memory, "pocket")
-    return Marked("heads", question, answer, 7)
+    return Marked("heads", question, answer, 7, needs_memory=True)
 
 
 def test_shares_and_evidence_are_counted() -> None:
     report = summarise([marked("in the top", (25, 26)), marked("in the left", (31.5, 40)), marked("in the top")])
     assert report["heads"]["groups"]["earlier"] == {"right": pytest.approx(2 / 3), "n": 3}
     assert report["heads"]["evidence holds the moment"] == {"right": pytest.approx(1 / 3), "n": 3}
+    assert report["heads"]["beyond the window"] == {"earlier": {"right": pytest.approx(2 / 3), "n": 3}}
     assert report["heads"]["earlier by delay"] == {"up to 30 s": {"right": pytest.approx(2 / 3), "n": 3}}
 
 
