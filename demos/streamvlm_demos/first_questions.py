@@ -7,15 +7,15 @@ The video and its questions, with their truths, come from ``streamvlm world``.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 from streamvlm.engine import Session
-from streamvlm.errors import StreamVlmError, UsageError
+from streamvlm.errors import StreamVlmError
 from streamvlm.ingest.source import open_source
 from streamvlm.models.registry import load_model
 from streamvlm.world.questions import Group, Question, clock, judge
+from streamvlm.world.video import read_questions
 
 KINDS = (Group.NOW, Group.EARLIER, Group.WHEN, Group.ORDER, Group.NEVER)
 EACH = 2
@@ -42,13 +42,7 @@ def main(video: Path) -> int:
 
 def _questions(path: Path) -> list[Question]:
     """Some questions of each kind, in the order of their ask times."""
-    try:
-        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except OSError as error:
-        raise UsageError(
-            f"{path} is missing; make it with: streamvlm world 7 --out {path.with_suffix('.mp4')}"
-        ) from error
-    every = [Question(**{**line, "group": Group(line["group"])}) for line in lines]
+    every = read_questions(path)
     chosen = [q for kind in KINDS for q in [q for q in every if q.group is kind][-EACH:]]
     return sorted(chosen, key=lambda q: q.ask_s)
 

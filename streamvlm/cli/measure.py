@@ -78,8 +78,8 @@ def _eval_world(
 def _eval_photos(stamps: Path, backgrounds: Path, misses: bool, model: str, device: str) -> None:
     """Ask what photographs show, beside the trunk classifier's own top-1."""
     from streamvlm.evaluation.photo_suite import run_photo_suite
-    from streamvlm.evaluation.photos import load_photo_set
     from streamvlm.models.registry import load_model
+    from streamvlm.world.photos import load_photo_set
 
     marks = run_photo_suite(load_model(model, device=device), load_photo_set(stamps, backgrounds, 0))
     for mark in marks if misses else ():

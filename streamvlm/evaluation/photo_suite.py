@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from streamvlm.engine.session import Session, SessionConfig
-from streamvlm.evaluation.photos import PhotoCase
 from streamvlm.frame import Frame
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.models.pocket.trunk import load_trunk, to_pixels
 from streamvlm.models.pocket.words import everyday_words
+from streamvlm.world.photos import PhotoCase
 
 QUESTION = "what do you see now?"
 

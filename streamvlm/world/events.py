@@ -6,8 +6,8 @@ read the log and add nothing to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -62,6 +62,16 @@ class SceneSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class PhotoSpan:
+    """A photograph that fills the picture; ``words`` are all that rightly name it, the one that is said first."""
+
+    name: str
+    words: tuple[str, ...]
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """The whole log of one stream.
 
@@ -72,6 +82,7 @@ class World:
         scenes: Cover the stream without gaps.
         flashes_s: Moments of one-frame white flashes.
         never_shown: (colour, shape) pairs that do not occur.
+        photos: Photographs shown in between, while no thing is visible.
     """
 
     seed: int
@@ -80,6 +91,11 @@ class World:
     scenes: tuple[SceneSpan, ...]
     flashes_s: tuple[float, ...]
     never_shown: tuple[tuple[str, str], ...]
+    photos: tuple[PhotoSpan, ...] = ()
+
+    def photo(self, time_s: float) -> PhotoSpan | None:
+        """The photograph shown at ``time_s``."""
+        return next((p for p in self.photos if p.start_s <= time_s < p.end_s), None)
 
     def visible(self, time_s: float) -> list[Appearance]:
         """Appearances under way at ``time_s``."""
@@ -102,6 +118,44 @@ def make_world(seed: int, duration_s: float) -> World:
         scenes=tuple(_scenes(rng, duration_s)),
         flashes_s=tuple(np.sort(rng.uniform(0, duration_s, rng.poisson(duration_s / 120))).tolist()),
         never_shown=tuple(never_shown),
+    )
+
+
+def with_photos(world: World, catalogue: Mapping[str, Collection[str]]) -> World:
+    """The same world with photographs in about every second pause between things.
+
+    What comes after one comes later by its length; what is pushed past the end is not shown.
+
+    Args:
+        world: One without photographs.
+        catalogue: A photograph's name -> every word that rightly names it.
+    """
+    rng = np.random.default_rng([world.seed, 3])
+    left = [sorted(catalogue)[i] for i in rng.permutation(len(catalogue))]
+    ends = [a.end_s for a in world.appearances]
+    pauses = [end for end in ends if not world.visible(end) and rng.random() < 0.5]
+    later_s, photos = 0.0, list[PhotoSpan]()
+    shifts: list[tuple[float, float]] = []  # from this time of the old world on, everything is this much later
+    for end_s, name in zip(pauses, left, strict=False):
+        start_s, length_s = end_s + later_s + 0.5, float(rng.uniform(4, 9))
+        photos.append(PhotoSpan(name, tuple(sorted(catalogue[name])), start_s, start_s + length_s))
+        later_s += length_s + 0.5
+        shifts.append((end_s, later_s))
+
+    def moved(time_s: float) -> float:
+        return time_s + max((by_s for from_s, by_s in shifts if time_s > from_s), default=0.0)
+
+    last_s = world.duration_s
+    return replace(
+        world,
+        appearances=tuple(
+            replace(a, start_s=moved(a.start_s), end_s=min(moved(a.end_s), last_s))
+            for a in world.appearances
+            if moved(a.start_s) < last_s - 4
+        ),
+        scenes=tuple(replace(s, start_s=moved(s.start_s), end_s=moved(s.end_s)) for s in world.scenes),
+        flashes_s=tuple(moved(f) for f in world.flashes_s),
+        photos=tuple(p for p in photos if p.end_s < last_s),
     )
 
 

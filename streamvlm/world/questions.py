@@ -39,6 +39,7 @@ class Question:
         truth: The right answer as pocket words it.
         start_s: Start of the moment that the truth rests on; None for things that never appeared.
         end_s: End of that moment.
+        accepted: Other answers that are as right, such as other words for what a photograph shows.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Question:
     truth: str
     start_s: float | None = None
     end_s: float | None = None
+    accepted: tuple[str, ...] = ()
 
     @property
     def delay_s(self) -> float | None:
@@ -75,7 +77,7 @@ def judge(question: Question, answer: str) -> bool:
         return told is not None and question.start_s is not None and (abs(told - question.start_s) <= WHEN_TOLERANCE_S)
     if question.group in (Group.NEVER, Group.EXISTENCE):
         return given.split(" ")[0] == truth.split(" ")[0]
-    return given == truth
+    return given in (truth, *map(_plain, question.accepted))
 
 
 def _plain(text: str) -> str:
@@ -110,6 +112,7 @@ WHEN = (
     "at what time did the {name} appear?",
     "when was the {name} there?",
 )
+WHEN_PHOTO = ("when did you see a {word}?", "when did a {word} appear?")
 ORDER = (
     "what came right after the {name}?",
     "what came after the {name}?",
@@ -135,6 +138,12 @@ class Examiner:
     def now(self, ask_s: float) -> Iterator[Question]:
         """Every question about the present that can be asked fairly at ``ask_s``."""
         if not self._settled(ask_s):
+            return
+        photo = self.world.photo(ask_s)
+        if photo is not None:
+            named = [f"a {word}" for word in photo.words]
+            question = self._ask("now_photo", Group.NOW, NOW_WHAT, ask_s, named[0], ask_s, ask_s)
+            yield replace(question, accepted=tuple(named[1:]))
             return
         visible, scene = self.world.visible(ask_s), self.world.scene(ask_s)
         yield self._ask("now_scene", Group.NOW, NOW_SCENE, ask_s, f"the {scene.name}", ask_s, ask_s)
@@ -193,6 +202,15 @@ class Examiner:
         if thing.badge and is_unique(lambda a: (a.thing.shape, a.thing.badge)):
             yield ask("colour", Group.EARLIER, COLOUR, thing.colour)
 
+    def about_photo(self, number: int, ask_s: float) -> Iterator[Question]:
+        """When photograph ``number`` was shown, for every word that names no other one shown by ``ask_s``."""
+        it = self.world.photos[number]
+        others = {w for p in self.world.photos if p is not it and p.start_s <= ask_s for w in p.words}
+        for word in set(it.words) - others:
+            yield self._ask(
+                "when_photo", Group.WHEN, WHEN_PHOTO, ask_s, f"at {clock(it.start_s)}", it.start_s, it.end_s, word=word
+            )
+
     def never(self, ask_s: float) -> Question:
         """Asks for a thing that never appears."""
         colour, shape = self.world.never_shown[int(self.rng.integers(len(self.world.never_shown)))]
@@ -208,6 +226,7 @@ class Examiner:
     def _settled(self, ask_s: float) -> bool:
         moments = [m for a in self.world.appearances for m in (a.start_s, a.end_s)]
         moments += [s.start_s for s in self.world.scenes if s.start_s > 0]
+        moments += [m for p in self.world.photos for m in (p.start_s, p.end_s)]
         return not any(ask_s - self.settled_s < m <= ask_s for m in moments) and not any(
             abs(f - ask_s) < self.settled_s for f in self.world.flashes_s
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
@@ -30,14 +30,23 @@ COLOUR_RGB = {
 }
 
 
-def render(world: World, time_s: float) -> Picture:
+def render(world: World, time_s: float, photos: Mapping[str, Picture] | None = None) -> Picture:
     """Draws the picture of ``world`` at ``time_s``.
+
+    Args:
+        world: What to draw.
+        time_s: When.
+        photos: (240, 320, 3) pictures of the world's photographs by name, if it shows any.
 
     Returns:
         (240, 320, 3) uint8 RGB, with the sensor noise of that moment.
     """
     rng = np.random.default_rng([world.seed, int(time_s * 1000)])
-    picture = _background(world, world.scene(time_s), time_s)
+    photo = world.photo(time_s)
+    if photo is not None and photos is not None:
+        picture = photos[photo.name]
+    else:
+        picture = _background(world, world.scene(time_s), time_s)
     for shown in world.visible(time_s):
         _draw_thing(picture, shown.thing, _centre(shown, time_s))
     if any(abs(time_s - flash_s) < _FLASH_S for flash_s in world.flashes_s):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ import av
 import numpy as np
 
 from streamvlm.errors import UsageError
+from streamvlm.frame import Picture
 from streamvlm.world.events import World
 from streamvlm.world.questions import SETTLED_S, Examiner, Group, Question
 from streamvlm.world.render import HEIGHT, WIDTH, render
@@ -19,8 +20,16 @@ from streamvlm.world.render import HEIGHT, WIDTH, render
 VIDEO_FPS = 5
 
 
-def write_video(world: World, path: Path, *, progress: Callable[[float], None] = lambda share: None) -> None:
-    """Renders ``world`` at 5 frames/s as H.264 in mp4; ``progress`` is told the share done, in (0, 1].
+def write_video(
+    world: World,
+    path: Path,
+    *,
+    photos: Mapping[str, Picture] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Renders ``world`` with its ``photos`` at 5 frames/s as H.264 in mp4.
+
+    ``progress`` is told the share done, in (0, 1].
 
     Raises:
         UsageError: If the file cannot be written.
@@ -32,7 +41,7 @@ def write_video(world: World, path: Path, *, progress: Callable[[float], None] =
             stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
             stream.time_base = Fraction(1, VIDEO_FPS)
             for i in range(n_frames):
-                frame = av.VideoFrame.from_ndarray(render(world, i / VIDEO_FPS), format="rgb24")
+                frame = av.VideoFrame.from_ndarray(render(world, i / VIDEO_FPS, photos), format="rgb24")
                 container.mux(stream.encode(frame))
                 progress((i + 1) / n_frames)
             container.mux(stream.encode())
@@ -43,6 +52,25 @@ def write_video(world: World, path: Path, *, progress: Callable[[float], None] =
 def write_questions(questions: list[Question], path: Path) -> None:
     """Writes one JSON object a line: kind, group, text, ask_s, truth, start_s, end_s."""
     path.write_text("".join(json.dumps(asdict(q)) + "\n" for q in questions), "utf-8")
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Reads what ``write_questions`` wrote.
+
+    Raises:
+        UsageError: If it is missing or something else.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        return [
+            Question(**{**row, "group": Group(row["group"]), "accepted": tuple(row.get("accepted", ()))})
+            for row in rows
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        video = path.with_suffix(".mp4")
+        raise UsageError(
+            f"{path} holds no questions ({error}); make it with: streamvlm world 7 --out {video}"
+        ) from error
 
 
 def draw_questions(world: World, n: int, rng: np.random.Generator) -> list[Question]:
@@ -72,6 +100,11 @@ def _candidates(world: World, examiner: Examiner, rng: np.random.Generator) -> l
         if longest_s > 5:
             delay_s = float(np.exp(rng.uniform(np.log(5), np.log(longest_s))))
             questions += examiner.about(number, shown.end_s + delay_s)
+    for number, photo in enumerate(world.photos):
+        longest_s = last_s - photo.end_s
+        if longest_s > 5:
+            delay_s = float(np.exp(rng.uniform(np.log(5), np.log(longest_s))))
+            questions += examiner.about_photo(number, photo.end_s + delay_s)
     n_seen = sum(q.group is Group.EXISTENCE for q in questions)
     questions += [examiner.never(float(rng.uniform(last_s / 2, last_s))) for _ in range(max(n_seen, 4))]
     return questions

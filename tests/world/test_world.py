@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import av
@@ -12,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamvlm.errors import UsageError
-from streamvlm.world.events import SCENES, World, make_world
+from streamvlm.world.events import SCENES, World, make_world, with_photos
 from streamvlm.world.questions import Examiner, Group, Question, clock, judge, seconds_of
 from streamvlm.world.render import HEIGHT, WIDTH, draw_picture, render
-from streamvlm.world.video import VIDEO_FPS, draw_questions, write_questions, write_video
+from streamvlm.world.video import VIDEO_FPS, draw_questions, read_questions, write_questions, write_video
 
 
 def questions_of(world: World) -> list[Question]:
@@ -76,6 +75,47 @@ def test_truths_follow_from_the_log(seed: int) -> None:
             assert q.start_s < q.end_s < q.ask_s
 
 
+@given(seed=st.integers(0, 300))
+def test_photographs_fill_pauses_and_are_asked_about(seed: int) -> None:
+    catalogue = {f"{i}.png": {f"thing{i}", "thing"} for i in range(40)}
+    plain = make_world(seed, 200)
+    world = with_photos(plain, catalogue)
+    assert len(world.photos) >= 2
+    for photo in world.photos:
+        assert not any(world.visible(t) for t in np.arange(photo.start_s, photo.end_s, 0.3))
+    for one, moved in zip(plain.appearances, world.appearances, strict=False):
+        assert one.thing == moved.thing
+        assert moved.start_s >= one.start_s
+        assert plain.scene(one.start_s).name == world.scene(moved.start_s).name
+    assert all(a.end_s == b.start_s for a, b in zip(world.scenes, world.scenes[1:], strict=False))
+    asked = questions_of(world)
+    now = [q for q in asked if q.kind == "now_photo"]
+    assert now
+    for q in now:
+        assert judge(q, q.truth)
+        assert all(judge(q, other) for other in q.accepted)
+        assert not judge(q, "a zebra")
+    when = [q for q in asked if q.kind == "when_photo"]
+    assert all(seconds_of(q.truth) == int(q.start_s or -1) for q in when)
+    for q in when:
+        named = [
+            p
+            for p in world.photos
+            if p.start_s <= q.ask_s and any(f" {w} " in q.text.replace("?", " ") for w in p.words)
+        ]
+        assert len(named) == 1
+
+
+def test_a_photograph_fills_the_picture() -> None:
+    world = with_photos(make_world(3, 120), {"a.png": {"dog"}})
+    (photo,) = world.photos
+    red = np.full((HEIGHT, WIDTH, 3), (255, 0, 0), np.uint8)
+    shown = render(world, photo.start_s + 1, {"a.png": red})
+    assert shown[..., 0].mean() > 240
+    assert shown[..., 1].mean() < 15
+    assert render(world, photo.end_s + 0.5, {"a.png": red})[..., 1].mean() > 20
+
+
 @given(time_s=st.floats(0, 90_000))
 def test_clock_reads_back(time_s: float) -> None:
     assert seconds_of(clock(time_s)) == int(time_s)
@@ -123,8 +163,10 @@ def test_the_video_is_a_real_mp4_with_its_questions_beside_it(tmp_path: Path) ->
     assert np.abs(frames[30].astype(int) - render(world, 6.0)).mean() < 6
     asked = questions_of(world)
     write_questions(asked, tmp_path / "w.jsonl")
-    lines = [json.loads(line) for line in (tmp_path / "w.jsonl").read_text().splitlines()]
-    assert [Question(**line) for line in lines] == asked
+    assert read_questions(tmp_path / "w.jsonl") == asked
+    (tmp_path / "w.jsonl").write_text("{}")
+    with pytest.raises(UsageError, match="holds no questions"):
+        read_questions(tmp_path / "w.jsonl")
 
 
 def test_a_video_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:

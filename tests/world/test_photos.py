@@ -10,15 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 from streamvlm.errors import SourceError
-from streamvlm.evaluation.photos import (
+from streamvlm.frame import Picture
+from streamvlm.models.pocket.words import vocabulary
+from streamvlm.world.photos import (
     PhotoCase,
     compose_photo,
     load_photo_set,
     photo_words,
     read_cutout,
 )
-from streamvlm.frame import Picture
-from streamvlm.models.pocket.words import vocabulary
 
 INSTALLED_STAMPS = Path("/usr/share/tuxpaint/stamps")
 INSTALLED_BACKGROUNDS = Path("/usr/share/backgrounds/gnome")
