@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from streamvlm.cli.group import device_option, main, model_option
+from streamvlm.cli.group import device_option, main, model_option, warn
 from streamvlm.cli.units import clock, parse_bytes, parse_time
 from streamvlm.errors import UsageError
 
@@ -103,7 +103,7 @@ def _ask(
         archive = None
         if memory is not None:
             settings = ArchiveConfig(Codec(disk_codec), parse_bytes(disk_budget), flush_every)
-            archive = opened.enter_context(closing(Archive(memory, loaded, settings, on_event=_warn)))
+            archive = opened.enter_context(closing(Archive(memory, loaded, settings, on_event=warn)))
         session = Session(loaded, config, archive=archive)
         if source == "-":
             if archive is None or session.time_s is None:
@@ -124,10 +124,6 @@ def _ask(
             watch.until(until_s)
         for question in questions:
             _tell(session, question, as_json=as_json)
-
-
-def _warn(event: str) -> None:
-    print(f"streamvlm: {event}", file=sys.stderr, flush=True)
 
 
 class _Watch:

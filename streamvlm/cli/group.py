@@ -46,3 +46,8 @@ def main() -> None:
 
 model_option = click.option("--model", default="pocket", show_default=True, help="Name or directory of a model.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+
+
+def warn(line: str) -> None:
+    """Tells the person at the terminal, on stderr, from any thread."""
+    click.echo(f"streamvlm: {line}", err=True)

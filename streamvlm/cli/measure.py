@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
 
-from streamvlm.cli.group import device_option, main, model_option
+from streamvlm.cli.group import device_option, main, model_option, warn
 from streamvlm.cli.units import parse_bytes, parse_time
 from streamvlm.errors import UsageError
 
@@ -26,7 +27,7 @@ def _eval() -> None:
     "--variants",
     default="heads",
     show_default=True,
-    help="Comma-separated: heads, mean-key, random, everything.",
+    help="Comma-separated: heads, mean-key, random, everything, or on disk as raw, int8, int4.",
 )
 @click.option("--top-k", default=8, show_default=True, metavar="BLOCKS")
 @click.option("--misses", is_flag=True, help="List wrong answers on stderr.")
@@ -108,21 +109,39 @@ def _bench() -> None:
 
 @_bench.command("ttft")
 @click.option("--duration", default="2h", show_default=True, help="Length of the stream.")
+@click.option("--memory-budget", default="512MiB", show_default=True, metavar="BYTES", help="RAM for blocks.")
+@click.option(
+    "--memory",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Remember on disk in DIR, which must be new.",
+)
+@click.option("--disk-budget", default="4GiB", show_default=True, metavar="BYTES", help="Most bytes in DIR.")
 @model_option
 @device_option
-def _bench_ttft(duration: str, model: str, device: str) -> None:
-    """Time to first token at two minutes and at the end of a long stream, and memory on the way."""
-    from streamvlm.engine import SessionConfig
+def _bench_ttft(
+    duration: str, memory_budget: str, memory: Path | None, disk_budget: str, model: str, device: str
+) -> None:
+    """Time to first token early and at the end of a long stream, and what is held on the way."""
+    from streamvlm.engine import Archive, ArchiveConfig, SessionConfig
     from streamvlm.evaluation.bench_ttft import EARLY_S, bench_ttft
     from streamvlm.models.registry import load_model
 
     duration_s = int(parse_time(duration))
-    if duration_s <= EARLY_S:
-        raise UsageError(f"A stream of {duration_s} s has no late question; give a --duration above {EARLY_S} s.")
-    report = bench_ttft(
-        load_model(model, device=device), SessionConfig(), duration_s=duration_s,
-        progress=lambda line: print(line, file=sys.stderr),
-    )  # fmt: skip
+    if duration_s <= EARLY_S[0]:
+        raise UsageError(f"A stream of {duration_s} s has no late question; give a --duration above {EARLY_S[0]} s.")
+    if memory is not None and memory.exists():
+        raise UsageError(f"{memory} is there already; give a --memory folder that is new.")
+    loaded = load_model(model, device=device)
+    with ExitStack() as opened:
+        archive = None
+        if memory is not None:
+            settings = ArchiveConfig(budget_bytes=parse_bytes(disk_budget))
+            archive = opened.enter_context(closing(Archive(memory, loaded, settings, on_event=warn)))
+        report = bench_ttft(
+            loaded, SessionConfig(host_budget_bytes=parse_bytes(memory_budget)), duration_s=duration_s,
+            progress=warn, archive=archive,
+        )  # fmt: skip
     print(json.dumps(report))
 
 

@@ -25,7 +25,7 @@ from streamvlm.memory.disk_store import DiskStore, Put
 
 TOKENS = 16
 FETCHED = 64
-_BATCH_BYTES = 4 << 20
+_BATCH_BYTES = 8 << 20
 _REPEATS = 5
 
 
@@ -147,9 +147,10 @@ def _read_both(
     parts = [ids[start : start + a_batch] for start in range(0, len(ids), a_batch)]
     # One side after the other: read in turns, either would have the kernel read ahead during the other's turn.
     began = clock()
-    for part in parts:
+    store.announce([places[i] for i in parts[0]])
+    for part, following in zip(parts, [*parts[1:], []], strict=True):
         wanted = [places[i] for i in part]
-        store.announce(wanted)
+        store.announce([places[i] for i in following])
         assert all(store.load(list(zip(wanted, buffers, strict=False)))), "every block comes back whole"
     between = clock()
     for part in parts:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,10 +20,13 @@ import torch
 from torch import Tensor
 
 from streamvlm.engine.answer import Answer
+from streamvlm.engine.archive import Archive, ArchiveConfig
 from streamvlm.engine.session import Session, SessionConfig
 from streamvlm.errors import UsageError
-from streamvlm.frame import Frame, Picture
+from streamvlm.frame import Fidelity, Frame, Picture
+from streamvlm.memory.arena import slot_bytes
 from streamvlm.memory.block import KVBlock
+from streamvlm.memory.codec import Codec
 from streamvlm.models.base import Sight, VideoLanguageModel
 from streamvlm.retrieval.mean_key import MeanKeyScorer
 from streamvlm.world.events import World, make_world
@@ -106,12 +113,24 @@ class Marked:
         )
 
 
-def variants(model: VideoLanguageModel, config: SessionConfig, names: Sequence[str]) -> dict[str, Session]:
-    """Sessions that differ in retrieval alone: ``heads``, ``mean-key``, ``random``, ``everything``.
+def variants(
+    model: VideoLanguageModel, config: SessionConfig, names: Sequence[str], opened: ExitStack
+) -> dict[str, Session]:
+    """Sessions that differ in retrieval alone, or in what a block has been through since it was seen.
+
+    ``heads``, ``mean-key``, ``random`` and ``everything`` retrieve differently; ``raw``, ``int8`` and ``int4`` retrieve
+    as ``heads`` does, but keep blocks on disk in that codec and next to none of them in RAM.
 
     Raises:
         UsageError: If there is no such variant.
     """
+
+    def on_disk(codec: Codec) -> Session:
+        folder = Path(opened.enter_context(TemporaryDirectory(prefix="streamvlm-eval-")))
+        archive = Archive(folder, model, ArchiveConfig(codec), on_event=lambda text: None)
+        opened.enter_context(closing(archive))
+        return Session(model, replace(config, host_budget_bytes=_small_host_bytes(model, config)), archive=archive)
+
     made: dict[str, Callable[[], Session]] = {
         "heads": lambda: Session(model, config),
         "mean-key": lambda: Session(
@@ -119,10 +138,18 @@ def variants(model: VideoLanguageModel, config: SessionConfig, names: Sequence[s
         ),
         "random": lambda: Session(model, config, scorer=RandomScorer(0)),
         "everything": lambda: Session(model, replace(config, top_k=1_000_000, coverage=1.0)),
+        **{str(codec): partial(on_disk, codec) for codec in Codec},
     }
     if unknown := set(names) - set(made):
         raise UsageError(f"There is no variant {', '.join(sorted(unknown))}; choose from {', '.join(made)}.")
     return {name: made[name]() for name in names}
+
+
+def _small_host_bytes(model: VideoLanguageModel, config: SessionConfig) -> int:
+    """RAM for the window and what a question or two may fetch."""
+    (sight,) = model.see([np.zeros((240, 320, 3), np.uint8)])
+    n_tokens = len(model.frame_tokens(sight, 0.0, Fidelity.CLEAR))
+    return (config.window_blocks + 2 * config.top_k) * slot_bytes(n_tokens * model.layout.token_bytes)
 
 
 def run_world_suite(
@@ -140,20 +167,17 @@ def run_world_suite(
     for seed in seeds:
         world = make_world(HELD_OUT_SEED + seed, duration_s)
         asked = draw_questions(world, n_questions, np.random.default_rng([seed, 2]))
-        marked += _watch(_SharedSight(model), config, world, asked, names)
+        with ExitStack() as opened:
+            sessions = variants(_SharedSight(model), config, names, opened)
+            marked += _watch(sessions, config, world, asked)
         right = np.mean([m.is_right for m in marked if m.variant == names[0]])
         progress(f"{len(marked)} answers, {right:.1%} right so far ({names[0]})")
     return marked
 
 
 def _watch(
-    model: VideoLanguageModel,
-    config: SessionConfig,
-    world: World,
-    asked: Sequence[Question],
-    names: Sequence[str],
+    sessions: Mapping[str, Session], config: SessionConfig, world: World, asked: Sequence[Question]
 ) -> list[Marked]:
-    sessions = variants(model, config, names)
     pending, marked = list(asked), []
     chunk: list[Frame] = []
     for second in range(int(world.duration_s)):

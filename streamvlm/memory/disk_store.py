@@ -42,6 +42,7 @@ SEGMENT_BYTES = 64 << 20
 _CLEAR_SHARE = 0.75
 """Of the budget, for clear blocks: the rest is where they fade to."""
 _SEGMENTS_A_BUDGET = 8
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,9 @@ class DiskStore:
 
     def announce(self, places: Iterable[Place]) -> None:
         """Lets the kernel start to read these blocks now, while others are still worked on."""
-        for place in places:
-            self._segments[place.segment].announce(place.slot)
+        order = sorted(places, key=_spot)
+        for run in _runs(order, _spot):
+            self._segments[run[0].segment].announce(run[0].slot, len(run))
 
     def drop_cache(self) -> None:
         """Lets the kernel forget its copies of the segments: the next reading is the disk's own."""
@@ -139,11 +141,14 @@ class DiskStore:
         Returns:
             For each whether it holds its block now: not if the slot is damaged, unreadable, or was reused meanwhile.
         """
-        order = sorted(range(len(wanted)), key=lambda i: (wanted[i][0].segment, wanted[i][0].slot))
+        order = sorted(range(len(wanted)), key=lambda i: _spot(wanted[i][0]))
         done = [False] * len(wanted)
-        for run in _runs(order, lambda i: (wanted[i][0].segment, wanted[i][0].slot)):
-            for i, whole in zip(run, self._load_run([wanted[i] for i in run]), strict=True):
-                done[i] = whole
+        for run in _runs(order, lambda i: _spot(wanted[i][0])):
+            # Piece by piece: one is checked while the disk, if they were announced, brings the next.
+            n_slots = max(1, _PIECE_BYTES // self._segments[wanted[run[0]][0].segment].shape.n_bytes)
+            for piece in (run[at : at + n_slots] for at in range(0, len(run), n_slots)):
+                for i, whole in zip(piece, self._load_run([wanted[i] for i in piece]), strict=True):
+                    done[i] = whole
         return done
 
     def rows(self) -> Iterator[tuple[KVBlock, Tensor]]:
@@ -308,9 +313,9 @@ class DiskStore:
 
     def _write(self, sealed: list[tuple[Place, Tensor, Tensor]]) -> None:
         """Writes blocks into their slots, neighbours in one go, and makes them durable."""
-        sealed.sort(key=lambda one: (one[0].segment, one[0].slot))
+        sealed.sort(key=lambda one: _spot(one[0]))
         touched = set()
-        for run in _runs(sealed, lambda one: (one[0].segment, one[0].slot)):
+        for run in _runs(sealed, lambda one: _spot(one[0])):
             segment = self._segments[run[0][0].segment]
             buffers = [b for place, rows, encoded in run for b in self._slot(place, rows, encoded, segment.shape)]
             segment.write(run[0][0].slot, buffers)
@@ -445,6 +450,10 @@ def _open_segments(folder: Path, fingerprint: str | None, io: DiskIO) -> Iterato
                 "use that model, or another folder."
             )
         yield int(path.stem.removeprefix("seg-")), segment
+
+
+def _spot(place: Place) -> tuple[int, int]:
+    return place.segment, place.slot
 
 
 def _is_of(header: SlotHeader, place: Place) -> bool:

@@ -94,9 +94,10 @@ class Segment:
         """Reads whole slots from ``first_slot`` on into the buffers; returns the bytes read."""
         return self._io.read(self._fd, buffers, self._offset(first_slot))
 
-    def announce(self, slot: int) -> None:
-        """Tells the kernel that this slot will be read, so that it comes while others are worked on."""
-        os.posix_fadvise(self._fd, self._offset(slot), self.shape.n_bytes, os.POSIX_FADV_WILLNEED)
+    def announce(self, first_slot: int, n_slots: int) -> None:
+        """Tells the kernel that these slots will be read, so that they come while others are worked on."""
+        length = n_slots * self.shape.n_bytes
+        os.posix_fadvise(self._fd, self._offset(first_slot), length, os.POSIX_FADV_WILLNEED)
 
     def drop_cache(self) -> None:
         """Lets the kernel forget its copies of what has been read or synced."""

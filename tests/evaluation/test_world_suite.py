@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
-from streamvlm.engine import Answer, SessionConfig, Timings, TokenCounts
+from streamvlm.engine import Answer, Archive, SessionConfig, Timings, TokenCounts
+from streamvlm.evaluation.bench_store import bench_store
 from streamvlm.evaluation.bench_ttft import bench_ttft
 from streamvlm.evaluation.world_suite import Marked, run_world_suite, summarise
 from streamvlm.frame import Fidelity
@@ -37,18 +41,34 @@ def test_shares_and_evidence_are_counted() -> None:
 
 
 def test_all_variants_answer_the_same_questions(pocket: VideoLanguageModel) -> None:
-    names = ["heads", "mean-key", "random", "everything"]
+    names = ["heads", "mean-key", "random", "everything", "raw", "int8", "int4"]
     done = run_world_suite(pocket, SessionConfig(), seeds=[0], duration_s=60, n_questions=6, names=names)
     by_variant = {name: [m.question for m in done if m.variant == name] for name in names}
     assert len(by_variant["heads"]) == 6
     assert all(asked == by_variant["heads"] for asked in by_variant.values())
     assert set(summarise(done)) == set(names)
+    by_text = {name: [m.answer.text for m in done if m.variant == name] for name in names}
+    assert by_text["raw"] == by_text["heads"], "on disk and back, raw blocks are the same blocks"
 
 
-def test_bench_ttft_reports_both_ends_of_the_stream(pocket: VideoLanguageModel) -> None:
+def test_bench_ttft_reports_both_ends_of_the_stream_and_what_is_held(
+    pocket: VideoLanguageModel, tmp_path: Path
+) -> None:
     lines: list[str] = []
-    report = bench_ttft(pocket, SessionConfig(), duration_s=140, progress=lines.append)
-    assert report["ttft_ms at 2 min"]["n"] == report["ttft_ms at the end"]["n"] > 0
-    assert report["blocks"] > 10
-    assert report["host_bytes"] <= report["host_budget_bytes"]
+    with closing(Archive(tmp_path / "mem", pocket, on_event=lines.append)) as archive:
+        report = bench_ttft(pocket, SessionConfig(), duration_s=140, progress=lines.append, archive=archive)
+    assert set(report["ttft_ms by stream second"]) == {120, 139}
+    assert all(told["n"] > 0 for told in report["ttft_ms by stream second"].values())
+    (held,) = report["held"]
+    assert held["blocks"] > 10
+    assert held["host_MB"] * 1e6 <= report["host_budget_bytes"]
+    assert held["disk_MB"] > 0
     assert lines
+
+
+def test_bench_store_compares_with_the_bare_disk(tmp_path: Path) -> None:
+    report = bench_store(tmp_path, block_bytes=64 << 10, total_bytes=1)
+    assert report["blocks"] == 128
+    for ratio in ("write ratio", "read ratio", "fetch ratio"):
+        assert isinstance(report[ratio], float)
+    assert not list(tmp_path.iterdir()), "it leaves nothing behind"
