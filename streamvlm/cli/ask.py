@@ -66,29 +66,27 @@ examples:
     metavar="DIR",
     help="Remember on disk in DIR, and go on from what is remembered there.",
 )
-@click.option("--disk-budget", default="4GiB", show_default=True, metavar="BYTES", help="Most bytes in DIR.")
+@click.option("--disk-budget", metavar="BYTES", help="Most bytes in DIR.  [default: 4GiB, or as before]")
 @click.option(
     "--disk-codec",
     type=click.Choice(["raw", "int8", "int4"]),
-    default="raw",
-    show_default=True,
-    help="How exactly DIR keeps what it remembers.",
+    help="How exactly DIR keeps what it remembers.  [default: raw, or as before]",
 )
 @click.option(
     "--flush-every",
-    default=2.0,
-    show_default=True,
+    type=float,
     metavar="SECONDS",
-    help="Most seconds of the stream that a crash may cost.",
+    help="Most seconds of the stream that a crash may cost.  [default: 2, or as before]",
 )
 @model_option
 @device_option
 def _ask(
     source: str, questions: tuple[str, ...], at: tuple[tuple[str, str], ...], length: str | None, as_json: bool,
-    fps: float, window: int, top_k: int, memory_budget: str, memory: Path | None, disk_budget: str, disk_codec: str,
-    flush_every: float, model: str, device: str,
+    fps: float, window: int, top_k: int, memory_budget: str, memory: Path | None, disk_budget: str | None,
+    disk_codec: str | None, flush_every: float | None, model: str, device: str,
 ) -> None:  # fmt: skip
-    from streamvlm.engine import Archive, ArchiveConfig, Session, SessionConfig
+    from streamvlm.engine import Archive, Session, SessionConfig
+    from streamvlm.engine.archive import kept_config
     from streamvlm.ingest.source import open_source
     from streamvlm.memory.codec import Codec
     from streamvlm.models.registry import load_model
@@ -102,7 +100,12 @@ def _ask(
         loaded = load_model(model, device=device)
         archive = None
         if memory is not None:
-            settings = ArchiveConfig(Codec(disk_codec), parse_bytes(disk_budget), flush_every)
+            given = {
+                "codec": disk_codec and Codec(disk_codec),
+                "budget_bytes": disk_budget and parse_bytes(disk_budget),
+                "flush_every_s": flush_every,
+            }
+            settings = kept_config(memory, {name: value for name, value in given.items() if value is not None})
             archive = opened.enter_context(closing(Archive(memory, loaded, settings, on_event=warn)))
         session = Session(loaded, config, archive=archive)
         if source == "-":

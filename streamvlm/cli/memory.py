@@ -48,7 +48,11 @@ def _show(folder: Path) -> None:
     print(f"stream      {clock(stock.start_s)} to {clock(stock.end_s)}")
     print(f"blocks      {stock.n_blocks}: {stock.n_clear} clear, {stock.n_blocks - stock.n_clear} fuzzy")
     print(f"codecs      {', '.join(f'{n} {codec}' for codec, n in stock.codecs.items()) or 'none'}")
-    print(f"on disk     {stock.file_bytes / 1e6:.1f} MB in {stock.n_segments} segments")
+    config = stock.card.config
+    print(
+        f"on disk     {stock.file_bytes / 1e6:.1f} MB of {config.budget_bytes / 1e6:.0f} in {stock.n_segments} segments"
+    )
+    print(f"kept        as {config.codec}, a crash costs at most {config.flush_every_s:g} s of stream")
     print(f"gate log    {stock.entries['decisions']} decisions, {stock.entries['thumbnails']} thumbnails")
     for spoken in stock.dialogue:
         print(f"[{clock(spoken.asked_at_s)}] {spoken.question}\n    {spoken.answer}")

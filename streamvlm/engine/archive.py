@@ -13,9 +13,9 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class ArchiveCard:
     fingerprint: str
     layout: str
     created_unix_s: float
+    config: ArchiveConfig
 
 
 class Archive:
@@ -77,7 +78,7 @@ class Archive:
     Args:
         folder: Made if it is not there.
         model: Whose blocks these are.
-        config: Codec, budget and flush interval.
+        config: Codec, budget and flush interval; by default those that the folder was opened with last.
         on_event: Told in a sentence of what should not go unnoticed, from any thread.
         io: How files are read and written.
 
@@ -94,11 +95,11 @@ class Archive:
         on_event: Callable[[str], None],
         io: DiskIO | None = None,
     ) -> None:
-        config = config or ArchiveConfig()
         self.folder = folder
         self._lock = _lock(folder)
         try:
-            self.card = _card(folder, model)
+            self.card = _card(folder, model, config)
+            config = self.card.config
             self.diary = Diary(folder)
             self.store = DiskStore(
                 folder, model.layout, model.fingerprint,
@@ -141,7 +142,22 @@ def read_card(folder: Path) -> ArchiveCard:
             f"{folder} has format version {version} and this is version {FORMAT_VERSION}; "
             "use the release of StreamVLM that wrote it."
         )
-    return ArchiveCard(**fields)
+    try:
+        config = ArchiveConfig(**{**fields["config"], "codec": Codec(fields["config"]["codec"])})
+        return ArchiveCard(**{**fields, "config": config})
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{folder / NAME} is damaged ({error}); put back what it was.") from error
+
+
+def kept_config(folder: Path, changes: Mapping[str, Any]) -> ArchiveConfig:
+    """What a folder was last opened with, or the defaults where there is none yet, with some of it changed.
+
+    Raises:
+        StoreError: If its card is damaged.
+        UsageError: If the changes make no sense.
+    """
+    before = read_card(folder).config if (folder / NAME).exists() else ArchiveConfig()
+    return replace(before, **changes)
 
 
 @contextmanager
@@ -177,20 +193,25 @@ def _lock(folder: Path) -> int:
     return fd
 
 
-def _card(folder: Path, model: VideoLanguageModel) -> ArchiveCard:
-    path = folder / NAME
-    if path.exists():
+def _card(folder: Path, model: VideoLanguageModel, config: ArchiveConfig | None) -> ArchiveCard:
+    """The folder's card, made if it is new and changed if it is to be kept otherwise from now on."""
+    if (folder / NAME).exists():
         card = read_card(folder)
         if card.fingerprint != model.fingerprint or card.layout != repr(model.layout):
             raise StoreError(
                 f"{folder} remembers a stream seen by {card.model} ({card.fingerprint}), and this is {model.name} "
                 f"({model.fingerprint}); use that model, or another --memory."
             )
-        return card
-    if any(folder.glob("seg-*.kv")):
+        changed = replace(card, config=config or card.config)
+        if changed == card:
+            return card
+    elif any(folder.glob("seg-*.kv")):
         raise StoreError(f"{folder} has segments but no {NAME}; put it back, or choose another --memory.")
-    card = ArchiveCard(FORMAT_VERSION, model.name, model.fingerprint, repr(model.layout), time.time())
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(asdict(card), indent=1) + "\n", "utf-8")
-    draft.replace(path)
-    return card
+    else:
+        changed = ArchiveCard(
+            FORMAT_VERSION, model.name, model.fingerprint, repr(model.layout), time.time(), config or ArchiveConfig()
+        )
+    draft = folder / f"{NAME}.tmp"
+    draft.write_text(json.dumps(asdict(changed), indent=1) + "\n", "utf-8")
+    draft.replace(folder / NAME)
+    return changed

@@ -106,10 +106,12 @@ class BlockMemory:
         self._lines: dict[int, KVBlock] = {}
         self._slots: OrderedDict[int, Extent] = OrderedDict()  # least recently used first
         self._next_id = 0
+        self._n_clear = 0
         self._window_start = sys.maxsize
         self._pending: set[int] = set()  # submitted to the disk, not settled: their host bytes are in use
         if disk is not None:
-            self._lines = {block.id: block for block in disk.store.blocks()}
+            for block in disk.store.blocks():
+                self._note(block)
             self._next_id = disk.store.next_id()
 
     def append(
@@ -135,7 +137,8 @@ class BlockMemory:
         slot = self._make_room(payload.nbytes)
         block = KVBlock(self._next_id, start_s, start_s, fidelity, score, n_tokens)
         self._next_id += 1
-        self._lines[block.id], self._slots[block.id] = block, slot
+        self._slots[block.id] = slot
+        self._note(block)
         self._payload(block.id).copy_(payload)
         if self._disk is not None:
             assert rows is not None, "a disk tier keeps index rows beside the payload"
@@ -163,7 +166,9 @@ class BlockMemory:
 
     def snapshot(self, until_s: float | None = None) -> Snapshot:
         """The lines of the blocks whose frame is no later than ``until_s``, oldest first."""
-        return tuple(line for line in self._lines.values() if until_s is None or line.start_s <= until_s)
+        if until_s is None or not self._lines or next(reversed(self._lines.values())).start_s <= until_s:
+            return tuple(self._lines.values())
+        return tuple(line for line in self._lines.values() if line.start_s <= until_s)
 
     def fetch(self, ids: Iterable[int]) -> list[Tensor]:
         """Payloads (L, 2, K, N, D) on the device, in the order asked for; to be read, not written.
@@ -188,11 +193,10 @@ class BlockMemory:
 
     def stats(self) -> MemoryStats:
         """Counts and bytes as of now."""
-        n_clear = sum(line.fidelity is Fidelity.CLEAR for line in self._lines.values())
         return MemoryStats(
             n_blocks=len(self._lines),
-            n_clear=n_clear,
-            n_fuzzy=len(self._lines) - n_clear,
+            n_clear=self._n_clear,
+            n_fuzzy=len(self._lines) - self._n_clear,
             n_forgotten=self._next_id - len(self._lines),
             host_bytes=self._arena.used_bytes,
             host_budget_bytes=self._arena.budget_bytes,
@@ -234,7 +238,7 @@ class BlockMemory:
                 if slot is None:
                     break
                 batch[block_id] = self._slots[block_id] = slot
-                self._lines[block_id] = replace(place.block, end_s=self._lines[block_id].end_s)
+                self._note(replace(place.block, end_s=self._lines[block_id].end_s))
             if not batch:
                 raise MemoryBudgetError(
                     f"the host budget of {self._arena.budget_bytes} bytes has no room to fetch a block beside the "
@@ -311,8 +315,14 @@ class BlockMemory:
         self._cache.drop(block_id)
         self._arena.free(self._slots.pop(block_id))
 
+    def _note(self, line: KVBlock) -> None:
+        """Adds a block's line, or puts it in place of the one there was."""
+        old = self._lines.get(line.id)
+        self._n_clear += (line.fidelity is Fidelity.CLEAR) - (old is not None and old.fidelity is Fidelity.CLEAR)
+        self._lines[line.id] = line
+
     def _forget(self, block_id: int) -> None:
-        del self._lines[block_id]
+        self._n_clear -= self._lines.pop(block_id).fidelity is Fidelity.CLEAR
         if block_id in self._slots:
             self._evict(block_id)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,7 @@ class KeyIndex:
         self._chunks: list[_Chunk] = []
         self._homes: dict[int, tuple[int, _Chunk, Tensor]] = {}
         self._spare_slots: list[int] = []
+        self._slot_of = np.zeros(0, np.int64)  # by block id, so that a scan asks for no block singly
 
     @property
     def n_bytes(self) -> int:
@@ -64,11 +66,15 @@ class KeyIndex:
         chunk.keys[:, rows] = keys.to(chunk.keys)
         chunk.owners[rows] = slot
         self._homes[block_id] = slot, chunk, rows
+        if block_id >= len(self._slot_of):
+            self._slot_of = np.pad(self._slot_of, (0, max(1024, block_id + 1)))
+        self._slot_of[block_id] = slot
 
     def forget(self, ids: Iterable[int]) -> None:
         """Frees the rows of these blocks."""
         for block_id in ids:
             slot, chunk, rows = self._homes.pop(block_id)
+            self._slot_of[block_id] = NOBODY
             chunk.give_back(rows)
             self._spare_slots.append(slot)
 
@@ -81,7 +87,10 @@ class KeyIndex:
         Raises:
             KeyError: If a block is not in the index.
         """
-        slots = torch.tensor([self._homes[block_id][0] for block_id in ids], device=self._empty.device)
+        wanted = np.fromiter(ids, np.int64, len(ids))
+        if wanted.max() >= len(self._slot_of) or not (found := self._slot_of[wanted]).all():
+            raise KeyError(f"blocks {[i for i in ids if i not in self._homes]} are not in the index")
+        slots = torch.from_numpy(found).to(self._empty.device)
         n_slots = len(self._homes) + len(self._spare_slots)
         places = torch.full((n_slots + 1,), len(ids), device=self._empty.device)
         places[slots] = torch.arange(len(ids), device=self._empty.device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def select_blocks(scores: Tensor, ids: Sequence[int], top_k: int, coverage: float = 0.95) -> list[int]:
+def select_blocks(scores: Tensor, ids: Sequence[int], top_k: int, coverage: float) -> list[int]:
     """Picks the smallest set of blocks whose share of the total score reaches ``coverage``.
 
     Peaked scores need few blocks, and fewer blocks answer better. Of equal scores the newer block wins.

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from streamvlm.engine import Answer, Archive, ArchiveConfig, Session, SessionConfig
+from streamvlm.engine.archive import kept_config
 from streamvlm.engine.inventory import take_stock, verify
 from streamvlm.errors import StoreError
 from streamvlm.frame import Frame
@@ -124,6 +125,15 @@ def test_decisions_thumbnails_and_dialogue_are_kept(
     assert (stock.n_blocks, stock.end_s) == (n_blocks, SECONDS - 1)
     assert [(spoken.question, spoken.answer) for spoken in stock.dialogue] == [(answer.question, answer.text)]
     assert verify(tmp_path) == (n_blocks, [])
+
+
+def test_a_folder_is_opened_as_it_was_unless_told_otherwise(pocket: VideoLanguageModel, tmp_path: Path) -> None:
+    with opened(tmp_path, pocket, ArchiveConfig(Codec.INT8, 32 << 20, 5.0)):
+        pass
+    with opened(tmp_path, pocket) as archive:
+        assert archive.card.config == ArchiveConfig(Codec.INT8, 32 << 20, 5.0)
+    assert kept_config(tmp_path, {"flush_every_s": 1.0}) == ArchiveConfig(Codec.INT8, 32 << 20, 1.0)
+    assert kept_config(tmp_path / "new", {}) == ArchiveConfig()
 
 
 def test_one_folder_has_one_writer(pocket: VideoLanguageModel, tmp_path: Path) -> None:

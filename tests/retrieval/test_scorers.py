@@ -155,7 +155,7 @@ def test_a_planted_needle_is_found_among_a_thousand_blocks_by_either_scorer() ->
         add(scorer, 1000, needle)
         scores = scorer.score(queries, range(1001))
         assert int(scores.argmax()) == 1000
-        assert 1000 in select_blocks(scores, range(1001), top_k=4)
+        assert 1000 in select_blocks(scores, range(1001), top_k=4, coverage=0.95)
 
 
 def test_a_needle_token_in_a_mixed_block_is_lost_in_the_mean_but_not_in_attention() -> None:

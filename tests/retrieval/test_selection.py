@@ -34,19 +34,19 @@ def covered(ids: list[int] | tuple[int, ...], mass_of: dict[int, int]) -> int:
 
 def test_peaked_scores_need_one_block_and_flat_ones_all_that_are_allowed() -> None:
     peaked = torch.tensor([0.01, 0.97, 0.01, 0.01])
-    assert select_blocks(peaked, [3, 4, 5, 6], top_k=3) == [4]
-    assert select_blocks(torch.full((4,), 0.25), [3, 4, 5, 6], top_k=3) == [4, 5, 6]
+    assert select_blocks(peaked, [3, 4, 5, 6], top_k=3, coverage=0.95) == [4]
+    assert select_blocks(torch.full((4,), 0.25), [3, 4, 5, 6], top_k=3, coverage=0.95) == [4, 5, 6]
 
 
 def test_of_equal_scores_the_newer_blocks_win_in_any_order_of_ids() -> None:
-    assert select_blocks(torch.ones(4), [8, 2, 9, 5], top_k=2) == [8, 9]
+    assert select_blocks(torch.ones(4), [8, 2, 9, 5], top_k=2, coverage=0.95) == [8, 9]
 
 
 @pytest.mark.parametrize("scores", [[-3.0, -1.0, -2.0], [-1.0, 1.0, 0.0]])
 def test_scores_below_zero_are_ranked_too(scores: list[float]) -> None:
-    assert select_blocks(torch.tensor(scores), [0, 1, 2], top_k=2) == [1, 2]
+    assert select_blocks(torch.tensor(scores), [0, 1, 2], top_k=2, coverage=0.95) == [1, 2]
 
 
 def test_scores_that_are_all_zero_give_the_newest_block_and_no_blocks_give_none() -> None:
-    assert select_blocks(torch.zeros(3), [4, 6, 5], top_k=3) == [6]
-    assert select_blocks(torch.zeros(0), [], top_k=3) == []
+    assert select_blocks(torch.zeros(3), [4, 6, 5], top_k=3, coverage=0.95) == [6]
+    assert select_blocks(torch.zeros(0), [], top_k=3, coverage=0.95) == []
