@@ -85,7 +85,7 @@ def _ask(
     fps: float, window: int, top_k: int, memory_budget: str, memory: Path | None, disk_budget: str | None,
     disk_codec: str | None, flush_every: float | None, model: str, device: str,
 ) -> None:  # fmt: skip
-    from streamvlm.engine import Archive, Session, SessionConfig
+    from streamvlm.engine import Archive, ProcessBudget, Session, SessionConfig
     from streamvlm.engine.archive import kept_config
     from streamvlm.ingest.source import open_source
     from streamvlm.memory.codec import Codec
@@ -107,7 +107,8 @@ def _ask(
             }
             settings = kept_config(memory, {name: value for name, value in given.items() if value is not None})
             archive = opened.enter_context(closing(Archive(memory, loaded, settings, on_event=warn)))
-        session = Session(loaded, config, archive=archive)
+        session = Session(loaded, config, archive=archive, process=ProcessBudget.of_this_machine())
+        opened.callback(session.close)
         if source == "-":
             if archive is None or session.time_s is None:
                 raise UsageError(

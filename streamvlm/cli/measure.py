@@ -31,6 +31,7 @@ def _eval() -> None:
 )
 @click.option("--top-k", default=8, show_default=True, metavar="BLOCKS")
 @click.option("--misses", is_flag=True, help="List wrong answers on stderr.")
+@click.option("--markdown", is_flag=True, help="Print the table of the model card instead of JSON.")
 @model_option
 @device_option
 def _eval_world(
@@ -40,12 +41,13 @@ def _eval_world(
     variants: str,
     top_k: int,
     misses: bool,
+    markdown: bool,
     model: str,
     device: str,
 ) -> None:
     """Ask held-out worlds about the present, the past, times, order, and what never appeared."""
     from streamvlm.engine import SessionConfig
-    from streamvlm.evaluation.world_suite import run_world_suite, summarise
+    from streamvlm.evaluation.world_suite import as_markdown, run_world_suite, summarise
     from streamvlm.models.registry import load_model
 
     marked = run_world_suite(
@@ -60,7 +62,8 @@ def _eval_world(
                 f"{one.variant} {q.kind} at {q.ask_s:.0f} s: {q.text} -> {one.answer.text!r}, truth {q.truth!r}",
                 file=sys.stderr,
             )
-    print(json.dumps(summarise(marked), indent=1))
+    report = summarise(marked)
+    print(as_markdown(report) if markdown else json.dumps(report, indent=1))
 
 
 @_eval.command("photos")
@@ -128,8 +131,8 @@ def _bench_ttft(
     from streamvlm.models.registry import load_model
 
     duration_s = int(parse_time(duration))
-    if duration_s <= EARLY_S[0]:
-        raise UsageError(f"A stream of {duration_s} s has no late question; give a --duration above {EARLY_S[0]} s.")
+    if duration_s < 2 * EARLY_S[0]:
+        raise UsageError(f"A stream of {duration_s} s has no late question; give a --duration of {2 * EARLY_S[0]} s.")
     if memory is not None and memory.exists():
         raise UsageError(f"{memory} is there already; give a --memory folder that is new.")
     loaded = load_model(model, device=device)

@@ -2,6 +2,17 @@
 
 from streamvlm.engine.answer import Answer, Answering, Timings, TokenCounts
 from streamvlm.engine.archive import Archive, ArchiveConfig
+from streamvlm.engine.budget import ProcessBudget
 from streamvlm.engine.session import Session, SessionConfig
 
-__all__ = ["Answer", "Answering", "Archive", "ArchiveConfig", "Session", "SessionConfig", "Timings", "TokenCounts"]
+__all__ = [
+    "Answer",
+    "Answering",
+    "Archive",
+    "ArchiveConfig",
+    "ProcessBudget",
+    "Session",
+    "SessionConfig",
+    "Timings",
+    "TokenCounts",
+]

@@ -28,7 +28,7 @@ from streamvlm.world.render import render
 logger = logging.getLogger(__name__)
 
 _WORLD_S, _N_WORLDS, _WINDOW_BLOCKS = 400.0, 3, 8
-_NEEDLE_KINDS = ("where", "badge", "scene")
+_NEEDLE_KINDS = ("where", "badge", "scene", "what", "colour")
 """Questions that one block alone answers."""
 
 
@@ -85,6 +85,9 @@ def _trials(model: VideoLanguageModel, world: World) -> list[Trial]:
     layers = range(decoder.layout.n_layers)
     trials = []
     for number in range(len(world.appearances) - _WINDOW_BLOCKS):
+        shown = world.appearances[number]
+        if any(a is not shown and a.start_s < shown.end_s and shown.start_s < a.end_s for a in world.appearances):
+            continue  # another block shows it as well
         for question in examiner.about(number, world.duration_s):
             if question.kind in _NEEDLE_KINDS:
                 asked = model.question_tokens(question.text)

@@ -20,6 +20,7 @@ from streamvlm.decoding.decoder import Answering as DecodedAnswer
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.engine.answer import Answer, Answering, Timings, TokenCounts
 from streamvlm.engine.archive import Archive
+from streamvlm.engine.budget import ProcessBudget
 from streamvlm.engine.calibration import heads_of
 from streamvlm.engine.diary import Spoken, Watched
 from streamvlm.errors import UsageError
@@ -50,20 +51,21 @@ class SessionConfig:
         device_budget_bytes: Device memory for a cache of blocks; a CPU has no use for it.
         max_question_tokens: A longer question is refused.
         max_answer_tokens: An answer is cut there.
-        max_dialogue_tokens: Earlier questions and answers kept in view, the oldest dropped first.
+        max_dialogue_tokens: Earlier questions and answers kept in view, the oldest dropped first but never the last;
+            by default as many as the model was made for.
         log_decisions: Newest gate decisions kept for inspection.
         gate: The gate's settings; the model's noise floor takes the place of the one given here.
     """
 
     window_blocks: int = 8
     top_k: int = 8
-    coverage: float = 0.3
+    coverage: float = 0.5
     chunk_frames: int = 8
     host_budget_bytes: int = 512 << 20
     device_budget_bytes: int = 1 << 30
     max_question_tokens: int = 512
     max_answer_tokens: int = 128
-    max_dialogue_tokens: int = 256
+    max_dialogue_tokens: int | None = None
     log_decisions: int = 100_000
     gate: GateConfig = field(default_factory=lambda: GateConfig(max_gap_s=10.0))
 
@@ -89,7 +91,8 @@ class Session:
         config: Budgets and settings.
         scorer: How blocks are ranked for a question; by default the model's retrieval heads.
         archive: Where the stream is kept on disk: what it holds is remembered, the dialogue too. Whoever opened it
-            closes it, after ``flush``.
+            closes it, after the session.
+        process: What all sessions of this process share; the session's host budget is taken from it until ``close``.
 
     Attributes:
         log: Every gate decision, newest kept.
@@ -103,10 +106,13 @@ class Session:
         *,
         scorer: BlockScorer | None = None,
         archive: Archive | None = None,
+        process: ProcessBudget | None = None,
     ) -> None:
         if archive is not None and scorer is not None:
             raise ValueError("an archive keeps the retrieval heads' keys and no other scorer's")
-        self._model, self._config = model, config or SessionConfig()
+        self._model, self._config, self._process = model, config or SessionConfig(), process
+        if process is not None:
+            process.take(self._config.host_budget_bytes)
         self._decoder = StreamDecoder(model.text_model, model.output_head)
         self._heads = heads_of(model)
         own_scorer = AttentionMassScorer(self._heads, self._decoder.n_query_heads, model.layout)
@@ -127,6 +133,8 @@ class Session:
         self._window: deque[int] = deque(maxlen=self._config.window_blocks)
         self._newest: tuple[Frame, Sight, Decision] | None = None
         self._dialogue: deque[Tensor] = deque()
+        most = self._config.max_dialogue_tokens
+        self._most_dialogue = model.max_dialogue_tokens if most is None else most
         self._time_s: float | None = None
         opening = model.opening_tokens()
         _, self._sinks = self._decoder.prefill(opening, self._decoder.new_context(len(opening)))
@@ -146,6 +154,13 @@ class Session:
     def blocks(self) -> Snapshot:
         """Lines of all blocks remembered now, oldest first."""
         return self._memory.snapshot()
+
+    def close(self) -> None:
+        """Leaves everything on disk, if there is an archive, and gives the session's share of the process back."""
+        self.flush()
+        if self._process is not None:
+            self._process.give_back(self._config.host_budget_bytes)
+            self._process = None
 
     def flush(self) -> None:
         """Returns once an archive, if there is one, has everything."""
@@ -339,7 +354,7 @@ class Session:
         self._trim_dialogue()
 
     def _trim_dialogue(self) -> None:
-        while len(self._dialogue) > 1 and sum(p.shape[-2] for p in self._dialogue) > self._config.max_dialogue_tokens:
+        while len(self._dialogue) > 1 and sum(p.shape[-2] for p in self._dialogue) > self._most_dialogue:
             self._dialogue.popleft()
 
     # --- across processes ---
@@ -354,7 +369,7 @@ class Session:
         if self._window:
             self._memory.pin_from(self._window[0])
         layout = self._model.layout
-        for spoken in archive.diary.dialogue(self._config.max_dialogue_tokens):
+        for spoken in archive.diary.dialogue(self._most_dialogue):
             data = torch.frombuffer(bytearray(spoken.payload), dtype=torch.uint8)
             payload = data.view(layout.dtype).view(layout.shape(spoken.n_tokens))
             self._dialogue.append(payload.to(self._model.device))

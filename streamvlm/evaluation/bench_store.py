@@ -5,6 +5,7 @@ Files are read cold: their pages are dropped from the cache before every reading
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import tempfile
@@ -76,6 +77,7 @@ def _measure(folder: Path, layout: BlockLayout, n_bytes: int, n_blocks: int) -> 
     fetched = [_read_both(store, plain, places, draw, FETCHED, cold=True) for draw in draws]
     warm = [_read_both(store, plain, places, draw, FETCHED, cold=False, clock=time.process_time) for draw in draws]
     source = torch.empty(n_bytes * a_batch, dtype=torch.uint8)
+    direct = plain.read_directly()
     copied = median(_seconds(source.clone) for _ in range(20))
     store.close()
     plain.close()
@@ -94,6 +96,7 @@ def _measure(folder: Path, layout: BlockLayout, n_bytes: int, n_blocks: int) -> 
             "store": rate(median(s for s, _ in read), moved),
             "plain": rate(median(p for _, p in read), moved),
         },
+        "plain O_DIRECT read_MB_s": direct and rate(direct, moved),
         f"fetch of {FETCHED} random blocks_ms": {
             "store": round(1e3 * median(s for s, _ in fetched), 2),
             "plain": round(1e3 * median(p for _, p in fetched), 2),
@@ -112,7 +115,8 @@ class _PlainFile:
     """One preallocated file of the same slots, written and read by one call a batch or a slot."""
 
     def __init__(self, path: Path, slot: int, n_slots: int) -> None:
-        self._fd, self._slot = os.open(path, os.O_RDWR | os.O_CREAT, 0o600), slot
+        self._path, self._slot, self._n_slots = path, slot, n_slots
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.posix_fallocate(self._fd, 0, slot * n_slots)
         self._content = np.random.default_rng(0).bytes(slot)
 
@@ -123,6 +127,19 @@ class _PlainFile:
     def read(self, ids: Sequence[int], into: Sequence[memoryview]) -> None:
         for i, buffer in zip(ids, into, strict=True):
             os.preadv(self._fd, [buffer], i * self._slot)
+
+    def read_directly(self) -> float | None:
+        """Seconds that reading it all past the page cache takes, a slot a call; None where that is refused."""
+        aligned = mmap.mmap(-1, self._slot)
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_DIRECT)
+        except OSError:
+            return None
+        began_s = time.perf_counter()
+        for i in range(self._n_slots):
+            os.preadv(fd, [aligned], i * self._slot)
+        os.close(fd)
+        return time.perf_counter() - began_s
 
     def drop_cache(self) -> None:
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -221,6 +221,30 @@ def summarise(marked: Sequence[Marked]) -> dict[str, Any]:
     return report
 
 
+def as_markdown(report: dict[str, Any]) -> str:
+    """The table of a report that a model card shows: a row a group, kind or delay, a column a variant."""
+    lines = [f"| questions | {' | '.join(report)} |", "|---" * (len(report) + 1) + "|"]
+    first = next(iter(report.values()))
+    sections = {
+        "groups": "",
+        "kinds": "of these: ",
+        "earlier by delay": "earlier, asked ",
+        "beyond the window": "beyond the window: ",
+    }
+    for section, prefix in sections.items():
+        for name, share in first[section].items():
+            cells = [f"{100 * told[section][name]['right']:.1f} %" for told in report.values()]
+            lines.append(f"| {prefix}{name} ({share['n']}) | {' | '.join(cells)} |")
+    name = "evidence holds the moment"
+    cells = [f"{100 * told[name]['right']:.1f} %" for told in report.values()]
+    lines.append(f"| {name} ({first[name]['n']}) | {' | '.join(cells)} |")
+    for name, unit in (
+        ("blocks retrieved, mean", ""), ("blocks remembered at the question, median", ""), ("ttft_s, median", " s"),
+    ):  # fmt: skip
+        lines.append(f"| {name} | {' | '.join(f'{told[name]:.3g}{unit}' for told in report.values())} |")
+    return "\n".join(lines)
+
+
 def _delay_bin(question: Question) -> str:
     delay_s = question.delay_s or 0.0
     return f"up to {next((d for d in _DELAYS_S if delay_s <= d), 3600)} s"

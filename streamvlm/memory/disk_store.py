@@ -193,6 +193,9 @@ class DiskStore:
             OSError: If the disk cannot be written; nothing of this call is remembered then.
             sqlite3.Error: Likewise.
         """
+        if not self._catalog.path.exists():
+            # Open files outlive their folder, and would take everything with them when this process ends.
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone")
         sealed = []
         for put in puts:
             encoded = encode(self._codec, put.payload)

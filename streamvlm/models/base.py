@@ -43,6 +43,7 @@ class VideoLanguageModel(Protocol):
         layout: Shape of one token's keys and values.
         stop_ids: Token ids that end an answer.
         noise_floor: Motion of the feature that means nothing (see ``streamvlm.ingest.curvature``).
+        max_dialogue_tokens: Earlier questions and answers that it was made to have in view.
         retrieval_heads: Calibrated (layer, query head) pairs, or None where none ship with the checkpoint.
     """
 
@@ -55,6 +56,7 @@ class VideoLanguageModel(Protocol):
     layout: BlockLayout
     stop_ids: frozenset[int]
     noise_floor: float
+    max_dialogue_tokens: int
     retrieval_heads: tuple[tuple[int, int], ...] | None
 
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:

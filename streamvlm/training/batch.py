@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from streamvlm.models.pocket.attributes import GROUPS, NOTHING, SPAN
-from streamvlm.training.clips import Clip, Conversation, Kept, clip_tokens
+from streamvlm.training.clips import Clip, Conversation, clip_tokens
+from streamvlm.training.kept import Kept
 from streamvlm.world.events import COLOURS, SHAPES
 
 IGNORE = -100
@@ -236,10 +237,6 @@ def _answering(clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
             right[[first + i for i in conversation.answering]] = True
             wrong = np.ones(len(keys), bool)
             wrong[holders.get(conversation.key, [])] = False
-            if conversation.kind == "order":
-                # Retrieval may bring the thing asked about as well: its neighbours come along with it.
-                subject = conversation.key.removeprefix("after ")
-                wrong[holders.get(subject, [])] = False
             if conversation.kind in ("when", "seen", "word_when"):
                 # Later blocks of the same appearance are worse answers than its first.
                 own = [first + i for i in range(len(clip.kept)) if conversation.key in clip.kept[i].keys]

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from streamvlm.models.pocket.attributes import GROUPS, N_ATTRIBUTES, NOTHING, REAL, SPAN, UNBADGED, clock_columns
-from streamvlm.models.pocket.fidelity import pool_zones
 from streamvlm.models.pocket.prompt import OPENING, question_ids, reply_ids, time_ids
-from streamvlm.world.events import BADGES, COLOURS, SCENES, SHAPES, ZONES, Appearance, Thing, World, make_world
+from streamvlm.training.kept import WINDOW_BLOCKS, Kept, as_seen, confusable, gated, shifted
+from streamvlm.world.events import COLOURS, SHAPES, World, make_world
 from streamvlm.world.questions import Examiner, Group, Question, clock
 
-_COLUMN = {(group, name): SPAN[group].start + i for group, names in GROUPS.items() for i, name in enumerate(names)}
-N_WORDS = len(GROUPS["word"])
-WINDOW_BLOCKS = 8
-"""Newest blocks that a question always sees."""
+TOP_K = 8
+"""Most blocks that retrieval adds to the window."""
 MOMENTS, QUESTIONS_A_MOMENT = 3, 2
 """At how many blocks of a clip questions are asked, besides its last and those that show a photograph."""
 SPOKEN_WORD = (
@@ -42,20 +38,6 @@ FOLLOWS = {
 }
 NAMES_ITS_THING = ("where", "badge", "scene", "when", "seen")
 EARLIER_WORD = ("when did you see a {word}?", "when did a {word} appear?")
-
-
-@dataclass(slots=True)
-class Kept:
-    """One simulated block: its time, fidelity, what it shows, and how a question may name it."""
-
-    time_s: float
-    clear: bool
-    posteriors: np.ndarray  # (visual tokens, N_ATTRIBUTES)
-    shown: list[Appearance]
-    keys: set[str]
-    first_of: set[str]
-    before: Appearance | None
-    word: str | None
 
 
 @dataclass(slots=True)
@@ -86,12 +68,12 @@ class Clip:
 
 def make_clip(rng: np.random.Generator, tokenizer: Tokenizer, *, start_s: float, n_blocks: int, noise: float) -> Clip:
     """Draws one clip of ``n_blocks`` kept blocks from ``start_s`` on, and questions asked along the way."""
-    world = _shifted(make_world(int(rng.integers(2**62)), n_blocks * 30.0 + 100), start_s)
+    world = shifted(make_world(int(rng.integers(2**62)), n_blocks * 30.0 + 100), start_s)
     if rng.random() < 0.75:
-        world = _confusable(world, rng)
-    kept = _gated(world, rng, noise, start_s, n_blocks)
+        world = confusable(world, rng)
+    kept = gated(world, rng, noise, start_s, n_blocks)
     clip = Clip(kept)
-    world = _as_seen(world, kept)
+    world = as_seen(world, kept)
     examiner = Examiner(world, rng, settled_s=0.0)
     moments = rng.choice(np.arange(2, len(kept)), size=MOMENTS, replace=False)
     pictured = [i for i, block in enumerate(kept) if block.word and i >= 2]
@@ -130,156 +112,6 @@ def _truth(question: Question, answering: Sequence[int], kept: Sequence[Kept]) -
         at = clock(kept[answering[0]].time_s)
         return f"at {at}" if question.kind == "when" else f"yes, at {at}"
     return question.truth
-
-
-def _confusable(world: World, rng: np.random.Generator) -> World:
-    """The same world in few colours, shapes, zones, badges and scenes, so that much is nearly what is asked for."""
-    pool = list(product(rng.choice(COLOURS, 4, replace=False).tolist(), rng.choice(SHAPES, 5, replace=False).tolist()))
-    rng.shuffle(pool)
-    zones, badges, scenes = (rng.choice(names, 4, replace=False).tolist() for names in (ZONES, BADGES, SCENES))
-    kinds: dict[str, tuple[str, str]] = {}
-    shown: list[Appearance] = []
-    for a in world.appearances:
-        colour, shape = kinds.setdefault(a.thing.name, pool[len(kinds) % len(pool)])
-        free = [z for z in zones if not shown or z != shown[-1].zone]
-        badge = a.thing.badge and str(rng.choice(badges))
-        shown.append(replace(a, thing=Thing(colour, shape, badge), zone=str(rng.choice(free))))
-    spans = tuple(replace(s, name=str(rng.choice(scenes))) for s in world.scenes)
-    return replace(world, appearances=tuple(shown), scenes=spans, never_shown=tuple(pool))
-
-
-def _as_seen(world: World, kept: Sequence[Kept]) -> World:
-    """The world as far as its kept blocks show it: what was leapt over is nothing to be asked about."""
-    seen = {id(a) for block in kept for a in block.shown}
-    appearances = tuple(a for a in world.appearances if id(a) in seen)
-    names = {(a.thing.colour, a.thing.shape) for a in appearances}
-    never = tuple(kind for kind in world.never_shown if kind not in names)
-    return replace(world, appearances=appearances, never_shown=never)
-
-
-def _shifted(world: World, by_s: float) -> World:
-    return replace(
-        world,
-        appearances=tuple(replace(a, start_s=a.start_s + by_s, end_s=a.end_s + by_s) for a in world.appearances),
-        scenes=tuple(replace(s, start_s=s.start_s + by_s, end_s=s.end_s + by_s) for s in world.scenes),
-        flashes_s=tuple(f + by_s for f in world.flashes_s),
-        duration_s=world.duration_s + by_s,
-    )
-
-
-def _gated(world: World, rng: np.random.Generator, noise: float, start_s: float, n_blocks: int) -> list[Kept]:
-    """Keeps what a curvature gate would: changes clear, little in between."""
-    kept: list[Kept] = []
-    phase, max_gap_s = rng.uniform(0, 1), rng.uniform(5, 15)
-    seen: set[str] = set()
-    last_state, last_s = None, start_s
-    order: list[Appearance] = []
-    photo_until, word = 0.0, None
-    second = 0
-    while len(kept) < n_blocks and second < world.duration_s - start_s:
-        time_s = start_s + second + phase
-        second += 1
-        if word is None and rng.random() < 0.05:
-            photo_until, word = time_s + rng.uniform(2, 8), str(rng.choice(GROUPS["word"]))
-        if time_s > photo_until:
-            word = None
-        shown = [] if word else world.visible(time_s)
-        for a in shown:
-            if not order or (order[-1] is not a and a not in order):
-                order.append(a)
-        state = (word, world.scene(time_s).name, tuple(a.thing.name for a in shown))
-        changed = state != last_state
-        keep = (changed and rng.random() < 0.97) or time_s - last_s >= max_gap_s or rng.random() < 0.08
-        last_state = state
-        if not keep:
-            continue
-        last_s = time_s
-        spare_s = world.duration_s - start_s - second - 12 * (n_blocks - len(kept))
-        if rng.random() < 0.15 and spare_s > 10:
-            # What retrieval brings lies far apart, so that no time is a better guess than another.
-            second += int(np.exp(rng.uniform(np.log(10), np.log(min(spare_s, 400)))))
-        clear = rng.random() < (0.9 if changed else 0.35)
-        keys, first = _keys(world, time_s, shown, order, word), set()
-        for key in keys:
-            if key not in seen:
-                first.add(key)
-        seen |= keys
-        before = None
-        if shown:
-            at = order.index(shown[-1])
-            before = order[at - 1] if at else None
-        kept.append(
-            Kept(
-                time_s,
-                bool(clear),
-                _posteriors(world, time_s, shown, word, rng, noise, bool(clear)),
-                shown,
-                keys,
-                first,
-                before,
-                word,
-            )
-        )
-    return kept
-
-
-def _keys(world: World, time_s: float, shown: list[Appearance], order: list[Appearance], word: str | None) -> set[str]:
-    keys = {f"word {word}"} if word else set()
-    for a in shown:
-        keys |= {a.thing.name, f"{a.zone}|{world.scene(time_s).name}", f"{a.thing.shape}|{a.thing.badge}"}
-        at = order.index(a)
-        if at:
-            keys.add(f"after {order[at - 1].thing.name}")
-    return keys
-
-
-def _posteriors(
-    world: World,
-    time_s: float,
-    shown: list[Appearance],
-    word: str | None,
-    rng: np.random.Generator,
-    noise: float,
-    clear: bool,
-) -> np.ndarray:
-    whole = np.zeros((1, N_ATTRIBUTES), np.float32)
-    scene = REAL if word else world.scene(time_s).name
-    _put(whole[0], "scene", scene, rng, noise)
-    if word:
-        whole[0, SPAN["word"]] = _word_posterior(word, rng)
-    zones = np.zeros((len(ZONES), N_ATTRIBUTES), np.float32)
-    at = {a.zone: a for a in shown}
-    for row, zone in enumerate(ZONES):
-        zones[row, _COLUMN["zone", zone]] = 1.0
-        thing = at[zone].thing if zone in at else None
-        for group, value in (
-            ("colour", thing.colour if thing else NOTHING),
-            ("shape", thing.shape if thing else NOTHING),
-            ("badge", (thing.badge or UNBADGED) if thing else NOTHING),
-        ):
-            _put(zones[row], group, value, rng, noise)
-    rows = np.concatenate([whole, zones if clear else pool_zones(zones)])
-    rows[:, clock_columns(time_s)] = 1.0
-    return rows
-
-
-def _put(row: np.ndarray, group: str, value: str, rng: np.random.Generator, noise: float) -> None:
-    """One-hot plus what a good but fallible classifier adds: mostly sure, now and then torn or wrong."""
-    span, n = SPAN[group], len(GROUPS[group])
-    doubt = noise * rng.beta(0.3, 4.0)
-    if rng.random() < 0.02 * noise:
-        doubt = rng.uniform(0.3, 0.7)
-    row[span] = doubt * rng.dirichlet(np.full(n, 0.3))
-    row[_COLUMN[group, value]] += 1 - doubt
-
-
-def _word_posterior(word: str, rng: np.random.Generator) -> np.ndarray:
-    """A sharpened word posterior whose largest entry is ``word``."""
-    top = rng.uniform(0.4, 1.0)
-    rest = rng.dirichlet(np.full(N_WORDS, 0.02)) * (1 - top)
-    rest = np.minimum(rest, top * 0.8)
-    rest[GROUPS["word"].index(word)] = top
-    return rest.astype(np.float32)
 
 
 def _questions_at(
@@ -345,11 +177,12 @@ def _questions_at(
         "now_badge": 1.5,
         "now_colour": 1.5,
         "now_where": 1.0,
-        "never": 0.7,
+        "never": 2.0,
+        "colour": 2.5,
         "word": 12.0,
         "word_when": 1.5,
         "badge": 1.5,
-        "what": 1.6,
+        "what": 2.0,
     }
     draw = rng.random(len(found)) ** (1 / np.array([weight.get(q.kind, 1.0) for q, _ in found]))
     return [found[i] for i in np.argsort(-draw)]
@@ -381,13 +214,24 @@ def _conversations(
                 visible[[i for i in range(now + 1) if subject in kept[i].keys]] = True
         else:
             visible[answering[: int(rng.integers(1, len(answering) + 1))]] = True
-    share = rng.choice([0.0, rng.uniform(0, 0.6), 1.0], p=[0.15, 0.6, 0.25])
-    visible[: now + 1] |= rng.random(now + 1) < share
+    if rng.random() < (0.85 if question.kind == "never" else 0.5):
+        # What retrieval brings by mistake is what resembles the thing asked about.
+        likeness = [_likeness(question, block) + rng.random() for block in kept[: now + 1]]
+        visible[np.argsort(likeness)[-int(rng.integers(1, TOP_K + 1)) :]] = True
+    else:
+        share = rng.choice([0.0, rng.uniform(0, 0.6), 1.0], p=[0.15, 0.6, 0.25])
+        visible[: now + 1] |= rng.random(now + 1) < share
     q, a = question_ids(tokenizer, question.text), reply_ids(tokenizer, truth)
     full = Conversation(now, visible, past, q, a, key, answering, question.kind, probe=False)
     if key is None:
         return [full]
     return [full, Conversation(now, window, past, q, [], key, answering, question.kind, probe=True)]
+
+
+def _likeness(question: Question, block: Kept) -> int:
+    """How many of the words that name what is asked for are true of one thing in ``block``."""
+    words = set(question.text.rstrip("?").split())
+    return max((len(words & thing) for thing in block.parts), default=0)
 
 
 def _answering(question: Question, key: str | None, kept: Sequence[Kept], now: int) -> list[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from streamvlm.cli import main
@@ -42,17 +45,22 @@ def watched(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_another_process_answers_from_what_was_watched(clip: Path, watched: Path, world: World) -> None:
+def test_another_process_answers_from_what_was_watched(clip: Path, watched: Path, world: World, tmp_path: Path) -> None:
     question = f"where was the {world.appearances[0].thing.name}?"
+    twin = shutil.copytree(watched, tmp_path / "twin")  # what is asked becomes part of a memory's dialogue
     done = subprocess.run(
         [sys.executable, "-m", "streamvlm", "ask", "-", "--memory", str(watched), "--json", question],
         capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},  # sums are as wide as threads are many
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     fresh = json.loads(run("ask", clip, "--json", "what do you see now?", question).stdout.splitlines()[1])
     assert told["answer"] == fresh["answer"]
     assert told["asked_at_s"] == fresh["asked_at_s"]
+    here = json.loads(run("ask", "-", "--memory", twin, "--json", question).stdout)
+    assert told["evidence"], "and to the last bit of every share of attention, whichever process asks:"
+    assert [here["answer"], here["evidence"]] == [told["answer"], told["evidence"]]
     assert told["memory"]["n_blocks"] == fresh["memory"]["n_blocks"] == told["memory"]["disk"]["n_blocks"]
 
 

@@ -13,7 +13,7 @@ from streamvlm.world.video import draw_questions, write_questions, write_video
 from streamvlm_demos.first_questions import main
 
 
-def test_the_demo_asks_five_kinds_of_question_and_most_answers_are_right(
+def test_the_demo_asks_five_kinds_of_question_and_the_answers_are_right(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = make_world(8, 80)
@@ -22,7 +22,7 @@ def test_the_demo_asks_five_kinds_of_question_and_most_answers_are_right(
     wrong = main(tmp_path / "demo.mp4")
     told = capsys.readouterr().out
     assert told.count("first token") >= 8
-    assert wrong <= 4  # pocket is right about the present and the never shown; order and times it may miss
+    assert wrong <= 1  # dialogue makes one of ten uncertain: pocket was trained with one earlier answer in view
     assert "watched once" in told
 
 

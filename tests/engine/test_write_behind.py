@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_ends_and_entries_are_written_too(tmp_path: Path) -> None:
     again.close()
 
 
-@pytest.mark.parametrize("fault", ["torn", "sync"])
+@pytest.mark.parametrize("fault", ["torn", "sync", "read-only", "vanished"])
 def test_a_dead_disk_is_told_once_and_the_stream_goes_on_in_ram(tmp_path: Path, fault: str) -> None:
     io = BrokenIO()
     disk = Disk(tmp_path, io)
@@ -96,6 +97,8 @@ def test_a_dead_disk_is_told_once_and_the_stream_goes_on_in_ram(tmp_path: Path, 
     watch(memory, range(20))
     memory.flush()
     io.breaks = fault
+    if fault == "vanished":
+        shutil.rmtree(tmp_path)
     watch(memory, range(20, 60))
     assert disk.writer.has_failed
     assert len(disk.events) == 1
@@ -107,9 +110,10 @@ def test_a_dead_disk_is_told_once_and_the_stream_goes_on_in_ram(tmp_path: Path, 
     for block_id, payload in zip(known, memory.fetch(known), strict=True):
         assert torch.equal(payload, content(block_id))
     disk.close()
-    again = Disk(tmp_path)
-    assert len(again.store.blocks()) >= 20
-    again.close()
+    if fault != "vanished":
+        again = Disk(tmp_path)
+        assert len(again.store.blocks()) >= 20
+        again.close()
 
 
 def test_a_damaged_block_is_forgotten_and_told_and_the_others_stay(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,25 @@ def test_a_bit_flipped_while_writing_shows_when_it_is_read(tmp_path: Path) -> No
     io.breaks = ""
     assert get(store, 1) is None
     assert get(store, 0) is not None
+
+
+def test_short_writes_and_reads_are_taken_up_where_they_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short_write(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+        return os.pwrite(fd, buffers[0][: max(1, buffers[0].nbytes // 3)], offset)
+
+    def short_read(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+        data = os.pread(fd, max(1, buffers[0].nbytes // 3), offset)
+        buffers[0][: len(data)] = data
+        return len(data)
+
+    monkeypatch.setattr("streamvlm.memory.disk_io.os.pwritev", short_write)
+    monkeypatch.setattr("streamvlm.memory.disk_io.os.preadv", short_read)
+    store = open_store(tmp_path)
+    store.commit([put(i) for i in range(3)], {})
+    for i in range(3):
+        got = get(store, i)
+        assert got is not None
+        assert torch.equal(got, content(i))
 
 
 def test_an_unreadable_disk_gives_no_block_and_an_event(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ class BrokenIO(DiskIO):
             whole = b"".join(buffers)
             super().write(fd, [memoryview(whole[: len(whole) // 2])], offset)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if self._is_broken("read-only"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if self._is_broken("flipped"):
             flipped = bytearray(b"".join(buffers))
             flipped[len(flipped) // 2] ^= 1

@@ -47,6 +47,7 @@ class Pocket:
     """
 
     family = FAMILY
+    max_dialogue_tokens = 24  # its training clips have one question and answer before the one that counts
 
     def __init__(self, folder: Path = CHECKPOINT, *, device: torch.device, dtype: torch.dtype) -> None:
         config, weights, self._tokenizer = _read(folder)

@@ -61,6 +61,8 @@ def posteriors(logits: dict[str, Tensor], words: Tensor) -> Tensor:
     # Squared and scaled back: what is likeliest stands out, as one word is all that will be said of it.
     rows[:, 0, SPAN["word"]] = words.square() / words.square().sum(-1, keepdim=True) * real
     rows[:, 1:, SPAN["zone"]] = torch.eye(N_ZONES)
+    # Every zone says its scene as well: "the left of the forest" is then found in one place.
+    rows[:, 1:, SPAN["scene"]] = rows[:, :1, SPAN["scene"]]
     for group in ZONE_GROUPS:
         seen = logits[group].softmax(-1) * (1 - real[..., None])
         seen[..., -1] += real  # the last of each zone group is "nothing"
