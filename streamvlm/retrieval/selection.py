@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def select_blocks(scores: Tensor, ids: Sequence[int], top_k: int, coverage: floa
     """
     if not ids:
         return []
-    newest_first = torch.tensor(ids).argsort(descending=True)
+    newest_first = torch.from_numpy(np.fromiter(ids, np.int64, len(ids))).argsort(descending=True)
     ordered, order = scores.double().cpu()[newest_first].sort(descending=True, stable=True)
     reached = (ordered - ordered[-1].clamp(max=0)).cumsum(0)
     enough = int(torch.searchsorted(reached, coverage * reached[-1])) + 1
