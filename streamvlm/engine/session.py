@@ -7,12 +7,12 @@ question: snapshot, probe, score, fetch, answer.
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -331,10 +331,9 @@ class Session:
         if not older:
             return []
         queries = self._decoder.probe(asked, near, self._scorer.layers)
-        ids = [block.id for block in seen]
+        ids = np.fromiter((block.id for block in seen), np.int64, len(seen))
         chosen = select_blocks(self._scorer.score(queries, ids), ids, self._config.top_k, self._config.coverage)
-        places = [bisect_left(ids, block_id) for block_id in chosen]
-        return [older[place] for place in places if place < len(older)]
+        return [older[place] for place in np.searchsorted(ids, chosen) if place < len(older)]
 
     def _fetch(self, ids: Iterable[int]) -> list[tuple[int, Tensor]]:
         """Ids and payloads of what can still be read: the memory has told of what is damaged."""

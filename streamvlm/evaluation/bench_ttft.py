@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from streamvlm.engine.archive import Archive
 from streamvlm.engine.session import Session, SessionConfig
 from streamvlm.frame import Frame, Picture
@@ -42,19 +44,18 @@ class _Loop:
 
     def __init__(self, model: VideoLanguageModel, length_s: int, chunk: int, progress: Callable[[str], None]) -> None:
         self._model = model
-        self._thumbnails: list[Picture] = []
-        self._seconds: dict[int, int] = {}
         world = make_world(2, length_s)
-        (first,) = model.see([render(world, 0.0)])
-        # Two tables, not a sight a second: those would lie scattered over a heap as large as the vision tower's work.
+        picture = render(world, 0.0)
+        (first,) = model.see([picture])
+        # Tables, not an object a second: those would lie scattered over a heap as large as the vision tower needs.
+        self._thumbnails = np.empty((length_s, *picture[::8, ::8].shape), np.uint8)
         self._features = first.feature.new_empty(length_s, *first.feature.shape)
         self._details = first.detail.new_empty(length_s, *first.detail.shape)
         for start in range(0, length_s, chunk):
             pictures = [render(world, float(s)) for s in range(start, min(start + chunk, length_s))]
             for second, sight in enumerate(model.see(pictures), start):
                 self._features[second], self._details[second] = sight.feature, sight.detail
-                self._thumbnails.append(pictures[second - start][::8, ::8].copy())
-                self._seconds[id(self._thumbnails[-1])] = second
+                self._thumbnails[second] = pictures[second - start][::8, ::8]
             if start % 600 == 0:
                 progress(f"{start} s of {length_s} s drawn and seen")
 
@@ -67,7 +68,8 @@ class _Loop:
 
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:
         """What was seen beforehand."""
-        seconds = [self._seconds[id(picture)] for picture in pictures]
+        begin, stride = self._thumbnails.ctypes.data, self._thumbnails.strides[0]
+        seconds = [(picture.ctypes.data - begin) // stride for picture in pictures]
         return [Sight(self._features[second], self._details[second]) for second in seconds]
 
 

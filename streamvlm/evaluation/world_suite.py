@@ -29,6 +29,7 @@ from streamvlm.memory.block import KVBlock
 from streamvlm.memory.codec import Codec
 from streamvlm.models.base import Sight, VideoLanguageModel
 from streamvlm.retrieval.mean_key import MeanKeyScorer
+from streamvlm.retrieval.scorer import Ids
 from streamvlm.world.events import World, make_world
 from streamvlm.world.questions import Group, Question, judge
 from streamvlm.world.render import render
@@ -55,7 +56,7 @@ class RandomScorer:
     def forget(self, ids: Iterable[int]) -> None:
         """Needs no index."""
 
-    def score(self, queries: Mapping[int, Tensor], ids: Sequence[int]) -> Tensor:
+    def score(self, queries: Mapping[int, Tensor], ids: Ids) -> Tensor:
         """Uniform random numbers."""
         return torch.from_numpy(self._rng.uniform(0.5, 1.0, len(ids))).float()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from streamvlm.memory.block import BlockLayout, KVBlock
 from streamvlm.retrieval.heads import RetrievalHead
 from streamvlm.retrieval.key_index import KeyIndex
+from streamvlm.retrieval.scorer import Ids
 
 
 class AttentionMassScorer:
@@ -69,9 +70,9 @@ class AttentionMassScorer:
         """Drops blocks from the index."""
         self._index.forget(ids)
 
-    def score(self, queries: Mapping[int, Tensor], ids: Sequence[int]) -> Tensor:
+    def score(self, queries: Mapping[int, Tensor], ids: Ids) -> Tensor:
         """Attention mass (len(ids),) float32 in [0, 1]; see ``BlockScorer.score``."""
-        if not ids:
+        if len(ids) == 0:
             return torch.zeros(0)
         places = self._index.locate(ids)
         bias = torch.zeros(len(places), device=places.device).masked_fill_(places == len(ids), -math.inf)

@@ -7,11 +7,13 @@ widened to float32 for its product stays in the processor's cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from streamvlm.retrieval.scorer import Ids
 
 CHUNK_BYTES = 2 << 20
 NOBODY = 0
@@ -78,7 +80,7 @@ class KeyIndex:
             chunk.give_back(rows)
             self._spare_slots.append(slot)
 
-    def locate(self, ids: Sequence[int]) -> Tensor:
+    def locate(self, ids: Ids) -> Tensor:
         """For every row the place in ``ids`` of the block that owns it, ``len(ids)`` if that is none of them.
 
         Returns:
@@ -87,7 +89,7 @@ class KeyIndex:
         Raises:
             KeyError: If a block is not in the index.
         """
-        wanted = np.fromiter(ids, np.int64, len(ids))
+        wanted = np.asarray(ids, np.int64)
         if wanted.max() >= len(self._slot_of) or not (found := self._slot_of[wanted]).all():
             raise KeyError(f"blocks {[i for i in ids if i not in self._homes]} are not in the index")
         slots = torch.from_numpy(found).to(self._empty.device)

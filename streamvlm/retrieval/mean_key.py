@@ -10,6 +10,7 @@ from torch import Tensor
 from streamvlm.memory.block import BlockLayout, KVBlock
 from streamvlm.retrieval.attention_mass import sum_by_place
 from streamvlm.retrieval.key_index import KeyIndex
+from streamvlm.retrieval.scorer import Ids
 
 
 class MeanKeyScorer:
@@ -45,9 +46,9 @@ class MeanKeyScorer:
         """Drops blocks from the index."""
         self._index.forget(ids)
 
-    def score(self, queries: Mapping[int, Tensor], ids: Sequence[int]) -> Tensor:
+    def score(self, queries: Mapping[int, Tensor], ids: Ids) -> Tensor:
         """Dot products (len(ids),) float32, of any sign; see ``BlockScorer.score``."""
-        if not ids:
+        if len(ids) == 0:
             return torch.zeros(0)
         places = self._index.locate(ids)
         means = [queries[layer].float().reshape(self._query_shape).mean(dim=(1, 2)) for layer in self.layers]

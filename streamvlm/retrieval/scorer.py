@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from streamvlm.memory.block import KVBlock
+
+Ids = Sequence[int] | NDArray[np.int64]
+"""Block ids; an array where there are thousands."""
 
 
 class BlockScorer(Protocol):
@@ -27,7 +32,7 @@ class BlockScorer(Protocol):
     def forget(self, ids: Iterable[int]) -> None:
         """Drops blocks from the index."""
 
-    def score(self, queries: Mapping[int, Tensor], ids: Sequence[int]) -> Tensor:
+    def score(self, queries: Mapping[int, Tensor], ids: Ids) -> Tensor:
         """How much the question wants each candidate; what is not a candidate has no influence.
 
         Args:

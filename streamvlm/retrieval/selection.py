@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import torch
 from torch import Tensor
 
+from streamvlm.retrieval.scorer import Ids
 
-def select_blocks(scores: Tensor, ids: Sequence[int], top_k: int, coverage: float) -> list[int]:
+
+def select_blocks(scores: Tensor, ids: Ids, top_k: int, coverage: float) -> list[int]:
     """Picks the smallest set of blocks whose share of the total score reaches ``coverage``.
 
     Peaked scores need few blocks, and fewer blocks answer better. Of equal scores the newer block wins.
@@ -23,10 +22,14 @@ def select_blocks(scores: Tensor, ids: Sequence[int], top_k: int, coverage: floa
     Returns:
         The picked ids in time order: at least one if there are any, at most ``top_k``.
     """
-    if not ids:
+    if len(ids) == 0:
         return []
-    newest_first = torch.from_numpy(np.fromiter(ids, np.int64, len(ids))).argsort(descending=True)
-    ordered, order = scores.double().cpu()[newest_first].sort(descending=True, stable=True)
-    reached = (ordered - ordered[-1].clamp(max=0)).cumsum(0)
-    enough = int(torch.searchsorted(reached, coverage * reached[-1])) + 1
-    return sorted(ids[place] for place in newest_first[order[: min(enough, top_k)]].tolist())
+    masses = scores.double().cpu()
+    masses = masses - masses.min().clamp(max=0)
+    # Only what can be picked is sorted: everything not below the last of the best, ties included.
+    least = masses.topk(min(top_k, len(masses))).values[-1]
+    candidates = (masses >= least).nonzero()[:, 0]
+    best = sorted((-float(masses[i]), -int(ids[i])) for i in candidates.tolist())[:top_k]
+    reached = np.cumsum([-mass for mass, _ in best])
+    enough = int(np.searchsorted(reached, coverage * float(masses.sum()))) + 1
+    return sorted(-negative for _, negative in best[:enough])
