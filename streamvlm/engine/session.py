@@ -331,7 +331,7 @@ class Session:
         if not older:
             return []
         queries = self._decoder.probe(asked, near, self._scorer.layers)
-        ids = np.fromiter((block.id for block in seen), np.int64, len(seen))
+        ids = self._memory.ids()[: len(seen)]
         chosen = select_blocks(self._scorer.score(queries, ids), ids, self._config.top_k, self._config.coverage)
         return [older[place] for place in np.searchsorted(ids, chosen) if place < len(older)]
 

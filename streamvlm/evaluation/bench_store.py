@@ -157,6 +157,8 @@ def _read_both(
     arena = SlabArena(a_batch * n_bytes)
     extents = [arena.alloc(n_bytes) for _ in range(a_batch)]
     buffers: list[Tensor] = [arena.view(extent) for extent in extents if extent is not None]
+    for buffer in buffers:
+        buffer.zero_()  # a running stream's arena has been touched, as the other side's buffers are
     scratch = [memoryview(bytearray(plain._slot)) for _ in range(a_batch)]
     if cold:
         store.drop_cache()

@@ -32,6 +32,7 @@ from streamvlm.memory.slot import (
     HEADER_BYTES,
     SlotHeader,
     SlotShape,
+    arrived,
     holds_payload,
     rows_of,
     seal,
@@ -42,7 +43,9 @@ SEGMENT_BYTES = 64 << 20
 _CLEAR_SHARE = 0.75
 """Of the budget, for clear blocks: the rest is where they fade to."""
 _SEGMENTS_A_BUDGET = 8
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 17
+"""Read in one call: little enough to be checked while the processor's cache still holds it."""
+_LONG_RUN_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,10 @@ class DiskStore:
         """Lets the kernel start to read these blocks now, while others are still worked on."""
         order = sorted(places, key=_spot)
         for run in _runs(order, _spot):
-            self._segments[run[0].segment].announce(run[0].slot, len(run))
+            segment = self._segments[run[0].segment]
+            # Of a long run the kernel's own reading ahead makes a better job.
+            if len(run) * segment.shape.n_bytes <= _LONG_RUN_BYTES:
+                segment.announce(run[0].slot, len(run))
 
     def drop_cache(self) -> None:
         """Lets the kernel forget its copies of the segments: the next reading is the disk's own."""
@@ -144,7 +150,6 @@ class DiskStore:
         order = sorted(range(len(wanted)), key=lambda i: _spot(wanted[i][0]))
         done = [False] * len(wanted)
         for run in _runs(order, lambda i: _spot(wanted[i][0])):
-            # Piece by piece: one is checked while the disk, if they were announced, brings the next.
             n_slots = max(1, _PIECE_BYTES // self._segments[wanted[run[0]][0].segment].shape.n_bytes)
             for piece in (run[at : at + n_slots] for at in range(0, len(run), n_slots)):
                 for i, whole in zip(piece, self._load_run([wanted[i] for i in piece]), strict=True):
@@ -373,8 +378,7 @@ class DiskStore:
         ]
 
     def _arrived(self, place: Place, head: bytearray, body: memoryview, buffer: Tensor) -> bool:
-        header = unpack_header(memoryview(head))
-        if header is None or not _is_of(header, place) or not holds_payload(header, body):
+        if not arrived(memoryview(head), body, place.block.id, place.sequence):
             return False
         if place.codec is not Codec.RAW:
             n_bytes = encoded_bytes(place.codec, self._layout, place.block.n_tokens)

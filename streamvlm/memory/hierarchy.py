@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from streamvlm.errors import MemoryBudgetError
@@ -169,6 +171,10 @@ class BlockMemory:
         if until_s is None or not self._lines or next(reversed(self._lines.values())).start_s <= until_s:
             return tuple(self._lines.values())
         return tuple(line for line in self._lines.values() if line.start_s <= until_s)
+
+    def ids(self) -> NDArray[np.int64]:
+        """Ids of all blocks, oldest first: those of ``snapshot()``."""
+        return np.fromiter(self._lines, np.int64, len(self._lines))
 
     def fetch(self, ids: Iterable[int]) -> list[Tensor]:
         """Payloads (L, 2, K, N, D) on the device, in the order asked for; to be read, not written.

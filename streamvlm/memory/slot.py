@@ -111,6 +111,17 @@ def holds_payload(header: SlotHeader, body: memoryview) -> bool:
     return xxhash.xxh3_128_digest(body[: header.n_payload_bytes]) == header.payload_checksum
 
 
+def arrived(head: memoryview, body: memoryview, block_id: int, sequence: int) -> bool:
+    """Whether a slot's pages are sound and hold this writing of this block; ``unpack_header`` at its shortest."""
+    (seal,) = _SEAL.unpack_from(head, _FIELDS.size)
+    if seal != xxhash.xxh3_64_intdigest(head[: _FIELDS.size]):
+        return False
+    magic, own_sequence, own_id, *_, n_payload, _, _, _, _, _, _, checksum = _FIELDS.unpack_from(head)
+    if (magic, own_id, own_sequence) != (_MAGIC, block_id, sequence):
+        return False
+    return bool(checksum == xxhash.xxh3_128_digest(body[:n_payload]))
+
+
 def seal(block: KVBlock, sequence: int, codec: Codec, fingerprint: str, rows: memoryview, body: memoryview) -> bytes:
     """The packed header of a block with these index rows and this encoded payload."""
     sums = xxhash.xxh3_64_intdigest(rows), xxhash.xxh3_128_digest(body)
