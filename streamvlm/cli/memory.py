@@ -77,7 +77,7 @@ def _verify(folder: Path) -> None:
 def _repair(folder: Path) -> None:
     """Make the catalog anew from the segments alone."""
     from streamvlm.engine.archive import locked, read_card
-    from streamvlm.memory.disk_store import repair
+    from streamvlm.memory.mend import repair
 
     read_card(folder)
     with locked(folder):

@@ -11,7 +11,7 @@ from streamvlm.engine.diary import Diary, Spoken
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.catalog import Catalog
-from streamvlm.memory.disk_store import check_blocks
+from streamvlm.memory.mend import check_blocks
 
 _MOST_SPOKEN = 20
 

@@ -23,7 +23,7 @@ from streamvlm.errors import StoreError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.arena import slot_bytes
 from streamvlm.memory.block import BlockLayout, KVBlock
-from streamvlm.memory.catalog import NAME, Catalog, Place
+from streamvlm.memory.catalog import Catalog, Place
 from streamvlm.memory.codec import Codec, decode, encode, encoded_bytes
 from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.fade import fade
@@ -33,7 +33,6 @@ from streamvlm.memory.slot import (
     SlotHeader,
     SlotShape,
     arrived,
-    holds_payload,
     rows_of,
     seal,
     unpack_header,
@@ -102,7 +101,7 @@ class DiskStore:
         self.folder, self._layout, self._fingerprint, self._codec = folder, layout, fingerprint, codec
         self._budget_bytes, self._io, self._tell = budget_bytes, io or DiskIO(), on_event
         self._catalog = Catalog(folder)
-        self._segments = dict(_open_segments(folder, fingerprint, self._io))
+        self._segments = dict(open_segments(folder, fingerprint, self._io))
         self._places: dict[int, Place] = {}
         self._free: dict[SlotShape, list[tuple[int, int]]] = defaultdict(list)
         self._n_faded = self._n_dropped = self._n_damaged = 0
@@ -348,7 +347,7 @@ class DiskStore:
         except OSError:
             return None
         header = unpack_header(memoryview(head))
-        if header is None or not _is_of(header, place):
+        if header is None or not is_of(header, place):
             return None
         rows = rows_of(header, memoryview(head))
         if rows is None:
@@ -387,67 +386,12 @@ class DiskStore:
         return True
 
 
-def repair(folder: Path, io: DiskIO | None = None) -> tuple[int, int]:
-    """Makes the catalog anew from the segments alone; the old one stays beside it as ``catalog.db.old``.
-
-    Returns:
-        How many blocks were found whole, and how many damaged slots were left out.
+def open_segments(folder: Path, fingerprint: str | None, io: DiskIO) -> Iterator[tuple[int, Segment]]:
+    """Opens a folder's segments, numbered.
 
     Raises:
-        StoreError: If there are no segments.
+        StoreError: If one is damaged, or of another model than ``fingerprint``, where that is given.
     """
-    io = io or DiskIO()
-    segments = dict(_open_segments(folder, None, io))
-    if not segments:
-        raise StoreError(f"{folder} holds no segments of a memory; check the path.")
-    best: dict[int, Place] = {}
-    n_damaged = 0
-    for number, segment in segments.items():
-        for slot, header in segment.headers():
-            known = best.get(header.block.id)
-            if not _is_whole(segment, slot, header):
-                n_damaged += 1
-            elif known is None or known.sequence < header.sequence:
-                best[header.block.id] = Place(header.block, number, slot, header.sequence, header.codec)
-        segment.close()
-    for suffix in ("", "-wal", "-shm"):
-        path = folder / f"{NAME}{suffix}"
-        if path.exists():
-            path.rename(folder / f"{NAME}.old{suffix}")
-    catalog = Catalog(folder)
-    catalog.commit(best.values(), {}, [])
-    catalog.close()
-    return len(best), n_damaged
-
-
-def check_blocks(folder: Path) -> tuple[int, list[KVBlock]]:
-    """Reads every block of a folder without a model: how many are whole, and the lines of those that are not.
-
-    Raises:
-        StoreError: If the catalog or a segment's first page is damaged.
-    """
-    io = DiskIO()
-    catalog = Catalog(folder)
-    segments = dict(_open_segments(folder, None, io))
-    damaged, places = [], catalog.places()
-    for place in places:
-        segment = segments.get(place.segment)
-        header = segment.header_of(place.slot) if segment is not None else None
-        if segment is None or header is None or not _is_of(header, place) or not _is_whole(segment, place.slot, header):
-            damaged.append(place.block)
-    catalog.close()
-    for segment in segments.values():
-        segment.close()
-    return len(places) - len(damaged), damaged
-
-
-def _is_whole(segment: Segment, slot: int, header: SlotHeader) -> bool:
-    head, body = bytearray(segment.shape.head_bytes), bytearray(segment.shape.body_bytes)
-    segment.read(slot, [memoryview(head), memoryview(body)])
-    return rows_of(header, memoryview(head)) is not None and holds_payload(header, memoryview(body))
-
-
-def _open_segments(folder: Path, fingerprint: str | None, io: DiskIO) -> Iterator[tuple[int, Segment]]:
     for path in sorted(folder.glob("seg-*.kv")):
         segment = Segment(path, io)
         if fingerprint is not None and segment.header.fingerprint != fingerprint:
@@ -463,7 +407,7 @@ def _spot(place: Place) -> tuple[int, int]:
     return place.segment, place.slot
 
 
-def _is_of(header: SlotHeader, place: Place) -> bool:
+def is_of(header: SlotHeader, place: Place) -> bool:
     """Whether a slot still holds what was put there, and not what came after."""
     return (header.block.id, header.sequence) == (place.block.id, place.sequence)
 

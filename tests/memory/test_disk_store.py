@@ -20,7 +20,8 @@ from streamvlm.errors import StoreError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.arena import slot_bytes
 from streamvlm.memory.codec import Codec
-from streamvlm.memory.disk_store import DiskStore, repair
+from streamvlm.memory.disk_store import DiskStore
+from streamvlm.memory.mend import repair
 
 MODEL = "a-model"
 
