@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 
-from streamvlm.errors import StoreError
 from streamvlm.frame import Picture
+from streamvlm.memory.database import open_database
 
 NAME = "diary.db"
 MOST_DECISIONS, MOST_THUMBNAILS = 1_000_000, 5_000
@@ -60,16 +59,7 @@ class Diary:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise StoreError(
-                f"The diary {self.path} is damaged ({error}); move it away to go on without it."
-            ) from error
+        self._db = open_database(self.path, _SCHEMA, synchronous="NORMAL", mend="move it away to go on without it.")
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Writes entries, all or none."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamvlm.errors import StoreError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.codec import Codec
+from streamvlm.memory.database import open_database
 
 NAME = "catalog.db"
 _SCHEMA = """
@@ -46,17 +45,8 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        # One thread at a time uses it, but not always the one that opened it.
-        self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise StoreError(
-                f"The catalog {self.path} is damaged ({error}); run: streamvlm memory repair {folder}"
-            ) from error
+        mend = f"run: streamvlm memory repair {folder}"
+        self._db = open_database(self.path, _SCHEMA, synchronous="FULL", mend=mend)
 
     def places(self) -> list[Place]:
         """All committed blocks in order of their ids."""
