@@ -80,7 +80,7 @@ def test_photographs_fill_pauses_and_are_asked_about(seed: int) -> None:
     catalogue = {f"{i}.png": {f"thing{i}", "thing"} for i in range(40)}
     plain = make_world(seed, 200)
     world = with_photos(plain, catalogue)
-    assert len(world.photos) >= 2
+    assert world.photos
     for photo in world.photos:
         assert not any(world.visible(t) for t in np.arange(photo.start_s, photo.end_s, 0.3))
     for one, moved in zip(plain.appearances, world.appearances, strict=False):
