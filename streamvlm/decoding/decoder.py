@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from streamvlm.decoding.context import Context
+from streamvlm.decoding.context import Context, Kept
 from streamvlm.decoding.passes import AttentionWatch, DeepEnoughError, Extension, Probe
 from streamvlm.decoding.rotary import Rotary
 from streamvlm.decoding.seam import IMPLEMENTATION, forward_stream
-from streamvlm.memory.block import BlockLayout
+from streamvlm.memory.block import BlockLayout, Positions
 from streamvlm.retrieval.heads import RetrievalHead
 
 
@@ -47,9 +47,22 @@ class StreamDecoder:
         """Makes an empty context for up to so many tokens."""
         return Context(self.layout, self._rotary, capacity, self._text_model.device)
 
+    def context_of(self, kept: Sequence[Kept], room: int) -> Context:
+        """Makes a context of these, in order, with room for so many tokens more."""
+        context = self.new_context(sum(one.payload.shape[-2] for one in kept) + room)
+        for one in kept:
+            context.append(*one)
+        return context
+
     @torch.inference_mode()
     def prefill(
-        self, embeddings: Tensor, context: Context, watch: AttentionWatch | None = None
+        self,
+        embeddings: Tensor,
+        context: Context,
+        watch: AttentionWatch | None = None,
+        *,
+        positions: Positions | None = None,
+        deepstack: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Runs new tokens, one or those of several frames, in one pass and adds them to the context.
 
@@ -57,13 +70,15 @@ class StreamDecoder:
             embeddings: (N, E); each token attends to the context and to those before it.
             context: Its end grows by N tokens; ValueError if it has no room for them.
             watch: Counts some heads' attention.
+            positions: Where the tokens stand; by default one behind the other.
+            deepstack: (levels, N, E) features that the first layers add to their outputs, where a model has them.
 
         Returns:
             Last hidden states (N, E) and the raw payload (L, 2, K, N, D).
         """
-        extension = Extension(context, len(embeddings), watch)
-        hidden = forward_stream(self._text_model, embeddings, extension)
-        context.n_tokens += len(embeddings)
+        extension = Extension(context, len(embeddings), watch, positions)
+        hidden = forward_stream(self._text_model, embeddings, extension, deepstack)
+        context.take_in(len(embeddings), positions)
         return hidden, extension.payload
 
     @torch.inference_mode()

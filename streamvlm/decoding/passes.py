@@ -12,6 +12,7 @@ from torch.nn.attention.bias import causal_lower_right
 
 from streamvlm.decoding.context import Context
 from streamvlm.decoding.rotary import rotate
+from streamvlm.memory.block import Positions
 from streamvlm.retrieval.heads import RetrievalHead
 
 
@@ -56,9 +57,15 @@ class Extension:
         payload: (L, 2, K, N, D) raw keys and values of the new tokens, filled layer by layer.
     """
 
-    def __init__(self, context: Context, n_tokens: int, watch: AttentionWatch | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        n_tokens: int,
+        watch: AttentionWatch | None = None,
+        positions: Positions | None = None,
+    ) -> None:
         self._context, self._watch = context, watch
-        self._turns = context.turns(n_tokens)
+        self._turns = context.turns(n_tokens, positions)
         layout = context.layout
         self.payload = torch.empty(layout.shape(n_tokens), dtype=layout.dtype, device=context.device)
 

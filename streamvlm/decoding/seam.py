@@ -20,10 +20,24 @@ from streamvlm.errors import ModelError
 IMPLEMENTATION = "streamvlm"
 
 
-def forward_stream(text_model: Any, embeddings: Tensor, stream: Extension) -> Tensor:
-    """Runs a decoder stack, set to ``IMPLEMENTATION``, over embeddings (N, E): last hidden states (N, E)."""
+def forward_stream(text_model: Any, embeddings: Tensor, stream: Extension, deepstack: Tensor | None = None) -> Tensor:
+    """Runs a decoder stack, set to ``IMPLEMENTATION``, over embeddings (N, E): last hidden states (N, E).
+
+    Args:
+        text_model: The stack.
+        embeddings: Of the new tokens.
+        stream: What is done in the layers' attention.
+        deepstack: (levels, N, E) features to add to the first layers' outputs, 0 where a token has none
+            (DeepStack, arXiv:2406.04334, as Qwen3-VL has it).
+    """
     zeros = torch.zeros(1, len(embeddings), dtype=torch.long, device=embeddings.device)
-    output = text_model(inputs_embeds=embeddings[None], position_ids=zeros, use_cache=False, stream=stream)
+    more: dict[str, Any] = {}
+    if deepstack is not None:
+        more = {
+            "visual_pos_masks": torch.ones_like(zeros, dtype=torch.bool),
+            "deepstack_visual_embeds": list(deepstack),
+        }
+    output = text_model(inputs_embeds=embeddings[None], position_ids=zeros, use_cache=False, stream=stream, **more)
     hidden: Tensor = output.last_hidden_state[0]
     return hidden
 

@@ -27,7 +27,7 @@ from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.disk_store import DiskStore
 from streamvlm.models.base import VideoLanguageModel
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NAME, LOCK = "session.json", "lock"
 LEAST_BUDGET_BYTES = 16 << 20
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from streamvlm.decoding.calibration import HeadRank, Trial, keep_smallest, rank_retrieval_heads
-from streamvlm.decoding.context import Context
+from streamvlm.decoding.context import Kept
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.frame import Fidelity
 from streamvlm.models.base import VideoLanguageModel
@@ -79,9 +78,10 @@ def _trials(model: VideoLanguageModel, world: World) -> list[Trial]:
     examiner = Examiner(world, np.random.default_rng(world.seed))
     opening = model.opening_tokens()
     _, sinks = decoder.prefill(opening, decoder.new_context(len(opening)))
-    payloads: list[Tensor] = []
+    blocks: list[Kept] = []
     for shown in world.appearances:
-        payloads.append(_encode(model, decoder, world, shown, [sinks, *payloads[-_WINDOW_BLOCKS:]]))
+        blocks.append(_encode(model, decoder, world, shown, [Kept(sinks), *blocks[-_WINDOW_BLOCKS:]]))
+    payloads = [block.payload for block in blocks]
     layers = range(decoder.layout.n_layers)
     trials = []
     for number in range(len(world.appearances) - _WINDOW_BLOCKS):
@@ -91,7 +91,7 @@ def _trials(model: VideoLanguageModel, world: World) -> list[Trial]:
         for question in examiner.about(number, world.duration_s):
             if question.kind in _NEEDLE_KINDS:
                 asked = model.question_tokens(question.text)
-                context = _context(decoder, [sinks, *payloads[-_WINDOW_BLOCKS:]], len(asked))
+                context = decoder.context_of([Kept(sinks), *blocks[-_WINDOW_BLOCKS:]], len(asked))
                 trials.append(Trial(decoder.probe(asked, context, layers), payloads, number))
     return trials
 
@@ -101,20 +101,14 @@ def _encode(
     decoder: StreamDecoder,
     world: World,
     shown: Appearance,
-    before: Sequence[Tensor],
-) -> Tensor:
+    before: Sequence[Kept],
+) -> Kept:
     time_s = (shown.start_s + shown.end_s) / 2
     (sight,) = model.see([render(world, time_s)])
     tokens = model.frame_tokens(sight, time_s, Fidelity.CLEAR)
-    _, payload = decoder.prefill(tokens, _context(decoder, before, len(tokens)))
-    return payload
-
-
-def _context(decoder: StreamDecoder, payloads: Sequence[Tensor], room: int) -> Context:
-    context = decoder.new_context(sum(p.shape[-2] for p in payloads) + room)
-    for payload in payloads:
-        context.append(payload)
-    return context
+    context = decoder.context_of(before, len(tokens))
+    _, payload = decoder.prefill(tokens.embeddings, context, positions=tokens.positions, deepstack=tokens.deepstack)
+    return Kept(payload, positions=tokens.positions)
 
 
 def _cache_file(model: VideoLanguageModel) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamvlm.decoding.context import Context
+from streamvlm.decoding.context import Context, Kept
 from streamvlm.decoding.decoder import Answering as DecodedAnswer
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.engine.answer import Answer, Answering, Timings, TokenCounts
@@ -27,9 +27,9 @@ from streamvlm.engine.diary import Spoken, Watched
 from streamvlm.errors import UsageError
 from streamvlm.frame import Fidelity, Frame
 from streamvlm.ingest.gate import CurvatureGate, Decision, DecisionLog, GateConfig
-from streamvlm.memory.block import KVBlock
+from streamvlm.memory.block import KVBlock, Positions
 from streamvlm.memory.hierarchy import BlockMemory, MemoryStats, Snapshot
-from streamvlm.models.base import Sight, VideoLanguageModel
+from streamvlm.models.base import FrameTokens, Sight, VideoLanguageModel
 from streamvlm.retrieval.attention_mass import AttentionMassScorer
 from streamvlm.retrieval.evidence import Evidence, rank_evidence
 from streamvlm.retrieval.scorer import BlockScorer
@@ -202,7 +202,7 @@ class Session:
         asked_at_s = self._asked_at(at_s)
         seen = self._memory.snapshot(asked_at_s)
         window, older = seen[-self._config.window_blocks :], seen[: -self._config.window_blocks]
-        dialogue = [] if out_of_band else [(None, payload) for payload in self._dialogue]
+        dialogue = [] if out_of_band else [Kept(payload) for payload in self._dialogue]
         tail = [*self._now(asked_at_s), *dialogue]
         near = self._assemble(window, tail, len(asked))
         chosen = self._retrieve(asked, near, seen, older)
@@ -244,42 +244,42 @@ class Session:
             raise ValueError(f"stream time goes backwards in {times}")
         sights = self._model.see([frame.picture for frame in chunk])
         decisions = []
-        kept: list[tuple[Decision, Tensor]] = []
+        kept: list[FrameTokens] = []
         for frame, sight in zip(chunk, sights, strict=True):
             decision = self._gate.decide(sight.feature, frame.time_s)
             self.log.append(decision)
             decisions.append(decision)
             self._newest, self._time_s = (frame, sight, decision), frame.time_s
             if decision.fidelity is not Fidelity.DISCARDED:
-                kept.append((decision, self._model.frame_tokens(sight, frame.time_s, decision.fidelity)))
-        payloads = iter(self._encode([tokens for _, tokens in kept]))
+                kept.append(self._model.frame_tokens(sight, frame.time_s, decision.fidelity))
+        encoded = iter(zip(self._encode(kept), kept, strict=True))
         for decision, frame in zip(decisions, chunk, strict=True):
             if decision.fidelity is Fidelity.DISCARDED:
                 self._memory.extend(decision.time_s)
                 self._note_frame(decision, None, frame)
             else:
-                self._note_frame(decision, self._remember(next(payloads), decision), frame)
+                payload, tokens = next(encoded)
+                self._note_frame(decision, self._remember(payload, tokens.positions, decision), frame)
         return decisions
 
-    def _encode(self, frames: Sequence[Tensor]) -> Sequence[Tensor]:
+    def _encode(self, frames: Sequence[FrameTokens]) -> Sequence[Tensor]:
         """Prefills the kept frames of a chunk in one pass: payloads (L, 2, K, N, D)."""
         if not frames:
             return []
-        tokens = torch.cat(list(frames))
-        recent = [payload for _, payload in self._fetch(self._window)]
-        room = self._sinks.shape[-2] + sum(p.shape[-2] for p in recent) + len(tokens)
-        context = self._decoder.new_context(room)
-        for payload in (self._sinks, *recent):
-            context.append(payload)
-        _, payload = self._decoder.prefill(tokens, context)
+        tokens = FrameTokens.join(frames)
+        context = self._decoder.context_of([Kept(self._sinks), *self._fetch(self._window)], len(tokens))
+        _, payload = self._decoder.prefill(
+            tokens.embeddings, context, positions=tokens.positions, deepstack=tokens.deepstack
+        )
         return torch.split(payload, [len(frame) for frame in frames], dim=-2)
 
-    def _remember(self, payload: Tensor, decision: Decision) -> KVBlock:
+    def _remember(self, payload: Tensor, positions: Positions | None, decision: Decision) -> KVBlock:
         block = self._memory.append(
             payload,
             start_s=decision.time_s,
             fidelity=decision.fidelity,
             score=decision.score,
+            positions=positions,
             rows=self._rows(payload) if self._archive is not None else None,
         )
         self._scorer.add(block, payload)
@@ -306,25 +306,20 @@ class Session:
             raise UsageError(f"The stream begins at 0 s and {at_s:g} s is before it; ask for a later time.")
         return min(at_s, self.time_s)
 
-    def _now(self, asked_at_s: float) -> list[tuple[int | None, Tensor]]:
+    def _now(self, asked_at_s: float) -> list[Kept]:
         """The frame at question time, clear, unless it is kept so already or the question looks further back."""
         if self._newest is None:
             return []  # taken up from disk, and nothing watched since
         frame, sight, decision = self._newest
         if decision.fidelity is Fidelity.CLEAR or asked_at_s < frame.time_s:
             return []
-        (payload,) = self._encode([self._model.frame_tokens(sight, frame.time_s, Fidelity.CLEAR)])
-        return [(NOW_ID, payload)]
+        tokens = self._model.frame_tokens(sight, frame.time_s, Fidelity.CLEAR)
+        (payload,) = self._encode([tokens])
+        return [Kept(payload, NOW_ID, tokens.positions)]
 
-    def _assemble(
-        self, blocks: Sequence[KVBlock], tail: Sequence[tuple[int | None, Tensor]], n_question: int
-    ) -> Context:
-        spans = [(None, self._sinks), *self._fetch([block.id for block in blocks]), *tail]
-        room = sum(payload.shape[-2] for _, payload in spans)
-        context = self._decoder.new_context(room + n_question + self._config.max_answer_tokens + 1)
-        for block_id, payload in spans:
-            context.append(payload, block_id)
-        return context
+    def _assemble(self, blocks: Sequence[KVBlock], tail: Sequence[Kept], n_question: int) -> Context:
+        kept = [Kept(self._sinks), *self._fetch([block.id for block in blocks]), *tail]
+        return self._decoder.context_of(kept, n_question + self._config.max_answer_tokens + 1)
 
     def _retrieve(self, asked: Tensor, near: Context, seen: Snapshot, older: Snapshot) -> list[KVBlock]:
         """Blocks older than the window that the question wants; the window's own claim on it counts."""
@@ -335,11 +330,12 @@ class Session:
         chosen = select_blocks(self._scorer.score(queries, ids), ids, self._config.top_k, self._config.coverage)
         return [older[place] for place in np.searchsorted(ids, chosen) if place < len(older)]
 
-    def _fetch(self, ids: Iterable[int]) -> list[tuple[int, Tensor]]:
-        """Ids and payloads of what can still be read: the memory has told of what is damaged."""
+    def _fetch(self, ids: Iterable[int]) -> list[Kept]:
+        """What can still be read of these blocks: the memory has told of what is damaged."""
         readable = [block_id for block_id in ids if block_id in self._memory]
         try:
-            return list(zip(readable, self._memory.fetch(readable), strict=True))
+            payloads = self._memory.fetch(readable)
+            return [Kept(p, i, self._memory.line(i).positions) for p, i in zip(payloads, readable, strict=True)]
         except KeyError:
             return self._fetch(readable)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from streamvlm.frame import Fidelity
 
@@ -29,6 +33,40 @@ class BlockLayout:
 
 
 @dataclass(frozen=True, slots=True)
+class Positions:
+    """Where a block's tokens stand, counted from the block's beginning, for models whose positions have several axes.
+
+    Attributes:
+        data: Of the axes time, height and width in turn, each token's int16 coordinate.
+        extent: How far behind the block's beginning the next one begins.
+    """
+
+    data: bytes
+    extent: int
+
+    @classmethod
+    def of(cls, axes: Tensor, extent: int) -> Positions:
+        """From coordinates (3, N)."""
+        return cls(axes.cpu().numpy().astype("<i2").tobytes(), extent)
+
+    @classmethod
+    def join(cls, parts: Sequence[Positions]) -> Positions:
+        """Those of several blocks, one behind the other."""
+        begins = itertools.accumulate((part.extent for part in parts), initial=0)
+        axes = [begin + part.axes for begin, part in zip(begins, parts, strict=False)]
+        return cls.of(torch.cat(axes, dim=1), sum(part.extent for part in parts))
+
+    @property
+    def axes(self) -> Tensor:
+        """Coordinates (3, N) int64."""
+        return torch.from_numpy(np.frombuffer(self.data, "<i2").astype(np.int64).reshape(3, -1))
+
+    def keep(self, tokens: Tensor) -> Positions:
+        """Those of some tokens only, given by index; what follows the block begins where it did."""
+        return Positions.of(self.axes[:, tokens.cpu()], self.extent)
+
+
+@dataclass(frozen=True, slots=True)
 class KVBlock:
     """The line that describes one block; its payload lives in a tier.
 
@@ -40,6 +78,7 @@ class KVBlock:
         fidelity: ``clear`` or ``fuzzy``.
         score: The gate's curvature score of the frame.
         n_tokens: Timestamp text tokens plus visual tokens.
+        positions: Where they stand; None: one behind the other.
     """
 
     id: int
@@ -48,3 +87,4 @@ class KVBlock:
     fidelity: Fidelity
     score: float
     n_tokens: int
+    positions: Positions | None = None

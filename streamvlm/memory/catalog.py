@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamvlm.frame import Fidelity
-from streamvlm.memory.block import KVBlock
+from streamvlm.memory.block import KVBlock, Positions
 from streamvlm.memory.codec import Codec
 from streamvlm.memory.database import open_database
 
@@ -16,7 +16,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS blocks (
     id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, slot INTEGER NOT NULL, sequence INTEGER NOT NULL,
     start_s REAL NOT NULL, end_s REAL NOT NULL, fidelity TEXT NOT NULL, score REAL NOT NULL,
-    n_tokens INTEGER NOT NULL, codec TEXT NOT NULL,
+    n_tokens INTEGER NOT NULL, codec TEXT NOT NULL, positions BLOB, extent INTEGER,
     UNIQUE (segment, slot)
 );
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -51,13 +51,16 @@ class Catalog:
     def places(self) -> list[Place]:
         """All committed blocks in order of their ids."""
         rows = self._db.execute(
-            "SELECT id, start_s, end_s, fidelity, score, n_tokens, segment, slot, sequence, codec "
+            "SELECT id, start_s, end_s, fidelity, score, n_tokens, positions, extent, segment, slot, sequence, codec "
             "FROM blocks ORDER BY id"
         )
         return [
-            Place(KVBlock(i, start, end, Fidelity(fidelity), score, n), segment, slot, sequence, Codec(codec))
-            for i, start, end, fidelity, score, n, segment, slot, sequence, codec in rows
-        ]
+            Place(
+                KVBlock(i, start, end, Fidelity(fidelity), score, n, Positions(data, extent) if data else None),
+                segment, slot, sequence, Codec(codec),
+            )
+            for i, start, end, fidelity, score, n, data, extent, segment, slot, sequence, codec in rows
+        ]  # fmt: skip
 
     def next_id(self) -> int:
         """One above every id that was ever committed, also of blocks forgotten since."""
@@ -68,13 +71,13 @@ class Catalog:
         """Adds or moves blocks, lets blocks stand for longer, and drops blocks, all or nothing."""
         rows = [
             (p.block.id, p.segment, p.slot, p.sequence, p.block.start_s, p.block.end_s, str(p.block.fidelity),
-             p.block.score, p.block.n_tokens, str(p.codec))
+             p.block.score, p.block.n_tokens, str(p.codec), *_position_columns(p.block))
             for p in places
         ]  # fmt: skip
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._db.executemany("DELETE FROM blocks WHERE id = ?", [(i,) for i in dropped])
-            self._db.executemany("INSERT OR REPLACE INTO blocks VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+            self._db.executemany("INSERT OR REPLACE INTO blocks VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
             self._db.executemany("UPDATE blocks SET end_s = ? WHERE id = ?", [(end, i) for i, end in ends_s.items()])
             if rows:
                 newest = max(row[0] for row in rows) + 1
@@ -92,3 +95,7 @@ class Catalog:
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
+
+
+def _position_columns(block: KVBlock) -> tuple[bytes | None, int | None]:
+    return (block.positions.data, block.positions.extent) if block.positions else (None, None)

@@ -29,13 +29,12 @@ from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.fade import fade
 from streamvlm.memory.segment import Segment
 from streamvlm.memory.slot import (
-    HEADER_BYTES,
     SlotHeader,
     SlotShape,
     arrived,
-    rows_of,
-    seal,
+    describe,
     unpack_header,
+    write_head,
 )
 
 SEGMENT_BYTES = 64 << 20
@@ -203,7 +202,7 @@ class DiskStore:
         sealed = []
         for put in puts:
             encoded = encode(self._codec, put.payload)
-            taken = self._take(SlotShape.of(put.rows.nbytes, len(encoded)), put.block)
+            taken = self._take(SlotShape.of(put.block, put.rows.nbytes, len(encoded)), put.block)
             if taken is not None:
                 sealed.append((Place(put.block, *taken, next(self._sequence), self._codec), put.rows, encoded))
         self._write(sealed)
@@ -307,7 +306,7 @@ class DiskStore:
             return None
         line, payload, rows = fade(place.block, self._payload(place.block, buffer), rows)
         encoded = encode(self._codec, payload)
-        shape = SlotShape.of(rows.nbytes, len(encoded))
+        shape = SlotShape.of(line, rows.nbytes, len(encoded))
         if not self._free[shape] and not self._add_segment(shape, Fidelity.FUZZY):
             return None
         return Place(line, *heapq.heappop(self._free[shape]), next(self._sequence), self._codec), rows, encoded
@@ -333,8 +332,7 @@ class DiskStore:
     def _slot(self, place: Place, rows: Tensor, encoded: Tensor, shape: SlotShape) -> list[memoryview]:
         row_bytes, body = _view(_bytes(rows)), _view(encoded)
         head = bytearray(shape.head_bytes)
-        head[:HEADER_BYTES] = seal(place.block, place.sequence, place.codec, self._fingerprint, row_bytes, body)
-        head[HEADER_BYTES : HEADER_BYTES + row_bytes.nbytes] = row_bytes
+        write_head(head, place.block, place.sequence, place.codec, self._fingerprint, row_bytes, body)
         padding = memoryview(bytes(shape.body_bytes - body.nbytes))
         return [memoryview(head), body, *([padding] if padding.nbytes else [])]
 
@@ -349,10 +347,10 @@ class DiskStore:
         header = unpack_header(memoryview(head))
         if header is None or not is_of(header, place):
             return None
-        rows = rows_of(header, memoryview(head))
-        if rows is None:
+        described = describe(header, memoryview(head))
+        if described is None:
             return None
-        data = torch.frombuffer(bytearray(rows), dtype=torch.uint8).view(self._layout.dtype)
+        data = torch.frombuffer(bytearray(described[1]), dtype=torch.uint8).view(self._layout.dtype)
         return data.view(place.block.n_tokens, -1, self._layout.head_dim)
 
     def _load_run(self, run: Sequence[tuple[Place, Tensor]]) -> list[bool]:

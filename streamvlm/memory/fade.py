@@ -27,5 +27,6 @@ def fade(block: KVBlock, payload: Tensor, rows: Tensor) -> tuple[KVBlock, Tensor
     keys = payload[:, 0].float()
     distance = (keys - keys.mean(dim=-2, keepdim=True)).square().sum(dim=(0, 1, 3))
     kept = distance.topk(-(-block.n_tokens // 2)).indices.sort().values
-    line = replace(block, fidelity=Fidelity.FUZZY, n_tokens=len(kept))
+    positions = block.positions.keep(kept) if block.positions else None
+    line = replace(block, fidelity=Fidelity.FUZZY, n_tokens=len(kept), positions=positions)
     return line, payload[..., kept, :].contiguous(), rows[kept].contiguous()

@@ -23,7 +23,7 @@ from torch import Tensor
 from streamvlm.errors import MemoryBudgetError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.arena import Extent, SlabArena, slot_bytes
-from streamvlm.memory.block import BlockLayout, KVBlock
+from streamvlm.memory.block import BlockLayout, KVBlock, Positions
 from streamvlm.memory.device_cache import DeviceCache
 from streamvlm.memory.disk_store import DiskStats, DiskStore, Put
 
@@ -117,7 +117,14 @@ class BlockMemory:
             self._next_id = disk.store.next_id()
 
     def append(
-        self, payload: Tensor, *, start_s: float, fidelity: Fidelity, score: float, rows: Tensor | None = None
+        self,
+        payload: Tensor,
+        *,
+        start_s: float,
+        fidelity: Fidelity,
+        score: float,
+        positions: Positions | None = None,
+        rows: Tensor | None = None,
     ) -> KVBlock:
         """Copies a new block in, forgetting old ones where their bytes are needed.
 
@@ -126,6 +133,7 @@ class BlockMemory:
             start_s: Stream time of its frame.
             fidelity: ``clear`` or ``fuzzy``.
             score: The gate's score of its frame.
+            positions: Where its tokens stand; by default one behind the other.
             rows: (N, sources, D) index rows, to lie on disk beside the payload; needed with a disk tier only.
 
         Raises:
@@ -137,7 +145,7 @@ class BlockMemory:
         if n_tokens == 0 or not fits:
             raise ValueError(f"payload {tuple(payload.shape)} {payload.dtype} does not fit {self._layout}")
         slot = self._make_room(payload.nbytes)
-        block = KVBlock(self._next_id, start_s, start_s, fidelity, score, n_tokens)
+        block = KVBlock(self._next_id, start_s, start_s, fidelity, score, n_tokens, positions)
         self._next_id += 1
         self._slots[block.id] = slot
         self._note(block)
@@ -192,6 +200,10 @@ class BlockMemory:
         if missing:
             self._from_disk(missing, payloads)
         return [payloads[block_id] for block_id in wanted]
+
+    def line(self, block_id: int) -> KVBlock:
+        """A remembered block's line, as of what ``fetch`` last gave of it; KeyError if it is forgotten."""
+        return self._lines[block_id]
 
     def __contains__(self, block_id: object) -> bool:
         """Whether the block is still remembered."""

@@ -10,7 +10,7 @@ from streamvlm.memory.catalog import NAME, Catalog, Place
 from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.disk_store import is_of, open_segments
 from streamvlm.memory.segment import Segment
-from streamvlm.memory.slot import SlotHeader, holds_payload, rows_of
+from streamvlm.memory.slot import SlotHeader, describe, holds_payload
 
 
 def repair(folder: Path, io: DiskIO | None = None) -> tuple[int, int]:
@@ -31,10 +31,11 @@ def repair(folder: Path, io: DiskIO | None = None) -> tuple[int, int]:
     for number, segment in segments.items():
         for slot, header in segment.headers():
             known = best.get(header.block.id)
-            if not _is_whole(segment, slot, header):
+            block = _whole_block(segment, slot, header)
+            if block is None:
                 n_damaged += 1
             elif known is None or known.sequence < header.sequence:
-                best[header.block.id] = Place(header.block, number, slot, header.sequence, header.codec)
+                best[block.id] = Place(block, number, slot, header.sequence, header.codec)
         segment.close()
     for suffix in ("", "-wal", "-shm"):
         path = folder / f"{NAME}{suffix}"
@@ -59,7 +60,8 @@ def check_blocks(folder: Path) -> tuple[int, list[KVBlock]]:
     for place in places:
         segment = segments.get(place.segment)
         header = segment.header_of(place.slot) if segment is not None else None
-        if segment is None or header is None or not is_of(header, place) or not _is_whole(segment, place.slot, header):
+        held = segment and header and is_of(header, place) and _whole_block(segment, place.slot, header)
+        if not held:
             damaged.append(place.block)
     catalog.close()
     for segment in segments.values():
@@ -67,7 +69,9 @@ def check_blocks(folder: Path) -> tuple[int, list[KVBlock]]:
     return len(places) - len(damaged), damaged
 
 
-def _is_whole(segment: Segment, slot: int, header: SlotHeader) -> bool:
+def _whole_block(segment: Segment, slot: int, header: SlotHeader) -> KVBlock | None:
+    """The block's line if the slot holds all that was written."""
     head, body = bytearray(segment.shape.head_bytes), bytearray(segment.shape.body_bytes)
     segment.read(slot, [memoryview(head), memoryview(body)])
-    return rows_of(header, memoryview(head)) is not None and holds_payload(header, memoryview(body))
+    described = describe(header, memoryview(head))
+    return described[0] if described and holds_payload(header, memoryview(body)) else None

@@ -15,7 +15,7 @@ from streamvlm.memory.arena import PAGE_BYTES
 from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.slot import SlotHeader, SlotShape, unpack_header
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MAGIC = b"SVLMSEG1"
 
 

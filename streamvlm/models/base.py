@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from streamvlm.frame import Fidelity, Picture
-from streamvlm.memory.block import BlockLayout
+from streamvlm.memory.block import BlockLayout, Positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,36 @@ class Sight:
 
     feature: Tensor
     detail: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTokens:
+    """A frame's tokens, or those of several, on their way into the decoder.
+
+    Attributes:
+        embeddings: (N, E).
+        positions: Where they stand, for decoders whose positions have several axes; None: one behind the other.
+        deepstack: (levels, N, E) features that the decoder's first layers add to their outputs, 0 for text tokens;
+            None for families without them.
+    """
+
+    embeddings: Tensor
+    positions: Positions | None = None
+    deepstack: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @classmethod
+    def join(cls, frames: Sequence[FrameTokens]) -> FrameTokens:
+        """Those of several frames of one model, one behind the other."""
+        positions = [frame.positions for frame in frames if frame.positions is not None]
+        deepstack = [frame.deepstack for frame in frames if frame.deepstack is not None]
+        return cls(
+            torch.cat([frame.embeddings for frame in frames]),
+            Positions.join(positions) if positions else None,
+            torch.cat(deepstack, dim=1) if deepstack else None,
+        )
 
 
 class VideoLanguageModel(Protocol):
@@ -62,8 +92,8 @@ class VideoLanguageModel(Protocol):
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:
         """Looks at pictures of any size in one forward pass of the vision tower."""
 
-    def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> Tensor:
-        """(N, E) embeddings of a frame's block: its timestamp as text, then its visual tokens."""
+    def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> FrameTokens:
+        """The tokens of a frame's block: its timestamp as text, then its visual tokens."""
 
     def opening_tokens(self) -> Tensor:
         """(N, E) embeddings of the system prompt: the sinks."""

@@ -26,13 +26,11 @@ def decoder(make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDe
     return decoder_of(make_model())
 
 
-def test_spans_name_the_blocks_and_truncating_forgets_them(decoder: StreamDecoder) -> None:
+def test_spans_name_the_blocks(decoder: StreamDecoder) -> None:
     context = decoder.new_context(12)
     for n_tokens, block_id in ((3, None), (4, 17), (2, 90)):
         context.append(torch.randn(decoder.layout.shape(n_tokens)), block_id)
     assert context.spans == [Span(0, 3, None), Span(3, 7, 17), Span(7, 9, 90)]
-    context.truncate(7)
-    assert (context.n_tokens, context.spans) == (7, [Span(0, 3, None), Span(3, 7, 17)])
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(decoder: StreamDecoder) -> None:

@@ -54,10 +54,10 @@ def test_with_everything_in_view_answers_equal_the_unmodified_models(
     decisions = {d.time_s: d.fidelity for d in session.log}
     for sight, frame in zip(pocket.see([f.picture for f in frames[:40]]), frames[:40], strict=True):
         if decisions[frame.time_s] is not Fidelity.DISCARDED:
-            embeddings.append(pocket.frame_tokens(sight, frame.time_s, decisions[frame.time_s]))
+            embeddings.append(pocket.frame_tokens(sight, frame.time_s, decisions[frame.time_s]).embeddings)
         newest = sight, frame.time_s
     if decisions[newest[1]] is not Fidelity.CLEAR:
-        embeddings.append(pocket.frame_tokens(*newest, Fidelity.CLEAR))
+        embeddings.append(pocket.frame_tokens(*newest, Fidelity.CLEAR).embeddings)
     embeddings.append(pocket.question_tokens(question))
     assert said.text == greedy(pocket, torch.cat(embeddings))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from streamvlm.frame import Fidelity
-from streamvlm.memory.block import BlockLayout, KVBlock
+from streamvlm.memory.block import BlockLayout, KVBlock, Positions
 from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.disk_store import Put
 
@@ -63,7 +63,9 @@ def put(block_id: int, n_tokens: int = CLEAR_TOKENS, score: float = 1.0) -> Put:
     fidelity = Fidelity.CLEAR if n_tokens == CLEAR_TOKENS else Fidelity.FUZZY
     payload = content(block_id, n_tokens)
     rows = payload[1, 0, 0][:, None].clone()
-    return Put(KVBlock(block_id, float(block_id), float(block_id), fidelity, score, n_tokens), payload, rows)
+    axes = torch.arange(3 * n_tokens).view(3, n_tokens) % (block_id + 1)
+    positions = Positions.of(axes, n_tokens - 1) if block_id % 2 else None
+    return Put(KVBlock(block_id, float(block_id), float(block_id), fidelity, score, n_tokens, positions), payload, rows)
 
 
 def content(block_id: int, n_tokens: int = CLEAR_TOKENS) -> Tensor:

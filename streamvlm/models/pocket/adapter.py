@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from streamvlm.errors import ModelError
 from streamvlm.frame import Fidelity, Picture
 from streamvlm.memory.block import BlockLayout
-from streamvlm.models.base import Sight
+from streamvlm.models.base import FrameTokens, Sight
 from streamvlm.models.pocket.attributes import N_ATTRIBUTES, SPAN, clock_columns
 from streamvlm.models.pocket.eye import Eye, posteriors
 from streamvlm.models.pocket.fidelity import pool_zones
@@ -79,7 +79,7 @@ class Pocket:
         return [Sight(feature, detail) for feature, detail in zip(_features(rows), rows, strict=True)]
 
     @torch.inference_mode()
-    def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> Tensor:
+    def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> FrameTokens:
         """See ``VideoLanguageModel.frame_tokens``: 3 timestamp tokens and 10 visual tokens, 5 when fuzzy."""
         detail = sight.detail
         if fidelity is Fidelity.FUZZY:
@@ -88,7 +88,7 @@ class Pocket:
         detail = detail.clone()
         detail[:, clock_columns(time_s)] = 1.0
         visual = self._visual(detail.to(self._visual.weight))
-        return torch.cat([self.embed(time_ids(self._tokenizer, time_s)), visual])
+        return FrameTokens(torch.cat([self.embed(time_ids(self._tokenizer, time_s)), visual]))
 
     def opening_tokens(self) -> Tensor:
         """See ``VideoLanguageModel.opening_tokens``."""

@@ -57,7 +57,7 @@ def test_pictures_seen_together_are_seen_as_they_are_alone(pocket: Pocket) -> No
 
 def test_a_block_is_its_time_and_then_its_visual_tokens(pocket: Pocket) -> None:
     (sight,) = pocket.see([draw_picture("sea", {}, np.random.default_rng(0))])
-    clear, fuzzy = (pocket.frame_tokens(sight, 187.9, f) for f in (Fidelity.CLEAR, Fidelity.FUZZY))
+    clear, fuzzy = (pocket.frame_tokens(sight, 187.9, f).embeddings for f in (Fidelity.CLEAR, Fidelity.FUZZY))
     assert (len(clear), len(fuzzy)) == (3 + 10, 3 + 5)
     tokenizer = build_tokenizer()
     torch.testing.assert_close(clear[:3], pocket.embed(tokenizer.encode("0:03:07", add_special_tokens=False).ids))
