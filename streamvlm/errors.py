@@ -6,7 +6,10 @@ StreamVlmError
 │  └─ SourceStalledError   a live source that stopped answering
 ├─ ModelError              a model that cannot be found, loaded or used
 ├─ MemoryBudgetError       a byte budget too small for the stream's window
-└─ StoreError              a memory on disk that cannot be opened, or is not what it is asked to be
+├─ StoreError              a memory on disk that cannot be opened, or is not what it is asked to be
+├─ BusyError               no place for one more session or question just now
+├─ SessionNotFoundError    no session of that id
+└─ SessionRefusedError     a session that is somebody else's
 """
 
 from __future__ import annotations
@@ -44,3 +47,15 @@ class MemoryBudgetError(StreamVlmError):
 
 class StoreError(StreamVlmError):
     """A memory on disk that cannot be opened, or is not what it is asked to be."""
+
+
+class BusyError(StreamVlmError):
+    """No place for one more session or question just now; trying again later may help."""
+
+
+class SessionNotFoundError(StreamVlmError):
+    """There is no session of that id, or not for whoever asks."""
+
+
+class SessionRefusedError(StreamVlmError):
+    """A session that exists, but is not taken up with this owner or secret."""

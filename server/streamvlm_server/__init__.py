@@ -1,4 +1,4 @@
-"""The network face of StreamVLM: protocols, sessions by id, limits; no video logic.
+"""The network face of StreamVLM: protocols over the engine, keys, limits, metrics; no video logic.
 
-Empty today. What belongs here: the OpenAI-compatible endpoints over the engine. The engine never imports it.
+The engine never imports it.
 """

@@ -1,0 +1,147 @@
+"""What an error becomes on the wire, in one table, and the errors that only a server has.
+
+StreamVlmError
+├─ AuthError             no key, or one that is not known
+├─ OriginError           a web page that may not talk to this server
+├─ RateLimitError        more than the key's limits allow
+├─ RequestError          a request that is not what the protocol asks for
+│  └─ ModelNotFoundError a model that is not served here
+├─ MediaError            a picture or video that cannot be read
+│  └─ MediaRefusedError  a media URL that may not be fetched
+├─ TooLargeError         a body, picture or video beyond its bound
+└─ DrainingError         the server is about to stop
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamvlm.errors import (
+    BusyError,
+    MemoryBudgetError,
+    ModelError,
+    SessionNotFoundError,
+    SessionRefusedError,
+    SourceError,
+    SourceStalledError,
+    StoreError,
+    StreamVlmError,
+    UsageError,
+)
+
+
+class AuthError(StreamVlmError):
+    """No API key, or one that is not known."""
+
+
+class OriginError(StreamVlmError):
+    """A web page of an origin that may not talk to this server."""
+
+
+class RateLimitError(StreamVlmError):
+    """More than the limits of the API key allow.
+
+    Attributes:
+        retry_after_s: When trying again may help.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RequestError(StreamVlmError):
+    """A request that is not what the protocol asks for.
+
+    Attributes:
+        param: The field at fault, as a path such as ``messages.0.content``; None if it is the whole.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class ModelNotFoundError(RequestError):
+    """A model that is not served here."""
+
+
+class MediaError(StreamVlmError):
+    """A picture or video that cannot be read."""
+
+
+class MediaRefusedError(MediaError):
+    """A media URL that may not be fetched."""
+
+
+class TooLargeError(StreamVlmError):
+    """A body, picture or video beyond its bound."""
+
+
+class DrainingError(StreamVlmError):
+    """The server is about to stop and takes nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How an error is told.
+
+    Attributes:
+        code: ``code`` of the error object, over HTTP and over a WebSocket.
+        close: WebSocket close code, where the connection cannot go on.
+        status: HTTP status.
+    """
+
+    code: str
+    close: int
+    status: int
+
+    @property
+    def kind(self) -> str:
+        """OpenAI's ``type`` of an error object."""
+        if self.status == 429:
+            return "rate_limit_error"
+        return "invalid_request_error" if self.status < 500 else "server_error"
+
+
+WIRE: dict[type[BaseException], Wire] = {
+    UsageError: Wire("invalid_value", 1008, 400),
+    SourceError: Wire("invalid_source", 1008, 400),
+    SourceStalledError: Wire("source_stalled", 1013, 504),
+    ModelError: Wire("model_error", 1011, 500),
+    MemoryBudgetError: Wire("model_overloaded", 1013, 503),
+    StoreError: Wire("store_error", 1011, 500),
+    BusyError: Wire("model_overloaded", 1013, 503),
+    SessionNotFoundError: Wire("session_not_found", 1008, 404),
+    SessionRefusedError: Wire("session_refused", 1008, 403),
+    AuthError: Wire("invalid_api_key", 1008, 401),
+    OriginError: Wire("origin_not_allowed", 1008, 403),
+    RateLimitError: Wire("rate_limit_exceeded", 1013, 429),
+    RequestError: Wire("invalid_request", 1008, 400),
+    ModelNotFoundError: Wire("model_not_found", 1008, 404),
+    MediaError: Wire("invalid_image", 1003, 400),
+    MediaRefusedError: Wire("media_not_allowed", 1008, 400),
+    TooLargeError: Wire("too_large", 1009, 413),
+    DrainingError: Wire("going_away", 1012, 503),
+}
+"""Every error that is told to a client, by its class."""
+
+INTERNAL = Wire("internal_error", 1011, 500)
+"""What everything else is told as: a bug, whose details stay in the log."""
+
+
+def wire(error: BaseException) -> Wire:
+    """How an error is told to a client: by its own class, or the nearest above it that has a line."""
+    return next((WIRE[kind] for kind in type(error).__mro__ if kind in WIRE), INTERNAL)
+
+
+def error_object(error: BaseException) -> dict[str, str | None]:
+    """OpenAI's error object: message, type, param and code; of a bug, nothing but that it happened."""
+    told = wire(error)
+    is_ours = isinstance(error, StreamVlmError)
+    return {
+        "message": str(error) if is_ours else "An internal failure; the server's log has the details.",
+        "type": told.kind,
+        "param": error.param if isinstance(error, RequestError) else None,
+        "code": told.code,
+    }

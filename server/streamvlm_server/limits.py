@@ -1,0 +1,108 @@
+"""What one API key may use, and the meter that holds it to that."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from streamvlm_server.errors import RateLimitError
+
+_BURST_S = 2.0
+_UNLIMITED = math.inf
+
+
+class Limits(BaseModel):
+    """What one key may use; whatever is left out is unlimited.
+
+    Attributes:
+        sessions: Sessions open at once.
+        frames_per_s: Frames a second, over all its sessions.
+        bytes_per_s: Bytes of pictures and video a second, over all its sessions.
+        questions_per_min: Questions a minute.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sessions: int | None = Field(default=None, ge=0)
+    frames_per_s: float = Field(default=_UNLIMITED, gt=0)
+    bytes_per_s: float = Field(default=_UNLIMITED, gt=0)
+    questions_per_min: float = Field(default=_UNLIMITED, gt=0)
+
+
+class TokenBucket:
+    """Holds a flow to a rate on average.
+
+    What is taken may be more than the bucket holds, and is then owed: a whole picture passes or does not, and the
+    rate holds over any longer time.
+
+    Args:
+        rate: Units a second; may be infinite.
+        burst: Units that a pause saves up at most.
+        clock: Seconds, growing.
+    """
+
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._level, self._at_s = burst, clock()
+
+    def wait_s(self) -> float:
+        """Seconds until something may be taken again; 0 if it may be now."""
+        if self._rate == _UNLIMITED:
+            return 0.0
+        now_s = self._clock()
+        self._level = min(self._burst, self._level + (now_s - self._at_s) * self._rate)
+        self._at_s = now_s
+        return 0.0 if self._level > 0 else max((1e-3 - self._level) / self._rate, 1e-3)
+
+    def take(self, units: float) -> None:
+        """Takes units, on credit if need be."""
+        if self._rate != _UNLIMITED:
+            self._level -= units
+
+
+class Meter:
+    """Counts what one key uses; for one thread, the event loop's.
+
+    Args:
+        limits: What it may use.
+        clock: Seconds, growing.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limits = limits
+        per_s = limits.questions_per_min / 60
+        self._questions = TokenBucket(per_s, max(1.0, per_s * _BURST_S), clock)
+        self._frames = TokenBucket(limits.frames_per_s, max(1.0, limits.frames_per_s * _BURST_S), clock)
+        self._bytes = TokenBucket(limits.bytes_per_s, limits.bytes_per_s * _BURST_S, clock)
+
+    def question(self) -> None:
+        """Counts a question.
+
+        Raises:
+            RateLimitError: If it is one too many.
+        """
+        if wait_s := self._questions.wait_s():
+            raise _too_much(f"{self.limits.questions_per_min:g} questions a minute", wait_s)
+        self._questions.take(1)
+
+    def frames(self, n_frames: int, n_bytes: int) -> None:
+        """Counts frames and the bytes they came in.
+
+        Raises:
+            RateLimitError: If they are too many.
+        """
+        if wait_s := self._frames.wait_s():
+            raise _too_much(f"{self.limits.frames_per_s:g} frames a second", wait_s)
+        if wait_s := self._bytes.wait_s():
+            raise _too_much(f"{self.limits.bytes_per_s:g} bytes of media a second", wait_s)
+        self._frames.take(n_frames)
+        self._bytes.take(n_bytes)
+
+
+def _too_much(limit: str, wait_s: float) -> RateLimitError:
+    return RateLimitError(
+        f"This key is allowed {limit}; send less, or try again in {wait_s:.3g} s.", retry_after_s=wait_s
+    )
