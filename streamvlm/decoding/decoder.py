@@ -4,17 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from streamvlm.decoding.context import Context, Kept
-from streamvlm.decoding.passes import AttentionWatch, DeepEnoughError, Extension, Probe
+from streamvlm.decoding.passes import AttentionWatch, DeepEnoughError, Extension, Packed, Probe
 from streamvlm.decoding.rotary import Rotary
 from streamvlm.decoding.seam import IMPLEMENTATION, forward_stream
 from streamvlm.memory.block import BlockLayout, Positions
 from streamvlm.retrieval.heads import RetrievalHead
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """New tokens for the end of a context.
+
+    Attributes:
+        embeddings: (N, E); each token attends to the context and to those before it.
+        context: Its end grows by N tokens.
+        watch: Counts some heads' attention.
+        positions: Where the tokens stand; by default one behind the other.
+        deepstack: (levels, N, E) features that the first layers add to their outputs, where a model has them.
+        predicts: Whether the logits of what comes next are wanted.
+    """
+
+    embeddings: Tensor
+    context: Context
+    watch: AttentionWatch | None = None
+    positions: Positions | None = None
+    deepstack: Tensor | None = None
+    predicts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What came of an addition.
+
+    Attributes:
+        hidden: Last hidden states (N, E).
+        payload: (L, 2, K, N, D) raw keys and values of the new tokens.
+        logits: (vocabulary,) after the last of them, where wanted.
+    """
+
+    hidden: Tensor
+    payload: Tensor
+    logits: Tensor | None
 
 
 class StreamDecoder:
@@ -55,31 +92,41 @@ class StreamDecoder:
         return context
 
     @torch.inference_mode()
+    def extend(self, additions: Sequence[Addition]) -> list[Read]:
+        """Runs new tokens of several contexts in one pass, each as if it were alone, and adds them.
+
+        Args:
+            additions: To contexts that differ; at least one. ValueError if a context has no room.
+        """
+        sizes = [len(addition.embeddings) for addition in additions]
+        extensions = [Extension(a.context, n, a.watch, a.positions) for a, n in zip(additions, sizes, strict=True)]
+        tokens = torch.cat([addition.embeddings for addition in additions])
+        output = forward_stream(self._text_model, tokens, Packed(extensions), _join_deepstack(additions))
+        hidden = torch.split(output, sizes)
+        for addition, n_tokens in zip(additions, sizes, strict=True):
+            addition.context.take_in(n_tokens, addition.positions)
+        last = [own[-1] for own, addition in zip(hidden, additions, strict=True) if addition.predicts]
+        logits = iter(self.logits(torch.stack(last)) if last else ())
+        return [
+            Read(own, extension.payload, next(logits) if addition.predicts else None)
+            for own, extension, addition in zip(hidden, extensions, additions, strict=True)
+        ]
+
     def prefill(
         self,
         embeddings: Tensor,
         context: Context,
-        watch: AttentionWatch | None = None,
         *,
         positions: Positions | None = None,
         deepstack: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Runs new tokens, one or those of several frames, in one pass and adds them to the context.
-
-        Args:
-            embeddings: (N, E); each token attends to the context and to those before it.
-            context: Its end grows by N tokens; ValueError if it has no room for them.
-            watch: Counts some heads' attention.
-            positions: Where the tokens stand; by default one behind the other.
-            deepstack: (levels, N, E) features that the first layers add to their outputs, where a model has them.
+        """Adds new tokens, one or those of several frames, to one context (see ``Addition``).
 
         Returns:
             Last hidden states (N, E) and the raw payload (L, 2, K, N, D).
         """
-        extension = Extension(context, len(embeddings), watch, positions)
-        hidden = forward_stream(self._text_model, embeddings, extension, deepstack)
-        context.take_in(len(embeddings), positions)
-        return hidden, extension.payload
+        (read,) = self.extend([Addition(embeddings, context, positions=positions, deepstack=deepstack)])
+        return read.hidden, read.payload
 
     @torch.inference_mode()
     def probe(self, embeddings: Tensor, context: Context, layers: Collection[int]) -> dict[int, Tensor]:
@@ -137,7 +184,11 @@ class StreamDecoder:
 class Answering(Iterator[int]):
     """An answer under way: yields token ids, a forward pass each.
 
-    Once it has ended, the context holds the question, the answer and the stop token that ended it.
+    A pass can be made for several answers at once: run ``addition`` of each, then give each what came of it by
+    ``take``. Once it has ended, the context holds the question, the answer and the stop token that ended it.
+
+    Attributes:
+        addition: What is to be read next; None when the answer has ended.
     """
 
     def __init__(
@@ -151,11 +202,17 @@ class Answering(Iterator[int]):
         stop_ids: Collection[int],
     ) -> None:
         self._decoder, self._context, self._watch = decoder, context, watch
+        self._pick, self._left, self._stop_ids = pick, max_tokens, stop_ids
         self._payloads: list[Tensor] = []
-        self._ids = self._decode(question, pick, max_tokens, stop_ids)
+        self.addition: Addition | None = self._reading(question, is_last=max_tokens == 0)
 
     def __next__(self) -> int:
-        return next(self._ids)
+        while self.addition is not None:
+            (read,) = self._decoder.extend([self.addition])
+            token = self.take(read)
+            if token is not None:
+                return token
+        raise StopIteration
 
     @property
     def payload(self) -> Tensor:
@@ -167,22 +224,31 @@ class Answering(Iterator[int]):
         """Each block's share of the retrieval heads' attention, mean over the tokens so far."""
         return self._watch.masses()
 
-    def _decode(
-        self, question: Tensor, pick: Callable[[Tensor], int], max_tokens: int, stop_ids: Collection[int]
-    ) -> Iterator[int]:
-        logits = self._extend(question)
-        for _ in range(max_tokens):
-            token = pick(logits)
-            if token not in stop_ids:
-                yield token
-            logits = self._extend(self._decoder.embed(token))
-            if token in stop_ids:
-                return
+    def take(self, read: Read) -> int | None:
+        """Takes in what came of ``addition``: the answer's next token id, or None if none was due or it ended."""
+        self._payloads.append(read.payload)
+        if read.logits is None:
+            self.addition = None
+            return None
+        token = self._pick(read.logits)
+        self._left -= 1
+        has_stopped = token in self._stop_ids
+        self.addition = self._reading(self._decoder.embed(token), is_last=has_stopped or self._left == 0)
+        return None if has_stopped else token
 
-    def _extend(self, embeddings: Tensor) -> Tensor:
-        hidden, payload = self._decoder.prefill(embeddings, self._context, self._watch)
-        self._payloads.append(payload)
-        return self._decoder.logits(hidden[-1])
+    def _reading(self, embeddings: Tensor, *, is_last: bool) -> Addition:
+        return Addition(embeddings, self._context, self._watch, predicts=not is_last)
+
+
+def _join_deepstack(additions: Sequence[Addition]) -> Tensor | None:
+    """The features of all additions, 0 for those without; None if none has any."""
+    given = next((addition.deepstack for addition in additions if addition.deepstack is not None), None)
+    if given is None:
+        return None
+    return torch.cat(
+        [given.new_zeros(len(given), *a.embeddings.shape) if a.deepstack is None else a.deepstack for a in additions],
+        dim=1,
+    )
 
 
 def _sampler(temperature: float, seed: int | None) -> Callable[[Tensor], int]:

@@ -1,9 +1,9 @@
-"""What a forward pass does in the layers' attention: extend a context, only look at it, or be watched."""
+"""What a forward pass does in the layers' attention: extend contexts, one or several, only look at one, be watched."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,7 @@ class Extension:
     """New tokens attend to all of a context and, causally, to each other.
 
     Attributes:
+        n_tokens: How many are new.
         payload: (L, 2, K, N, D) raw keys and values of the new tokens, filled layer by layer.
     """
 
@@ -64,6 +65,7 @@ class Extension:
         watch: AttentionWatch | None = None,
         positions: Positions | None = None,
     ) -> None:
+        self.n_tokens = n_tokens
         self._context, self._watch = context, watch
         self._turns = context.turns(n_tokens, positions)
         layout = context.layout
@@ -91,6 +93,23 @@ class Extension:
         return F.scaled_dot_product_attention(
             query[None], keys[None], values[None], attn_mask=causal, scale=scaling, enable_gqa=True
         )[0]
+
+
+class Packed:
+    """Extensions of several contexts in one pass: their tokens lie one after another and do not see each other."""
+
+    def __init__(self, extensions: Sequence[Extension]) -> None:
+        self._extensions = extensions
+        self._sizes = [extension.n_tokens for extension in extensions]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """See ``Extension.attend``; N counts the tokens of all."""
+        queries, keys, values = (torch.split(given, self._sizes, dim=1) for given in (query, key, value))
+        outputs = [
+            extension.attend(layer, queries[i], keys[i], values[i], scaling)
+            for i, extension in enumerate(self._extensions)
+        ]
+        return torch.cat(outputs, dim=1)
 
 
 class DeepEnoughError(Exception):

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from streamvlm.decoding.passes import Extension
+from streamvlm.decoding.passes import Extension, Packed
 from streamvlm.errors import ModelError
 
 IMPLEMENTATION = "streamvlm"
 
 
-def forward_stream(text_model: Any, embeddings: Tensor, stream: Extension, deepstack: Tensor | None = None) -> Tensor:
+def forward_stream(
+    text_model: Any, embeddings: Tensor, stream: Extension | Packed, deepstack: Tensor | None = None
+) -> Tensor:
     """Runs a decoder stack, set to ``IMPLEMENTATION``, over embeddings (N, E): last hidden states (N, E).
 
     Args:
@@ -49,7 +51,7 @@ def _attention(
     value: Tensor,
     attention_mask: None,
     *,
-    stream: Extension,
+    stream: Extension | Packed,
     scaling: float,
     sliding_window: int | None = None,
     **_: object,

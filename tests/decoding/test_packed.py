@@ -1,0 +1,91 @@
+"""Several contexts in one pass: each is extended, and each answer goes on, as if it were alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from streamvlm.decoding.context import Context
+from streamvlm.decoding.decoder import Addition, Answering, StreamDecoder
+from streamvlm.retrieval.heads import RetrievalHead
+
+EMBEDDINGS = torch.randn(60, 24, generator=torch.Generator().manual_seed(3))
+HEADS = (RetrievalHead(1, 3), RetrievalHead(0, 0))
+SIZES = [(0, 4), (11, 1), (7, 5), (20, 1)]
+"""Tokens there already, and tokens to add."""
+
+
+@pytest.fixture(params=["llama", "qwen2"])
+def decoder(
+    request: pytest.FixtureRequest, make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder]
+) -> StreamDecoder:
+    return decoder_of(make_model(request.param, n_layers=3))
+
+
+def context_of(decoder: StreamDecoder, n_tokens: int, room: int = 20) -> Context:
+    context = decoder.new_context(n_tokens + room)
+    if n_tokens:
+        _, payload = decoder.prefill(EMBEDDINGS[:n_tokens], decoder.new_context(n_tokens))
+        context.append(payload, block_id=n_tokens)
+    return context
+
+
+def additions(decoder: StreamDecoder) -> list[Addition]:
+    return [
+        Addition(EMBEDDINGS[30 + i : 30 + i + n_new], context_of(decoder, n_old), predicts=i != 1)
+        for i, (n_old, n_new) in enumerate(SIZES)
+    ]
+
+
+def close(got: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+
+
+def test_contexts_extended_together_are_as_extended_alone(decoder: StreamDecoder) -> None:
+    packed = additions(decoder)
+    together = decoder.extend(packed)
+    for (n_old, n_new), addition, read, single in zip(SIZES, packed, together, additions(decoder), strict=True):
+        (alone,) = decoder.extend([single])
+        assert addition.context.n_tokens == n_old + n_new
+        close(read.hidden, alone.hidden)
+        close(read.payload, alone.payload)
+        if single.predicts:
+            assert read.logits is not None
+            assert alone.logits is not None
+            close(read.logits, alone.logits)
+        else:
+            assert read.logits is alone.logits is None
+
+
+def test_a_context_without_room_spoils_no_other(decoder: StreamDecoder) -> None:
+    good, full = context_of(decoder, 7), context_of(decoder, 5, room=1)
+    with pytest.raises(ValueError, match="cannot hold"):
+        decoder.extend([Addition(EMBEDDINGS[:2], good), Addition(EMBEDDINGS[:2], full)])
+    assert (good.n_tokens, full.n_tokens) == (7, 5)
+
+
+def test_answers_decoded_together_are_as_decoded_alone(decoder: StreamDecoder) -> None:
+    def begun() -> list[Answering]:
+        return [
+            decoder.generate(
+                EMBEDDINGS[40 : 43 + i], context_of(decoder, n_old), max_tokens=4 + 3 * i, heads=HEADS, stop_ids={7, 20}
+            )
+            for i, n_old in enumerate((3, 12, 8))
+        ]
+
+    alone = [(list(answering), answering) for answering in begun()]
+    together, ids = begun(), list[list[int]]([[], [], []])
+    while under_way := [i for i, answering in enumerate(together) if answering.addition is not None]:
+        reads = decoder.extend([a for i in under_way if (a := together[i].addition) is not None])
+        for i, read in zip(under_way, reads, strict=True):
+            if (token := together[i].take(read)) is not None:
+                ids[i].append(token)
+    assert ids == [told for told, _ in alone]
+    assert len({len(told) for told in ids}) > 1, "answers of one length would end together and prove less"
+    for answering, (_, single) in zip(together, alone, strict=True):
+        close(answering.payload, single.payload)
+        assert answering.evidence == pytest.approx(single.evidence, abs=1e-5)
