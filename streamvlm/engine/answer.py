@@ -1,9 +1,7 @@
-"""An answer, while its tokens come and after."""
+"""A finished answer, and what it rests on."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from streamvlm.memory.hierarchy import MemoryStats
@@ -41,6 +39,7 @@ class Answer:
         tokens: How much was read and written.
         memory: What the session held when it was asked.
         model: Name of the model.
+        cancelled: Whether it was broken off, so that the text is only its beginning.
     """
 
     question: str
@@ -52,52 +51,4 @@ class Answer:
     tokens: TokenCounts
     memory: MemoryStats
     model: str
-
-
-class Answering(Iterator[str]):
-    """An answer under way: iterate it for pieces of text as they come; then ``answer`` holds the whole.
-
-    What it sees was fixed when the question was asked; frames observed meanwhile change nothing.
-    """
-
-    def __init__(
-        self,
-        tokens: Iterator[int],
-        to_text: Callable[[list[int]], str],
-        finish: Callable[[str, int, Timings], Answer],
-        began_s: float,
-    ) -> None:
-        """Streams ``tokens``; ``finish`` is called once, with the text, the token count and the timings."""
-        self._pieces = self._stream(tokens, to_text, finish, began_s)
-        self._answer: Answer | None = None
-
-    def __next__(self) -> str:
-        """Return the next piece of text."""
-        return next(self._pieces)
-
-    @property
-    def answer(self) -> Answer:
-        """The finished answer; what has not been streamed yet is decoded first."""
-        for _ in self:
-            pass
-        assert self._answer is not None, "an answer whose decoding failed has no text"
-        return self._answer
-
-    def _stream(
-        self,
-        tokens: Iterator[int],
-        to_text: Callable[[list[int]], str],
-        finish: Callable[[str, int, Timings], Answer],
-        began_s: float,
-    ) -> Iterator[str]:
-        ids: list[int] = []
-        text, ttft_s = "", 0.0
-        for token in tokens:
-            ids.append(token)
-            ttft_s = ttft_s or time.perf_counter() - began_s
-            grown = to_text(ids)
-            if grown != text:
-                yield grown[len(text) :]
-            text = grown
-        total_s = time.perf_counter() - began_s
-        self._answer = finish(text, len(ids), Timings(ttft_s or total_s, total_s))
+    cancelled: bool = False

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from streamvlm.engine import Session, SessionConfig
 from streamvlm.engine.archive import Archive
-from streamvlm.engine.session import Session, SessionConfig
 from streamvlm.frame import Frame, Picture
 from streamvlm.models.base import Sight, VideoLanguageModel
 from streamvlm.world.events import make_world

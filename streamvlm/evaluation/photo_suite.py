@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from streamvlm.engine.session import Session, SessionConfig
+from streamvlm.engine import Session, SessionConfig
 from streamvlm.frame import Frame
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.models.pocket.trunk import load_trunk, to_pixels

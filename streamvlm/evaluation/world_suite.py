@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamvlm.engine import Session, SessionConfig
 from streamvlm.engine.answer import Answer
 from streamvlm.engine.archive import Archive, ArchiveConfig
-from streamvlm.engine.session import Session, SessionConfig
 from streamvlm.errors import UsageError
 from streamvlm.frame import Fidelity, Frame, Picture
 from streamvlm.memory.arena import slot_bytes

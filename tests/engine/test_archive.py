@@ -82,10 +82,10 @@ def test_evicted_reopened_or_never_evicted_answers_are_the_same_to_the_bit(
         assert again.time_s == SECONDS - 1
         assert again.blocks() == in_ram.blocks()
         ids = [block.id for block in in_ram.blocks()]
-        for kept, reread in zip(in_ram._memory.fetch(ids), again._memory.fetch(ids), strict=True):
+        for kept, reread in zip(in_ram._stream.blocks.fetch(ids), again._stream.blocks.fetch(ids), strict=True):
             assert torch.equal(kept, reread)
         # The newest frame was never kept in full fidelity: a new process sees what is remembered of it.
-        again._newest = in_ram._newest
+        again._watcher.newest = in_ram._watcher.newest
         reopened = told(asked(again, world))
     assert evicted == told(asked(in_ram, world))
     assert reopened == evicted
@@ -100,7 +100,7 @@ def test_a_reopened_stream_goes_on(pocket: VideoLanguageModel, frames: list[Fram
         session = Session(pocket, archive=archive)
         n_blocks = len(session.blocks())
         assert session.time_s == 39
-        assert len(session._dialogue) == 1, "what was said is remembered too"
+        assert len(session._dialogue.payloads) == 1, "what was said is remembered too"
         with pytest.raises(ValueError, match="backwards"):
             session.observe(frames[10])
         session.observe(frames[40:])
