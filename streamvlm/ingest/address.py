@@ -83,6 +83,15 @@ def locate(uri: str) -> Address:
     return _local(uri, path)
 
 
+def locate_upload(path: Path, name: str) -> Address:
+    """What a file is that nobody vouches for: a video in one of the usual containers, which names nothing else.
+
+    Whatever the file calls itself, playlists, lists of parts and references to other files are not followed.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,flv,ogg"}
+    return Address(name, f"file:{path}", options, path)
+
+
 def _remote(uri: str, scheme: str) -> Address:
     options = {"protocol_whitelist": _PROTOCOLS[scheme]}
     if scheme.startswith("rtsp"):

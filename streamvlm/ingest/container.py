@@ -38,7 +38,7 @@ class ContainerReader:
         n_corrupt_packets: Packets skipped so far because they, or their picture, were damaged.
     """
 
-    def __init__(self, address: Address, *, timeout_s: float) -> None:
+    def __init__(self, address: Address, *, timeout_s: float, max_px: int | None = None) -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._container = self._open()
@@ -49,6 +49,8 @@ class ContainerReader:
         self.n_corrupt_packets = 0
         self._n_bad_in_a_row = 0
         self._stream = self._choose_stream()
+        if max_px is not None:
+            self._bound(max_px)
 
     def __iter__(self) -> Iterator[tuple[float, VideoFrame]]:
         """Yield (stream time in seconds, frame) in order of presentation.
@@ -96,6 +98,17 @@ class ContainerReader:
         if not self.is_live:
             best.codec_context.thread_type = "AUTO"  # threads by frame: faster, but they hold frames back
         return best
+
+    def _bound(self, max_px: int) -> None:
+        """Refuses a video of too large pictures, and has the decoder refuse those that turn out to be later."""
+        codec = self._stream.codec_context
+        if codec.width * codec.height > max_px:
+            self.close()
+            raise SourceError(
+                f"{self._address.name} is {codec.width}x{codec.height} and {max_px} pixels are allowed; "
+                "give a smaller one."
+            )
+        codec.options = {"max_pixels": str(2 * max_px)}  # decoders pad their pictures
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         packets = self._container.demux(self._stream)

@@ -1,9 +1,13 @@
-"""The one door to video: `open_source` turns a path, camera or URL into sampled frames with stream times."""
+"""The doors to video: `open_source` turns a path, camera or URL into sampled frames with stream times.
+
+`open_upload` does the same for a file that came from a stranger.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -12,10 +16,12 @@ from av.video.frame import VideoFrame
 
 from streamvlm.errors import SourceError, UsageError
 from streamvlm.frame import Frame, Picture
-from streamvlm.ingest.address import locate
+from streamvlm.ingest.address import locate, locate_upload
 from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.folder import FolderReader
 from streamvlm.ingest.sampling import MAX_FPS, sample
+
+_UPLOAD_TIMEOUT_S = 10.0
 
 
 class Reader(Iterable[tuple[float, VideoFrame]], Protocol):
@@ -103,8 +109,7 @@ def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0) -> Frame
         UsageError: If fps or timeout_s is out of range.
         SourceError: If it cannot be opened: missing, forbidden, empty, no video, refused, not answering.
     """
-    if not 0 < fps <= MAX_FPS:
-        raise UsageError(f"fps is {fps}; give frames a second, above 0 and at most {MAX_FPS:g}.")
+    _check_fps(fps)
     if not timeout_s > 0:
         raise UsageError(f"timeout_s is {timeout_s}; give seconds above 0.")
     address = locate(uri)
@@ -114,6 +119,29 @@ def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0) -> Frame
     else:
         reader = ContainerReader(address, timeout_s=timeout_s)
     return FrameSource(reader, uri=address.name, fps=fps)
+
+
+def open_upload(path: Path, *, name: str, fps: float, max_px: int) -> FrameSource:
+    """Open a video file that nobody vouches for; it is read as one video, whatever it says of other files.
+
+    Args:
+        path: Of the file.
+        name: What to call it in messages.
+        fps: Frames to sample from a second of stream time, in (0, 1000].
+        max_px: Most pixels of a picture.
+
+    Raises:
+        UsageError: If fps is out of range.
+        SourceError: If it is no video, damaged or too large.
+    """
+    _check_fps(fps)
+    reader = ContainerReader(locate_upload(path, name), timeout_s=_UPLOAD_TIMEOUT_S, max_px=max_px)
+    return FrameSource(reader, uri=name, fps=fps)
+
+
+def _check_fps(fps: float) -> None:
+    if not 0 < fps <= MAX_FPS:
+        raise UsageError(f"fps is {fps}; give frames a second, above 0 and at most {MAX_FPS:g}.")
 
 
 def to_picture(frame: VideoFrame) -> Picture:

@@ -1,0 +1,164 @@
+"""What ``POST /v1/chat/completions`` takes: OpenAI's request, vLLM's ``video_url``, and our own ``streamvlm`` key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from streamvlm_server.errors import RequestError
+
+MAX_STOPS = 4
+_NEUTRAL: dict[str, object] = {
+    "n": 1,
+    "top_p": 1,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "logit_bias": {},
+    "logprobs": False,
+    "response_format": {"type": "text"},
+    "tools": [],
+    "functions": [],
+    "modalities": ["text"],
+}
+"""Fields that would change an answer in ways that are not offered, each with the value at which it does not."""
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True)  # what is not known is ignored: clients send fields for many servers
+
+
+class TextPart(_Shape):
+    """Words of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class MediaUrl(_Shape):
+    """Where a picture or video is: a ``data:`` URL, or one that the server may fetch."""
+
+    url: str
+
+
+class ImagePart(_Shape):
+    """A picture of a message."""
+
+    type: Literal["image_url"]
+    image_url: MediaUrl
+
+
+class VideoPart(_Shape):
+    """A video of a message: a container, or ``data:video/jpeg;base64,`` and JPEGs with commas between."""
+
+    type: Literal["video_url"]
+    video_url: MediaUrl
+
+
+def _parts(value: object) -> object:
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+def _texts(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
+MediaPart = ImagePart | VideoPart
+Stop = Annotated[str, Field(min_length=1)]
+
+
+class Message(_Shape):
+    """A turn of the dialogue."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[list[Part], BeforeValidator(_parts)] | None = None
+
+    @property
+    def text(self) -> str:
+        """All words of it."""
+        return "\n".join(part.text for part in self.content or () if isinstance(part, TextPart)).strip()
+
+    @property
+    def media(self) -> list[MediaPart]:
+        """All pictures and videos of it, in order."""
+        return [part for part in self.content or () if not isinstance(part, TextPart)]
+
+
+class StreamOptions(_Shape):
+    """How the answer is streamed."""
+
+    include_usage: bool = False
+
+
+class StreamVlmOptions(BaseModel):
+    """Our own key of the body: what OpenAI's request has no word for.
+
+    Attributes:
+        session: A live session, whose memory is asked; without it the media of the request are.
+        at_s: Answer as of this stream time; by default as of the newest frame.
+        out_of_band: Neither see the session's dialogue nor become part of it.
+        fps: Frames to sample from a second of video.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    session: str | None = None
+    at_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    out_of_band: bool = False
+    fps: float = Field(default=1.0, ge=0.1, le=30)
+
+
+class ChatRequest(_Shape):
+    """The body; what is left out has OpenAI's meaning, except that a temperature not given is 0."""
+
+    model_config = ConfigDict(extra="allow")  # seen by parse_chat, which refuses some
+
+    model: str
+    messages: list[Message] = Field(min_length=1)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    stop: Annotated[list[Stop], BeforeValidator(_texts), Field(max_length=MAX_STOPS)] | None = None
+    streamvlm: StreamVlmOptions | None = None
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Most tokens of the answer, as far as the request says."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def options(self) -> StreamVlmOptions:
+        """Our own key, or its defaults."""
+        return self.streamvlm or StreamVlmOptions()
+
+
+def parse_chat(body: bytes) -> ChatRequest:
+    """Reads the body of a request.
+
+    Raises:
+        RequestError: If it is not what is asked for, or asks for what is not offered.
+    """
+    try:
+        request = ChatRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        param = _path(first["loc"])
+        raise RequestError(f"{param or 'The body'} cannot be taken: {first['msg']}.", param=param) from error
+    for name, value in (request.model_extra or {}).items():
+        if name in _NEUTRAL and value is not None and value != _NEUTRAL[name]:
+            raise RequestError(f"{name} is not offered here; leave it out.", param=name)
+    return request
+
+
+def _path(places: Sequence[int | str]) -> str | None:
+    """A place in the body, as its sender would write it: without the part's kind, which pydantic puts in."""
+    shown = [
+        str(place)
+        for before, index, place in zip(["", "", *places], ["", *places], places, strict=False)
+        if not (before == "content" and isinstance(index, int))
+    ]
+    return ".".join(shown) or None

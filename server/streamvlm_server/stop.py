@@ -1,0 +1,45 @@
+"""Cuts an answer at a stop text, while it comes in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StopCutter:
+    """Lets text through up to the stop text that is complete first, and holds back what may be the beginning of one.
+
+    Args:
+        stops: Texts that end an answer and are not part of it; none lets everything through.
+
+    Attributes:
+        is_cut: Whether a stop text has come: nothing passes after it.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.is_cut = False
+
+    def feed(self, piece: str) -> str:
+        """Takes the next piece and returns what can be told."""
+        if self.is_cut:
+            return ""
+        text = self._held + piece
+        # The one complete first counts, as if the text came letter by letter: pieces fall anyhow.
+        found = [(place + len(stop), place) for stop in self._stops if (place := text.find(stop)) >= 0]
+        if found:
+            self.is_cut, self._held = True, ""
+            return text[: min(found)[1]]
+        n_held = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - n_held :]
+        return text[: len(text) - n_held]
+
+    def finish(self) -> str:
+        """Returns what was held back, now that nothing more comes."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that is a beginning of ``stop``."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)
