@@ -5,7 +5,8 @@ StreamVlmError
 ├─ OriginError           a web page that may not talk to this server
 ├─ RateLimitError        more than the key's limits allow
 ├─ RequestError          a request that is not what the protocol asks for
-│  └─ ModelNotFoundError a model that is not served here
+│  ├─ ModelNotFoundError a model that is not served here
+│  └─ ProtocolError      an event of a WebSocket that cannot be followed
 ├─ MediaError            a picture or video that cannot be read
 │  └─ MediaRefusedError  a media URL that may not be fetched
 ├─ TooLargeError         a body, picture or video beyond its bound
@@ -66,6 +67,21 @@ class ModelNotFoundError(RequestError):
     """A model that is not served here."""
 
 
+class ProtocolError(RequestError):
+    """An event of a WebSocket that cannot be followed.
+
+    Attributes:
+        code: What it is told as, where OpenAI's API has a code for the case.
+        event_id: The id that the client gave its event, if it did and it could be read.
+    """
+
+    def __init__(
+        self, message: str, *, code: str = "invalid_event", param: str | None = None, event_id: str | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.code, self.event_id = code, event_id
+
+
 class MediaError(StreamVlmError):
     """A picture or video that cannot be read."""
 
@@ -119,6 +135,7 @@ WIRE: dict[type[BaseException], Wire] = {
     RateLimitError: Wire("rate_limit_exceeded", 1013, 429),
     RequestError: Wire("invalid_request", 1008, 400),
     ModelNotFoundError: Wire("model_not_found", 1008, 404),
+    ProtocolError: Wire("invalid_event", 1008, 400),
     MediaError: Wire("invalid_image", 1003, 400),
     MediaRefusedError: Wire("media_not_allowed", 1008, 400),
     TooLargeError: Wire("too_large", 1009, 413),

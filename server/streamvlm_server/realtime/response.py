@@ -1,0 +1,143 @@
+"""The life of one response: created, written piece by piece, done; each step is told in the API's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Literal
+
+from streamvlm.engine import Answer
+from streamvlm_server.errors import error_object
+from streamvlm_server.realtime import server_events as events
+from streamvlm_server.realtime.conversation import Conversation
+from streamvlm_server.realtime.shapes import (
+    ContentPart,
+    InputTokenDetails,
+    Item,
+    OutputTokenDetails,
+    Response,
+    StatusDetails,
+    StatusError,
+    Usage,
+)
+
+Send = Callable[[events.ServerEvent], None]
+
+
+class Writing:
+    """Hears one answer and tells the client.
+
+    Args:
+        send: Takes the events.
+        response: As it was created.
+        conversation: What its message joins; None for an out-of-band response.
+        with_evidence: Whether to tell what the answer rests on.
+        ended: Called once, when it is over.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        response: Response,
+        conversation: Conversation | None,
+        *,
+        with_evidence: bool,
+        ended: Callable[[], None],
+    ) -> None:
+        self._send, self._response, self._conversation = send, response, conversation
+        self._with_evidence, self._ended = with_evidence, ended
+        self._item_id, self._text = events.new_id("item"), ""
+        self._previous: str | None = None
+        self._is_open = False
+
+    def begin(self) -> None:
+        """The response is under way."""
+        self._send(events.ResponseCreated(response=self._response))
+
+    def text(self, piece: str) -> None:
+        """The next piece of the answer."""
+        self._open()
+        self._text += piece
+        self._send(events.TextDelta(response_id=self._response.id, item_id=self._item_id, delta=piece))
+
+    def done(self, answer: Answer) -> None:
+        """The answer has ended, whole, cut at its longest, or cancelled."""
+        most = self._response.max_output_tokens
+        if answer.cancelled:
+            details = StatusDetails(type="cancelled", reason="client_cancelled")
+        elif most != "inf" and answer.tokens.answer >= most:
+            details = StatusDetails(type="incomplete", reason="max_output_tokens")
+        else:
+            details = None
+            self._open()
+        self._close("incomplete" if details else "completed")
+        if self._with_evidence:
+            self._tell_evidence(answer)
+        self._finish(details, _usage(answer))
+
+    def failed(self, error: Exception) -> None:
+        """The answer has come to nothing."""
+        self._close("incomplete")
+        told = error_object(error)
+        error_body = StatusError(type=str(told["type"]), code=str(told["code"]), message=str(told["message"]))
+        self._finish(StatusDetails(type="failed", error=error_body), Usage())
+
+    def _open(self) -> None:
+        if self._is_open:
+            return
+        self._is_open = True
+        item = self._item("in_progress", [])
+        self._send(events.OutputItemAdded(response_id=self._response.id, item=item))
+        if self._conversation is not None:
+            self._previous = self._conversation.append(item)
+            self._send(events.ItemAdded(previous_item_id=self._previous, item=item))
+        part = events.OutputPart(text="")
+        self._send(events.ContentPartAdded(response_id=self._response.id, item_id=self._item_id, part=part))
+
+    def _close(self, status: Literal["completed", "incomplete"]) -> None:
+        if not self._is_open:
+            return
+        response_id, part = self._response.id, events.OutputPart(text=self._text)
+        self._send(events.TextDone(response_id=response_id, item_id=self._item_id, text=self._text))
+        self._send(events.ContentPartDone(response_id=response_id, item_id=self._item_id, part=part))
+        item = self._item(status, [ContentPart(type="output_text", text=self._text)])
+        self._send(events.OutputItemDone(response_id=self._response.id, item=item))
+        if self._conversation is not None:
+            self._conversation.update(item)
+            self._send(events.ItemDone(previous_item_id=self._previous, item=item))
+        self._response = self._response.model_copy(update={"output": [item]})
+
+    def _finish(self, details: StatusDetails | None, usage: Usage) -> None:
+        status = details.type if details else "completed"
+        update = {"status": status, "status_details": details, "usage": usage}
+        self._ended()
+        self._send(events.ResponseDone(response=self._response.model_copy(update=update)))
+
+    def _tell_evidence(self, answer: Answer) -> None:
+        self._send(
+            events.EvidenceEvent(
+                response_id=self._response.id,
+                asked_at_s=answer.asked_at_s,
+                evidence=[events.Seen(**asdict(seen)) for seen in answer.evidence],
+                ttft_s=answer.timings.ttft_s,
+                total_s=answer.timings.total_s,
+            )
+        )
+
+    def _item(self, status: Literal["in_progress", "completed", "incomplete"], content: list[ContentPart]) -> Item:
+        return Item(id=self._item_id, status=status, role="assistant", content=content)
+
+
+def _usage(answer: Answer) -> Usage:
+    read, written = answer.tokens.question + answer.tokens.context, answer.tokens.answer
+    return Usage(
+        total_tokens=read + written,
+        input_tokens=read,
+        output_tokens=written,
+        input_token_details=InputTokenDetails(
+            text_tokens=answer.tokens.question,
+            image_tokens=answer.tokens.context,
+            cached_tokens=answer.tokens.context,
+        ),
+        output_token_details=OutputTokenDetails(text_tokens=written),
+    )

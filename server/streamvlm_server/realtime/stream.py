@@ -1,0 +1,111 @@
+"""What the protocol needs of a stream: the seam between it and the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from streamvlm.engine import Answer
+from streamvlm.errors import StreamVlmError
+from streamvlm.frame import Picture
+from streamvlm.ingest.gate import Decision
+from streamvlm.retrieval.evidence import Evidence
+from streamvlm_server.realtime.server_events import StatsEvent
+
+
+class Reply(Protocol):
+    """Hears one answer: pieces of its text as they come, then exactly one of its ends, and nothing after that."""
+
+    def text(self, piece: str) -> None:
+        """The next piece."""
+
+    def done(self, answer: Answer) -> None:
+        """It has ended, whole or cancelled."""
+
+    def failed(self, error: Exception) -> None:
+        """It has come to nothing."""
+
+
+class Fired(Protocol):
+    """What a standing question tells when its answer turns to yes."""
+
+    @property
+    def standing_id(self) -> str:
+        """Which one."""
+
+    @property
+    def question(self) -> str:
+        """What it asks."""
+
+    @property
+    def time_s(self) -> float:
+        """Stream time."""
+
+    @property
+    def probability(self) -> float:
+        """How likely yes is, in [0, 1]."""
+
+    @property
+    def evidence(self) -> Sequence[Evidence]:
+        """What it rests on."""
+
+
+class Stream(Protocol):
+    """One live stream. Nothing here waits for the model, and all callbacks come later, on the caller's own thread.
+
+    Attributes:
+        id: Of the session.
+    """
+
+    id: str
+
+    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> float:
+        """Takes the next frame and returns its stream time.
+
+        Raises:
+            UsageError: If ``time_s`` is not after the newest frame's.
+        """
+
+    def ask(
+        self, question: str, reply: Reply, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
+    ) -> Callable[[], None]:
+        """Asks about what has been offered so far; returns what cancels it.
+
+        Raises:
+            StreamVlmError: If the question is refused.
+        """
+
+    def arm(
+        self,
+        question: str,
+        fired: Callable[[Fired], None],
+        *,
+        threshold: float,
+        release: float,
+        every_s: float,
+        cool_down_s: float,
+    ) -> str:
+        """Asks a standing question; returns its id.
+
+        Raises:
+            StreamVlmError: If it is refused.
+        """
+
+    def disarm(self, standing_id: str) -> None:
+        """Asks it no more."""
+
+    def pull(self, url: str, *, fps: float, ended: Callable[[StreamVlmError | None], None]) -> None:
+        """Reads a source and takes its frames, until it ends, fails or is stopped.
+
+        Raises:
+            StreamVlmError: If the source is refused.
+        """
+
+    def stop_pulling(self) -> None:
+        """Stops reading."""
+
+    def watch_decisions(self, listener: Callable[[Decision], None] | None) -> None:
+        """Tells of the gate's decisions as they fall; None ends it."""
+
+    def stats(self) -> StatsEvent:
+        """How the stream is doing."""

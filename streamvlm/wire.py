@@ -1,0 +1,66 @@
+"""The binary frame message: a picture with its place in the stream, as client and server exchange it.
+
+A JPEG in base64 inside JSON costs a third more bytes and half the rate; so one binary WebSocket message is one
+picture: 24 bytes of header, big endian, then the JPEG, PNG or WebP file as it is.
+
+    offset  0    2        3      4         8         16         24
+            SV   version  flags  sequence  time      captured   picture …
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Self
+
+from streamvlm.errors import UsageError
+
+MAGIC = b"SV"
+VERSION = 1
+_HEADER = struct.Struct(">2sBBIQQ")
+_HAS_TIME, _HAS_CAPTURED = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMessage:
+    """One picture on its way.
+
+    Attributes:
+        sequence: The sender's count of its frames, in [0, 2**32); errors name it.
+        picture: A JPEG, PNG or WebP file.
+        time_s: Stream time, seconds >= 0, to the microsecond; None leaves it to the receiver's clock.
+        captured_s: Unix time of capture, to the microsecond, if known.
+    """
+
+    sequence: int
+    picture: bytes
+    time_s: float | None = None
+    captured_s: float | None = None
+
+    def pack(self) -> bytes:
+        """The message as it is sent."""
+        flags = _HAS_TIME * (self.time_s is not None) | _HAS_CAPTURED * (self.captured_s is not None)
+        times = (round((seconds or 0.0) * 1e6) for seconds in (self.time_s, self.captured_s))
+        return _HEADER.pack(MAGIC, VERSION, flags, self.sequence, *times) + self.picture
+
+    @classmethod
+    def unpack(cls, message: bytes) -> Self:
+        """The frame that a message holds; the picture is not looked at.
+
+        Raises:
+            UsageError: If it is no frame message, or of another version.
+        """
+        if len(message) <= _HEADER.size or not message.startswith(MAGIC):
+            raise UsageError(
+                f"A binary message is {_HEADER.size} bytes of header that begin with {MAGIC!r}, then a picture; "
+                f"this one of {len(message)} bytes is not."
+            )
+        _, version, flags, sequence, time_us, captured_us = _HEADER.unpack_from(message)
+        if version != VERSION:
+            raise UsageError(f"The frame message is of version {version}; send version {VERSION}.")
+        return cls(
+            sequence,
+            message[_HEADER.size :],
+            time_us / 1e6 if flags & _HAS_TIME else None,
+            captured_us / 1e6 if flags & _HAS_CAPTURED else None,
+        )

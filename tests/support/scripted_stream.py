@@ -1,0 +1,120 @@
+"""A stream that answers when a test says so: what the protocol is tested against, without a model or a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from streamvlm.engine import Answer, Timings, TokenCounts
+from streamvlm.errors import StreamVlmError, UsageError
+from streamvlm.frame import Fidelity, Picture
+from streamvlm.ingest.gate import Decision
+from streamvlm.memory.hierarchy import MemoryStats
+from streamvlm.retrieval.evidence import Evidence
+from streamvlm_server.realtime.server_events import StatsEvent
+from streamvlm_server.realtime.stream import Fired, Reply
+
+EVIDENCE = Evidence(1.0, 2.0, Fidelity.CLEAR, 0.75)
+_MEMORY = MemoryStats(3, 2, 1, 0, 1000, 4000, 0, 0)
+
+
+def answer(question: str, text: str, *, n_tokens: int = 3, cancelled: bool = False) -> Answer:
+    """An answer as the engine would give it."""
+    return Answer(
+        question=question, text=text, asked_at_s=2.0, evidence=(EVIDENCE,), retrieved=(0,),
+        timings=Timings(0.01, 0.05), tokens=TokenCounts(5, n_tokens, 100), memory=_MEMORY, model="pocket",
+        cancelled=cancelled,
+    )  # fmt: skip
+
+
+@dataclass
+class Asked:
+    """A question that was asked of the stream, to be answered by the test."""
+
+    question: str
+    reply: Reply
+    at_s: float | None
+    out_of_band: bool
+    max_tokens: int | None
+    is_cancelled: bool = False
+
+    def complete(self, *pieces: str, n_tokens: int = 3) -> None:
+        """Answers in pieces; a cancelled question ends as such."""
+        for piece in pieces:
+            self.reply.text(piece)
+        self.reply.done(answer(self.question, "".join(pieces), n_tokens=n_tokens, cancelled=self.is_cancelled))
+
+    def cancel(self) -> None:
+        """Breaks it off."""
+        self.is_cancelled = True
+
+
+@dataclass
+class HasFired:
+    """What a standing question tells."""
+
+    standing_id: str
+    question: str
+    time_s: float
+    probability: float
+    evidence: tuple[Evidence, ...] = (EVIDENCE,)
+
+
+@dataclass
+class ScriptedStream:
+    """Records what the protocol does to it."""
+
+    id: str = "sess"
+    offered: list[tuple[Picture, float | None, float | None]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    armed: dict[str, Callable[[Fired], None]] = field(default_factory=dict)
+    pulling: str | None = None
+    refusal: StreamVlmError | None = None
+    on_decision: Callable[[Decision], None] | None = None
+    ended: Callable[[StreamVlmError | None], None] = lambda error: None
+
+    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> float:
+        newest = self.offered[-1][1] if self.offered else None
+        if time_s is not None and newest is not None and time_s <= newest:
+            raise UsageError("The frame is not after the newest one.")
+        self.offered.append((picture, time_s, wall_s))
+        return float(len(self.offered))
+
+    def ask(
+        self, question: str, reply: Reply, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
+    ) -> Callable[[], None]:
+        if self.refusal is not None:
+            raise self.refusal
+        asked = Asked(question, reply, at_s, out_of_band, max_tokens)
+        self.asked.append(asked)
+        return asked.cancel
+
+    def arm(
+        self, question: str, fired: Callable[[Fired], None], *, threshold: float, release: float, every_s: float,
+        cool_down_s: float,
+    ) -> str:  # fmt: skip
+        standing_id = f"standing_{len(self.armed)}"
+        self.armed[standing_id] = fired
+        return standing_id
+
+    def disarm(self, standing_id: str) -> None:
+        del self.armed[standing_id]
+
+    def pull(self, url: str, *, fps: float, ended: Callable[[StreamVlmError | None], None]) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.pulling, self.ended = url, ended
+
+    def stop_pulling(self) -> None:
+        self.pulling = None
+        self.ended(None)
+
+    def watch_decisions(self, listener: Callable[[Decision], None] | None) -> None:
+        self.on_decision = listener
+
+    def stats(self) -> StatsEvent:
+        return StatsEvent(
+            time_s=float(len(self.offered)) or None, lag_s=0.0, frames_offered=len(self.offered), frames_dropped=0,
+            frames_waiting=0, frames_clear=0, frames_fuzzy=0, frames_discarded=0, blocks=0, host_bytes=0,
+            disk_bytes=None, questions=len(self.asked),
+        )  # fmt: skip
