@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from streamvlm.engine.diary import Diary, Entry
+from streamvlm.engine.threads import compute_alone
 from streamvlm.memory.disk_store import DiskStore, Put
 from streamvlm.memory.hierarchy import Settled
 
@@ -135,6 +136,7 @@ class WriteBehind:
     # --- the thread ---
 
     def _run(self) -> None:
+        compute_alone()
         while True:
             with self._changed:
                 while not self._is_due():
