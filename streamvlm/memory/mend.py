@@ -8,8 +8,8 @@ from streamvlm.errors import StoreError
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.catalog import NAME, Catalog, Place
 from streamvlm.memory.disk_io import DiskIO
-from streamvlm.memory.disk_store import is_of, open_segments
 from streamvlm.memory.segment import Segment
+from streamvlm.memory.segment_set import is_of, open_segments
 from streamvlm.memory.slot import SlotHeader, describe, holds_payload
 
 

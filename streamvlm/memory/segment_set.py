@@ -1,0 +1,239 @@
+"""The open segments of a folder: blocks are written to and read from the places they are told, neighbours in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from streamvlm.errors import StoreError
+from streamvlm.memory.arena import slot_bytes
+from streamvlm.memory.block import BlockLayout, KVBlock
+from streamvlm.memory.catalog import Place
+from streamvlm.memory.codec import Codec, decode, encoded_bytes
+from streamvlm.memory.disk_io import DiskIO
+from streamvlm.memory.segment import Segment
+from streamvlm.memory.slot import SlotHeader, SlotShape, arrived, describe, unpack_header, write_head
+
+_PIECE_BYTES = 1 << 17
+"""Read in one call: little enough to be checked while the processor's cache still holds it."""
+_LONG_RUN_BYTES = 4 << 20
+
+
+class Sealed(NamedTuple):
+    """A block on its way to its place: index rows (N, sources, D) and encoded payload (bytes,) uint8."""
+
+    place: Place
+    rows: Tensor
+    encoded: Tensor
+
+
+T = TypeVar("T")
+
+
+class SegmentSet:
+    """The segments of one model's blocks in a folder.
+
+    Args:
+        folder: Where they lie.
+        layout: Shape of a token's keys and values.
+        fingerprint: Of the model.
+        io: How files are read and written.
+        on_event: Told in a sentence of what cannot be read.
+
+    Raises:
+        StoreError: If a segment is damaged, or of another model.
+    """
+
+    def __init__(
+        self, folder: Path, layout: BlockLayout, fingerprint: str, io: DiskIO, on_event: Callable[[str], None]
+    ) -> None:
+        self._folder, self._layout, self._fingerprint = folder, layout, fingerprint
+        self._io, self._tell = io, on_event
+        self._segments = dict(open_segments(folder, fingerprint, io))
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(segment.n_bytes for segment in list(self._segments.values()))
+
+    def spots(self) -> Iterator[tuple[SlotShape, list[tuple[int, int]]]]:
+        """Of every segment its slots' shape, and the slots, each as (segment, slot)."""
+        for number, segment in self._segments.items():
+            yield segment.shape, [(number, slot) for slot in range(segment.n_slots)]
+
+    def holds(self, place: Place) -> bool:
+        """Whether there is such a slot."""
+        segment = self._segments.get(place.segment)
+        return segment is not None and place.slot < segment.n_slots
+
+    def shape_of(self, place: Place) -> SlotShape:
+        """Shape of a place's slot."""
+        return self._segments[place.segment].shape
+
+    def name_of(self, place: Place) -> str:
+        """Name of a place's file."""
+        return self._segments[place.segment].path.name
+
+    def add(self, shape: SlotShape, n_slots: int) -> list[tuple[int, int]]:
+        """Makes one more segment: its slots, each as (segment, slot).
+
+        Raises:
+            OSError: If there is no room or no right to; nothing is left behind.
+        """
+        number = max(self._segments, default=0) + 1
+        path = self._folder / f"seg-{number:06}.kv"
+        self._segments[number] = Segment.create(path, shape, n_slots, self._fingerprint, self._io)
+        return [(number, slot) for slot in range(n_slots)]
+
+    def announce(self, places: Iterable[Place]) -> None:
+        """Lets the kernel start to read these blocks now, while others are still worked on."""
+        for run in _runs(sorted(places, key=spot), spot):
+            segment = self._segments[run[0].segment]
+            # Of a long run the kernel's own reading ahead makes a better job.
+            if len(run) * segment.shape.n_bytes <= _LONG_RUN_BYTES:
+                segment.announce(run[0].slot, len(run))
+
+    def drop_cache(self) -> None:
+        """Lets the kernel forget its copies of the segments: the next reading is the disk's own."""
+        for segment in self._segments.values():
+            segment.drop_cache()
+
+    def write(self, sealed: Iterable[Sealed]) -> None:
+        """Writes blocks into their slots and makes them durable; OSError if the disk cannot."""
+        touched = set()
+        for run in _runs(sorted(sealed, key=lambda one: spot(one.place)), lambda one: spot(one.place)):
+            number, first_slot = spot(run[0].place)
+            segment = self._segments[number]
+            segment.write(first_slot, [buffer for one in run for buffer in self._slot(one, segment.shape)])
+            touched.add(number)
+        for number in touched:
+            self._segments[number].sync()
+
+    def load(self, wanted: Sequence[tuple[Place, Tensor]]) -> list[bool]:
+        """Reads payloads, in the order of the disk; see ``DiskStore.load``."""
+        order = sorted(range(len(wanted)), key=lambda i: spot(wanted[i][0]))
+        done = [False] * len(wanted)
+        for run in _runs(order, lambda i: spot(wanted[i][0])):
+            n_slots = max(1, _PIECE_BYTES // self.shape_of(wanted[run[0]][0]).n_bytes)
+            for piece in (run[at : at + n_slots] for at in range(0, len(run), n_slots)):
+                for i, whole in zip(piece, self._load_run([wanted[i] for i in piece]), strict=True):
+                    done[i] = whole
+        return done
+
+    def payload(self, place: Place) -> Tensor | None:
+        """A block's payload (L, 2, K, N, D); None if it cannot be read whole."""
+        buffer = torch.empty(slot_bytes(self._layout.token_bytes * place.block.n_tokens), dtype=torch.uint8)
+        return self._view(place.block, buffer) if self._load_run([(place, buffer)])[0] else None
+
+    def rows(self, place: Place) -> Tensor | None:
+        """A block's index rows (N, sources, D); None if they cannot be read whole."""
+        segment = self._segments[place.segment]
+        head = bytearray(segment.shape.head_bytes)
+        try:
+            segment.read(place.slot, [memoryview(head)])
+        except OSError:
+            return None
+        header = unpack_header(memoryview(head))
+        if header is None or not is_of(header, place):
+            return None
+        described = describe(header, memoryview(head))
+        if described is None:
+            return None
+        data = torch.frombuffer(bytearray(described[1]), dtype=torch.uint8).view(self._layout.dtype)
+        return data.view(place.block.n_tokens, -1, self._layout.head_dim)
+
+    def close(self) -> None:
+        """Closes all files."""
+        for segment in self._segments.values():
+            segment.close()
+
+    def _slot(self, sealed: Sealed, shape: SlotShape) -> list[memoryview]:
+        place, rows, body = sealed.place, _bytes(sealed.rows), _bytes(sealed.encoded)
+        head = bytearray(shape.head_bytes)
+        write_head(head, place.block, place.sequence, place.codec, self._fingerprint, rows, body)
+        padding = memoryview(bytes(shape.body_bytes - body.nbytes))
+        return [memoryview(head), body, *([padding] if padding.nbytes else [])]
+
+    def _view(self, block: KVBlock, buffer: Tensor) -> Tensor:
+        n_bytes = block.n_tokens * self._layout.token_bytes
+        return buffer[:n_bytes].view(self._layout.dtype).view(self._layout.shape(block.n_tokens))
+
+    def _load_run(self, run: Sequence[tuple[Place, Tensor]]) -> list[bool]:
+        """Reads neighbouring slots in one call; whether each is whole and holds the block looked for."""
+        segment = self._segments[run[0][0].segment]
+        shape = segment.shape
+        heads = [bytearray(shape.head_bytes) for _ in run]
+        # Raw payloads go where they are wanted; encoded ones are decoded to there.
+        bodies = [
+            _bytes(buffer) if place.codec is Codec.RAW else memoryview(bytearray(shape.body_bytes))
+            for place, buffer in run
+        ]
+        buffers = [part for head, body in zip(heads, bodies, strict=True) for part in (memoryview(head), body)]
+        try:
+            n_read = segment.read(run[0][0].slot, buffers)
+        except OSError as error:
+            self._tell(f"{segment.path.name} cannot be read ({error.strerror or error})")
+            return [False] * len(run)
+        return [
+            n_read >= (i + 1) * shape.n_bytes and self._arrived(place, heads[i], bodies[i], buffer)
+            for i, (place, buffer) in enumerate(run)
+        ]
+
+    def _arrived(self, place: Place, head: bytearray, body: memoryview, buffer: Tensor) -> bool:
+        if not arrived(memoryview(head), body, place.block.id, place.sequence):
+            return False
+        if place.codec is not Codec.RAW:
+            n_bytes = encoded_bytes(place.codec, self._layout, place.block.n_tokens)
+            data = torch.frombuffer(body, dtype=torch.uint8)[:n_bytes]
+            decode(place.codec, data, self._view(place.block, buffer))
+        return True
+
+
+def open_segments(folder: Path, fingerprint: str | None, io: DiskIO) -> Iterator[tuple[int, Segment]]:
+    """Opens a folder's segments, numbered.
+
+    Raises:
+        StoreError: If one is damaged, or of another model than ``fingerprint``, where that is given.
+    """
+    for path in sorted(folder.glob("seg-*.kv")):
+        segment = Segment(path, io)
+        if fingerprint is not None and segment.header.fingerprint != fingerprint:
+            segment.close()
+            raise StoreError(
+                f"{folder} was written by another model ({segment.header.fingerprint}, this one is {fingerprint}); "
+                "use that model, or another folder."
+            )
+        yield int(path.stem.removeprefix("seg-")), segment
+
+
+def spot(place: Place) -> tuple[int, int]:
+    """Segment and slot, in the order of the disk."""
+    return place.segment, place.slot
+
+
+def is_of(header: SlotHeader, place: Place) -> bool:
+    """Whether a slot still holds what was put there, and not what came after."""
+    return (header.block.id, header.sequence) == (place.block.id, place.sequence)
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor, in place if it is contiguous."""
+    array: Any = tensor.contiguous().view(torch.uint8).flatten().numpy()
+    return memoryview(array)
+
+
+def _runs(items: Iterable[T], where: Callable[[T], tuple[int, int]]) -> Iterator[list[T]]:
+    """Groups items sorted by (segment, slot) into runs of neighbouring slots."""
+    run: list[T] = []
+    for item in items:
+        segment, slot = where(item)
+        if run and where(run[-1]) != (segment, slot - 1):
+            yield run
+            run = []
+        run.append(item)
+    if run:
+        yield run
