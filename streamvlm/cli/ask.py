@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from streamvlm.cli.group import device_option, main, model_option, warn
+from streamvlm.cli.group import device_option, dtype_option, main, model_option, warn
 from streamvlm.cli.units import clock, parse_bytes, parse_time
 from streamvlm.errors import UsageError
 
@@ -80,10 +80,11 @@ examples:
 )
 @model_option
 @device_option
+@dtype_option
 def _ask(
     source: str, questions: tuple[str, ...], at: tuple[tuple[str, str], ...], length: str | None, as_json: bool,
     fps: float, window: int, top_k: int, memory_budget: str, memory: Path | None, disk_budget: str | None,
-    disk_codec: str | None, flush_every: float | None, model: str, device: str,
+    disk_codec: str | None, flush_every: float | None, model: str, device: str, dtype: str,
 ) -> None:  # fmt: skip
     from streamvlm.engine import Archive, ProcessBudget, Session, SessionConfig
     from streamvlm.engine.archive import kept_config
@@ -97,7 +98,7 @@ def _ask(
     config = SessionConfig(window_blocks=window, top_k=top_k, host_budget_bytes=parse_bytes(memory_budget))
     until_s = parse_time(length) if length else None
     with ExitStack() as opened:
-        loaded = load_model(model, device=device)
+        loaded = load_model(model, device=device, dtype=dtype)
         archive = None
         if memory is not None:
             given = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from typing import Any
 
@@ -42,9 +44,16 @@ class _Commands(click.Group):
 @click.version_option(package_name="streamvlm")
 def main() -> None:
     """Holds the commands."""
+    if not sys.stderr.isatty():  # a progress bar of the libraries is for people only
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
-model_option = click.option("--model", default="pocket", show_default=True, help="Name or directory of a model.")
+model_option = click.option(
+    "--model", default="pocket", show_default=True, help="pocket, a directory, or a name on the Hugging Face hub."
+)
+dtype_option = click.option(
+    "--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16: of weights and memory."
+)
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 
 

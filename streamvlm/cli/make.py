@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from streamvlm.cli.group import device_option, main, model_option
+from streamvlm.cli.group import device_option, dtype_option, main, model_option
 from streamvlm.cli.units import parse_time
 from streamvlm.errors import UsageError
 
@@ -69,18 +69,19 @@ def _world(seed: int, duration: str, out: Path, questions: int, photos: Path | N
 @main.command("calibrate")
 @model_option
 @device_option
+@dtype_option
 @click.option("--seed", default=0, show_default=True, help="Of the synthetic stream.")
-def _calibrate(model: str, device: str, seed: int) -> None:
+def _calibrate(model: str, device: str, dtype: str, seed: int) -> None:
     """Find a model's retrieval heads with needles in a synthetic stream, and keep them for its sessions."""
-    from streamvlm.engine.calibration import calibrate, save_heads
+    from streamvlm.engine.calibration import calibrate, save_calibration
     from streamvlm.models.registry import load_model
 
-    loaded = load_model(model, device=device)
+    loaded = load_model(model, device=device, dtype=dtype)
     report = calibrate(loaded, seed=seed)
     for rank in report.ranks[:8]:
         print(f"layer {rank.head.layer:>2} head {rank.head.head:>2}: right block first {rank.first:.0%}")
     print(
         "kept: "
         + ", ".join(f"layer {h.layer} head {h.head}" for h in report.heads)
-        + f"; {save_heads(loaded, report.heads)}"
+        + f"; {save_calibration(loaded, report)}"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from streamvlm.cli.group import device_option, main, model_option, warn
+from streamvlm.cli.group import device_option, dtype_option, main, model_option, warn
 from streamvlm.cli.units import parse_bytes, parse_time
 from streamvlm.errors import UsageError
 
@@ -34,6 +34,7 @@ def _eval() -> None:
 @click.option("--markdown", is_flag=True, help="Print the table of the model card instead of JSON.")
 @model_option
 @device_option
+@dtype_option
 def _eval_world(
     streams: int,
     duration: str,
@@ -44,6 +45,7 @@ def _eval_world(
     markdown: bool,
     model: str,
     device: str,
+    dtype: str,
 ) -> None:
     """Ask held-out worlds about the present, the past, times, order, and what never appeared."""
     from streamvlm.engine import SessionConfig
@@ -51,7 +53,7 @@ def _eval_world(
     from streamvlm.models.registry import load_model
 
     marked = run_world_suite(
-        load_model(model, device=device), SessionConfig(top_k=top_k), seeds=range(streams),
+        load_model(model, device=device, dtype=dtype), SessionConfig(top_k=top_k), seeds=range(streams),
         duration_s=parse_time(duration), n_questions=questions, names=variants.split(","),
         progress=lambda line: print(line, file=sys.stderr),
     )  # fmt: skip
@@ -79,13 +81,14 @@ def _eval_world(
 @click.option("--misses", is_flag=True, help="List wrong answers on stderr.")
 @model_option
 @device_option
-def _eval_photos(stamps: Path, backgrounds: Path, misses: bool, model: str, device: str) -> None:
+@dtype_option
+def _eval_photos(stamps: Path, backgrounds: Path, misses: bool, model: str, device: str, dtype: str) -> None:
     """Ask what photographs show, beside the trunk classifier's own top-1."""
     from streamvlm.evaluation.photo_suite import run_photo_suite
     from streamvlm.models.registry import load_model
     from streamvlm.world.photos import load_photo_set
 
-    marks = run_photo_suite(load_model(model, device=device), load_photo_set(stamps, backgrounds, 0))
+    marks = run_photo_suite(load_model(model, device=device, dtype=dtype), load_photo_set(stamps, backgrounds, 0))
     for mark in marks if misses else ():
         if not mark.is_right:
             print(
@@ -122,8 +125,9 @@ def _bench() -> None:
 @click.option("--disk-budget", default="4GiB", show_default=True, metavar="BYTES", help="Most bytes in DIR.")
 @model_option
 @device_option
+@dtype_option
 def _bench_ttft(
-    duration: str, memory_budget: str, memory: Path | None, disk_budget: str, model: str, device: str
+    duration: str, memory_budget: str, memory: Path | None, disk_budget: str, model: str, device: str, dtype: str
 ) -> None:
     """Time to first token early and at the end of a long stream, and what is held on the way."""
     from streamvlm.engine import Archive, ArchiveConfig, SessionConfig
@@ -135,7 +139,7 @@ def _bench_ttft(
         raise UsageError(f"A stream of {duration_s} s has no late question; give a --duration of {2 * EARLY_S[0]} s.")
     if memory is not None and memory.exists():
         raise UsageError(f"{memory} is there already; give a --memory folder that is new.")
-    loaded = load_model(model, device=device)
+    loaded = load_model(model, device=device, dtype=dtype)
     with ExitStack() as opened:
         archive = None
         if memory is not None:

@@ -171,8 +171,8 @@ class StreamDecoder:
         Args:
             question: (N, E) embeddings, up to where the answer begins.
             context: With room for the question and ``max_tokens`` more.
-            max_tokens: Most tokens of the answer, a stop token included.
-            stop_ids: Tokens that end the answer and are not yielded.
+            max_tokens: Most tokens of the answer.
+            stop_ids: Tokens that end the answer; they are neither yielded nor read.
             heads: Whose attention to the context's blocks is the evidence.
             temperature: 0 takes the likeliest token.
             seed: Makes sampling repeatable.
@@ -185,7 +185,8 @@ class Answering(Iterator[int]):
     """An answer under way: yields token ids, a forward pass each.
 
     A pass can be made for several answers at once: run ``addition`` of each, then give each what came of it by
-    ``take``. Once it has ended, the context holds the question, the answer and the stop token that ended it.
+    ``take``. Once it has ended, the context holds the question and the answer, but no stop token: what follows up
+    begins with one, whether the answer came to its end or was cut.
 
     Attributes:
         addition: What is to be read next; None when the answer has ended.
@@ -227,14 +228,15 @@ class Answering(Iterator[int]):
     def take(self, read: Read) -> int | None:
         """Takes in what came of ``addition``: the answer's next token id, or None if none was due or it ended."""
         self._payloads.append(read.payload)
+        self.addition = None
         if read.logits is None:
-            self.addition = None
             return None
         token = self._pick(read.logits)
+        if token in self._stop_ids:
+            return None
         self._left -= 1
-        has_stopped = token in self._stop_ids
-        self.addition = self._reading(self._decoder.embed(token), is_last=has_stopped or self._left == 0)
-        return None if has_stopped else token
+        self.addition = self._reading(self._decoder.embed(token), is_last=self._left == 0)
+        return token
 
     def _reading(self, embeddings: Tensor, *, is_last: bool) -> Addition:
         return Addition(embeddings, self._context, self._watch, predicts=not is_last)

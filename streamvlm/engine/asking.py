@@ -172,12 +172,13 @@ class Inquiry:
         )
 
     def _prepare(self) -> Work[DecodedAnswer]:
-        asked, config, memory = self._question(), self._about.config, self._about.memory
+        config, memory, said = self._about.config, self._about.memory, self._said()
+        asked = self._question(follows_up=bool(said))
         most_tokens = min(self._asking.max_tokens or config.max_answer_tokens, config.max_answer_tokens)
-        room = len(asked) + most_tokens + 1
+        room = len(asked) + most_tokens
         self._window = self._moment.seen[-config.window_blocks :]
         window = [block.id for block in self._window]
-        tail = [*(yield from self._now()), *self._said()]
+        tail = [*(yield from self._now()), *said]
         context = memory.context(window, tail, room)
         self._chosen = yield from self._retrieve(asked, context)
         if self._chosen:
@@ -192,8 +193,8 @@ class Inquiry:
             temperature=self._asking.temperature,
         )
 
-    def _question(self) -> Tensor:
-        asked = self._about.runner.model.question_tokens(self._asking.question)
+    def _question(self, *, follows_up: bool) -> Tensor:
+        asked = self._about.runner.model.question_tokens(self._asking.question, follows_up=follows_up)
         if len(asked) > (most := self._about.config.max_question_tokens):
             raise UsageError(f"The question takes {len(asked)} tokens and {most} are allowed; ask a shorter one.")
         return asked

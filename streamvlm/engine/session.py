@@ -15,6 +15,7 @@ from streamvlm.engine.answering import Answering
 from streamvlm.engine.archive import Archive
 from streamvlm.engine.asking import Asking, Inquirer, Inquiry, Moment
 from streamvlm.engine.budget import ProcessBudget
+from streamvlm.engine.calibration import noise_floor_of
 from streamvlm.engine.config import SessionConfig
 from streamvlm.engine.dialogue import Dialogue
 from streamvlm.engine.stream_memory import StreamMemory
@@ -57,7 +58,7 @@ class Session:
             process.take(self._config.host_budget_bytes)
         self._runner = runner or Runner(model)
         self._stream = StreamMemory(self._runner, self._config, scorer, archive)
-        gate = replace(self._config.gate, noise_floor=model.noise_floor)
+        gate = replace(self._config.gate, noise_floor=noise_floor_of(model))
         self._watcher = Watcher(model, self._stream, gate, self._config.log_decisions, archive)
         most = self._config.max_dialogue_tokens
         self._dialogue = Dialogue(model, model.max_dialogue_tokens if most is None else most, archive)

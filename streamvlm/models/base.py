@@ -60,6 +60,14 @@ class FrameTokens:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class FrameSize:
+    """Tokens of a frame's block, its timestamp included, clear and fuzzy."""
+
+    clear: int
+    fuzzy: int
+
+
 class VideoLanguageModel(Protocol):
     """The adapter interface of a model family.
 
@@ -71,8 +79,9 @@ class VideoLanguageModel(Protocol):
         output_head: Maps its last hidden states to logits.
         device: Where the decoder runs.
         layout: Shape of one token's keys and values.
-        stop_ids: Token ids that end an answer.
-        noise_floor: Motion of the feature that means nothing (see ``streamvlm.ingest.curvature``).
+        stop_ids: Token ids that end an answer; what follows up on it begins with one.
+        noise_floor: Motion of the feature that means nothing (see ``streamvlm.ingest.curvature``), or None where it
+            is not known and calibration measures it.
         max_dialogue_tokens: Earlier questions and answers that it was made to have in view.
         retrieval_heads: Calibrated (layer, query head) pairs, or None where none ship with the checkpoint.
     """
@@ -85,7 +94,7 @@ class VideoLanguageModel(Protocol):
     device: torch.device
     layout: BlockLayout
     stop_ids: frozenset[int]
-    noise_floor: float
+    noise_floor: float | None
     max_dialogue_tokens: int
     retrieval_heads: tuple[tuple[int, int], ...] | None
 
@@ -98,8 +107,8 @@ class VideoLanguageModel(Protocol):
     def opening_tokens(self) -> Tensor:
         """(N, E) embeddings of the system prompt: the sinks."""
 
-    def question_tokens(self, question: str) -> Tensor:
-        """(N, E) embeddings of a question, up to where the answer begins."""
+    def question_tokens(self, question: str, *, follows_up: bool = False) -> Tensor:
+        """(N, E) embeddings of a question, from where the stream ends, or an answer before, to where its own begins."""
 
     def embed(self, ids: Sequence[int]) -> Tensor:
         """(N, E) embeddings of token ids."""

@@ -2,41 +2,73 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from streamvlm.errors import ModelError, UsageError
 from streamvlm.models.base import VideoLanguageModel
-from streamvlm.models.pocket.adapter import CHECKPOINT, Pocket
+from streamvlm.models.hub import SETTINGS, WEIGHTS, find_folder
+from streamvlm.models.pocket.adapter import CHECKPOINT
 
-FAMILIES: dict[str, Callable[..., VideoLanguageModel]] = {"pocket": Pocket}
-"""Adapter of each family, called with (folder, device=, dtype=); ``family`` in config.json names it."""
+FAMILIES: Mapping[str, str] = {
+    "pocket": "streamvlm.models.pocket.adapter:Pocket",
+    "smolvlm": "streamvlm.models.smolvlm:SmolVlm",
+}
+"""Adapter of each family; ``family`` or ``model_type`` in config.json names it."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_model(name: str = "pocket", *, device: str = "auto") -> VideoLanguageModel:
+def load_model(name: str = "pocket", *, device: str = "auto", dtype: str = "auto") -> VideoLanguageModel:
     """Loads a model.
 
     Args:
-        name: ``pocket``, or a directory with a checkpoint of a known family.
+        name: ``pocket``, a directory with a checkpoint of a known family, or a name on the Hugging Face hub.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: A name in ``DTYPES``, or ``auto``: bfloat16 on CUDA, float32 elsewhere and for pocket.
 
     Raises:
         ModelError: If there is no such model, or it cannot be loaded.
-        UsageError: If the device does not exist.
+        UsageError: If the device or the dtype does not exist.
     """
-    folder = CHECKPOINT if name == "pocket" else Path(name)
     where = find_device(device)
+    if dtype not in ("auto", *DTYPES):
+        raise UsageError(f"There is no dtype {dtype!r}; give auto, {', '.join(DTYPES)}.")
+    folder, family = find_checkpoint(name)
+    if folder != CHECKPOINT:
+        folder = find_folder(name, WEIGHTS)
+    if dtype == "auto":
+        dtype = "bfloat16" if where.type == "cuda" and family != "pocket" else "float32"
+    model: VideoLanguageModel = adapter_of(family)(folder, name=name, device=where, dtype=DTYPES[dtype])
+    return model
+
+
+def find_checkpoint(name: str) -> tuple[Path, str]:
+    """Folder and family of a checkpoint, without its weights where they are not yet here.
+
+    Raises:
+        ModelError: If there is no such model, or it is of no known family.
+    """
+    folder = CHECKPOINT if name == "pocket" else find_folder(name, SETTINGS)
     if not (folder / "config.json").is_file():
-        raise ModelError(f"There is no model {name!r}: name {', '.join(FAMILIES)}, or a directory with a config.json.")
+        raise ModelError(f"There is no model {name!r}: the directory has no config.json; give one with a checkpoint.")
     family = family_of(folder)
     if family not in FAMILIES:
         raise ModelError(f"The checkpoint in {folder} is of the family {family!r}; supported: {', '.join(FAMILIES)}.")
-    return FAMILIES[family](folder, device=where, dtype=torch.float32)
+    return folder, family
+
+
+def adapter_of(family: str) -> Any:
+    """The adapter's class of a known family; its module is imported here, as some import much."""
+    module, name = FAMILIES[family].split(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def family_of(folder: Path) -> str:
@@ -49,7 +81,7 @@ def family_of(folder: Path) -> str:
         config = json.loads((folder / "config.json").read_text("utf-8"))
         return str(config.get("family") or config.get("model_type"))
     except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read ({error}); is the checkpoint whole?") from error
+        raise ModelError(f"{folder / 'config.json'} cannot be read ({error}); get it again.") from error
 
 
 def find_device(device: str) -> torch.device:

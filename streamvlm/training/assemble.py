@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from streamvlm.engine.calibration import calibrate
-from streamvlm.ingest.curvature import calibrate_noise_floor
+from streamvlm.engine.calibration import calibrate, measure_noise_floor
 from streamvlm.models.pocket.adapter import FAMILY, Pocket
 from streamvlm.models.pocket.eye import Eye
 from streamvlm.models.pocket.vocabulary import build_tokenizer
 from streamvlm.training.decoder import RETRIEVAL_HEAD, RETRIEVAL_LAYER, new_decoder
-from streamvlm.world.events import make_world
-from streamvlm.world.render import render
 
 N_STILLS = 40
 
@@ -50,7 +45,7 @@ def main() -> None:
     }
     _write(config, args.out)
     model = Pocket(args.out, device=torch.device("cpu"), dtype=torch.float32)
-    config["noise_floor"] = noise_floor(model)
+    config["noise_floor"] = measure_noise_floor(model, 8, N_STILLS)
     found = calibrate(model)
     for rank in found.ranks[:6]:
         print(f"layer {rank.head.layer} head {rank.head.head}: right block first {rank.first:.3f}")
@@ -64,17 +59,6 @@ _SHAPE_KEYS = {
     "num_key_value_heads", "head_dim", "max_position_embeddings", "rope_parameters", "tie_word_embeddings",
     "bos_token_id", "eos_token_id", "pad_token_id",
 }  # fmt: skip
-
-
-def noise_floor(model: Pocket) -> float:
-    """What the gate must take for noise: motion of the feature while a world stands still but for sensor noise."""
-    world = make_world(77, 200.0)
-    moments = np.random.default_rng(0).uniform(2, 198, 8)
-    floors = []
-    for moment in moments:
-        stills = [render(replace(world, seed=seed), float(moment)) for seed in range(N_STILLS)]
-        floors.append(calibrate_noise_floor(torch.stack([sight.feature for sight in model.see(stills)])))
-    return float(np.median(floors))
 
 
 def _write(config: dict[str, object], folder: Path) -> None:

@@ -73,15 +73,15 @@ def test_without_heads_there_is_no_evidence(decoder: StreamDecoder) -> None:
     assert answering.evidence == dict.fromkeys(BLOCKS, 0.0)
 
 
-def test_a_stop_token_ends_the_answer_and_closes_the_dialogue(decoder: StreamDecoder) -> None:
+def test_a_stop_token_ends_the_answer_and_is_left_to_what_follows_up(decoder: StreamDecoder) -> None:
     free = list(decoder.generate(QUESTION, remembered(decoder), max_tokens=12))
     stop = free[6]
     context = remembered(decoder)
     answering = decoder.generate(QUESTION, context, max_tokens=12, stop_ids={stop})
     ids = list(answering)
     assert ids == free[: free.index(stop)]
-    assert context.n_tokens == 22 + len(QUESTION) + len(ids) + 1
-    assert answering.payload.shape == decoder.layout.shape(len(QUESTION) + len(ids) + 1)
+    assert context.n_tokens == 22 + len(QUESTION) + len(ids)
+    assert answering.payload.shape == decoder.layout.shape(len(QUESTION) + len(ids))
 
 
 def test_a_kept_dialogue_is_as_good_as_going_on(decoder: StreamDecoder) -> None:

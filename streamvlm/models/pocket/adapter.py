@@ -39,6 +39,7 @@ class Pocket:
 
     Args:
         folder: Checkpoint directory: ``config.json``, ``model.safetensors``, ``tokenizer.json``.
+        name: What the user calls it.
         device: Where to run.
         dtype: Of the decoder; trunk and eye stay in float32.
 
@@ -49,14 +50,16 @@ class Pocket:
     family = FAMILY
     max_dialogue_tokens = 24  # its training clips have one question and answer before the one that counts
 
-    def __init__(self, folder: Path = CHECKPOINT, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, folder: Path = CHECKPOINT, *, name: str = FAMILY, device: torch.device, dtype: torch.dtype
+    ) -> None:
         config, weights, self._tokenizer = _read(folder)
-        self.name = "pocket" if folder == CHECKPOINT else str(folder)
+        self.name = name
         self.fingerprint = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]
         self.retrieval_heads: tuple[tuple[int, int], ...] | None = (
             tuple((layer, head) for layer, head in config["retrieval_heads"]) or None
         )
-        self.noise_floor = float(config["noise_floor"])
+        self.noise_floor: float | None = float(config["noise_floor"])
         self.stop_ids = frozenset({END, PAD})
         self.device = device
         llama, self._visual, self._eye = _build(LlamaConfig(**config["decoder"]), weights, folder)
@@ -94,9 +97,10 @@ class Pocket:
         """See ``VideoLanguageModel.opening_tokens``."""
         return self.embed(self._tokenizer.encode(OPENING, add_special_tokens=False).ids)
 
-    def question_tokens(self, question: str) -> Tensor:
+    def question_tokens(self, question: str, *, follows_up: bool = False) -> Tensor:
         """See ``VideoLanguageModel.question_tokens``."""
-        return self.embed(question_ids(self._tokenizer, question))
+        end = [END] if follows_up else []
+        return self.embed([*end, *question_ids(self._tokenizer, question)])
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int]) -> Tensor:

@@ -1,0 +1,147 @@
+"""How a checkpoint is spoken to: its own tokenizer, and the markup of turns that its own chat template makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from streamvlm.errors import ModelError
+
+_STREAM, _FIRST, _ANSWER, _SECOND = "STREAM-GOES-HERE", "FIRST-QUESTION", "FIRST-ANSWER", "SECOND-QUESTION"
+_HALF_A_LETTER = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Markup around what is said in a dialogue about a stream.
+
+    Attributes:
+        opening: Before the stream.
+        asking: Between the stream and the first question.
+        answering: Between a question and its answer.
+        asking_again: Between an answer and the next question; begins with what ends a turn.
+    """
+
+    opening: str
+    asking: str
+    answering: str
+    asking_again: str
+
+
+class Chat:
+    """Text to token ids and back, for one checkpoint.
+
+    Args:
+        folder: With ``tokenizer.json`` and a chat template.
+
+    Raises:
+        ModelError: If one of them is missing or damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(f"The checkpoint in {folder} has no tokenizer.json; get it from where the weights are.")
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+            self._plain = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise ModelError(f"{path} is damaged ({error}); get it again.") from error
+        self._plain.encode_special_tokens = True
+        self._special = [
+            token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special
+        ]
+
+    def ids(self, markup: str) -> list[int]:
+        """Token ids of text in which special tokens count as such."""
+        return list(self._tokenizer.encode(markup, add_special_tokens=False).ids)
+
+    def require(self, tokens: Sequence[str]) -> None:
+        """Makes sure that some tokens are single ones.
+
+        Raises:
+            ModelError: If the tokenizer does not have one.
+        """
+        for token in tokens:
+            if self._tokenizer.token_to_id(token) is None:
+                raise ModelError(f"The tokenizer in {self._folder} has no token {token!r}; get the checkpoint's own.")
+
+    def spoken_ids(self, before: str, said: str, after: str) -> list[int]:
+        """Token ids of what somebody said, between markup: special tokens in it are words like any other.
+
+        Text that meets without a special token between is read together, as it would be in training.
+        """
+        cut = max((before.rfind(token) + len(token) for token in self._special if token in before), default=0)
+        plain = self._plain.encode(before[cut:] + said, add_special_tokens=False).ids
+        return [*self.ids(before[:cut]), *plain, *self.ids(after)]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of an answer so far; grows by appending as ids do, so a letter waits for its last byte."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True).lstrip().rstrip(_HALF_A_LETTER)
+
+    def turns(self, stream: Mapping[str, str], placeholder: str, system: str | None) -> Turns:
+        """Takes the checkpoint's chat template apart.
+
+        Args:
+            stream: What stands for the stream in a message's content, such as ``{"type": "video"}``.
+            placeholder: What the template makes of it.
+            system: The system prompt, if there is one.
+
+        Raises:
+            ModelError: If the template is missing or makes something else of a dialogue.
+        """
+        messages: Any = [
+            *([_message("system", system)] if system else []),
+            {"role": "user", "content": [stream, {"type": "text", "text": _FIRST}]},
+            _message("assistant", _ANSWER),
+            _message("user", _SECOND),
+        ]
+        speaker: Any = PreTrainedTokenizerFast(tokenizer_object=self._tokenizer)  # type: ignore[no-untyped-call]
+        try:
+            written = speaker.apply_chat_template(
+                messages, chat_template=_read_template(self._folder), tokenize=False, add_generation_prompt=True
+            )
+            opening, rest = written.split(placeholder)
+            asking, rest = rest.split(_FIRST)
+            _, rest = rest.split(_ANSWER)
+            again, answering = rest.split(_SECOND)
+        except ModelError:
+            raise
+        except Exception as error:  # a template is a program: it may fail in any way
+            raise ModelError(
+                f"The chat template in {self._folder} does not write a dialogue about a video ({error}); "
+                "get the checkpoint's own."
+            ) from error
+        return Turns(opening, asking, answering, again)
+
+
+def stream_as_text() -> tuple[dict[str, str], str]:
+    """What stands for the stream, and its placeholder, in a template that knows no videos."""
+    return {"type": "text", "text": _STREAM}, _STREAM
+
+
+def _message(role: str, text: str) -> dict[str, object]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
+
+
+def _read_template(folder: Path) -> str:
+    try:
+        if (folder / "chat_template.jinja").is_file():
+            return (folder / "chat_template.jinja").read_text("utf-8")
+        for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
+            if (folder / name).is_file():
+                template = json.loads((folder / name).read_text("utf-8")).get("chat_template")
+                if isinstance(template, str):
+                    return template
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"The chat template in {folder} cannot be read ({error}); get it again.") from error
+    raise ModelError(
+        f"The checkpoint in {folder} has no chat template; get chat_template.jinja from where the weights are."
+    )

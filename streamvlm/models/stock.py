@@ -1,0 +1,144 @@
+"""What the adapters of stock Hugging Face families share: loading, tokens, turns. A family is a class on top."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from streamvlm.frame import Fidelity, Picture
+from streamvlm.memory.block import BlockLayout
+from streamvlm.models.base import FrameSize, FrameTokens, Sight
+from streamvlm.models.chat import Chat, Turns
+from streamvlm.models.loading import load_stock, stop_ids
+from streamvlm.models.pixels import read_pixel_settings
+from streamvlm.models.weights import fingerprint
+
+_DIALOGUE_SHARE = 8
+"""The dialogue kept in view is an eighth of the context that the decoder was trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapping:
+    """Markup around a frame's visual tokens."""
+
+    before: str
+    after: str = ""
+
+
+class StockModel(ABC):
+    """An unmodified ``...ForConditionalGeneration`` behind the adapter interface (``VideoLanguageModel``).
+
+    Args:
+        folder: Checkpoint directory: ``config.json``, safetensors, ``tokenizer.json``, chat template,
+            ``preprocessor_config.json``.
+        name: What the user calls it.
+        device: Where to run.
+        dtype: Of all weights.
+
+    Attributes:
+        stock_class: Its class in transformers.
+        special_tokens: Tokens of the family's markup, which its tokenizer must have.
+        stock: The transformers model.
+        chat: Its tokenizer and template.
+        pixel_settings: Its preprocessing numbers.
+
+    Raises:
+        ModelError: If the checkpoint cannot be loaded.
+    """
+
+    family: ClassVar[str]
+    stock_class: ClassVar[Any]
+    special_tokens: ClassVar[tuple[str, ...]]
+
+    noise_floor: float | None = None  # differs between checkpoints: measured once, at calibration
+    retrieval_heads: tuple[tuple[int, int], ...] | None = None
+
+    def __init__(self, folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> None:
+        self.name, self.device = name, device
+        self.fingerprint = fingerprint(folder)
+        self.chat = Chat(folder)
+        self.chat.require(self.special_tokens)
+        self.turns = self._turns()
+        self.pixel_settings = read_pixel_settings(folder)
+        self.stop_ids = frozenset({*stop_ids(folder), *self.chat.ids(self.turns.asking_again)[:1]})
+        self.stock = load_stock(self.stock_class, folder, device=device, dtype=dtype)
+        self.text_model: Any = self.stock.get_decoder()
+        self.output_head: nn.Module = self.stock.get_output_embeddings()
+        self.layout = layout_of(self.stock.config, dtype)
+        self.max_dialogue_tokens = self.text_model.config.max_position_embeddings // _DIALOGUE_SHARE
+
+    @classmethod
+    @abstractmethod
+    def frame_size(cls, config: Any) -> FrameSize:
+        """Tokens of a frame's block, from the configuration alone."""
+
+    @abstractmethod
+    def _turns(self) -> Turns:
+        """The family's markup of a dialogue about a stream."""
+
+    @abstractmethod
+    def _wrapping(self, time_s: float) -> Wrapping:
+        """The timestamp, and what else the family writes around a frame's visual tokens."""
+
+    @abstractmethod
+    def pixels(self, pictures: Sequence[Picture]) -> Tensor:
+        """Pictures as the vision tower takes them, (T, 3, height, width) float32."""
+
+    @abstractmethod
+    def see(self, pictures: Sequence[Picture]) -> list[Sight]:
+        """See ``VideoLanguageModel.see``; ``detail`` is a square grid of visual tokens (N, E)."""
+
+    @torch.inference_mode()
+    def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> FrameTokens:
+        """See ``VideoLanguageModel.frame_tokens``; a fuzzy frame's grid is pooled to half its side."""
+        visual = halve_grid(sight.detail) if fidelity is Fidelity.FUZZY else sight.detail
+        wrapping = self._wrapping(time_s)
+        before, after = (self.embed(self.chat.ids(markup)) for markup in (wrapping.before, wrapping.after))
+        return FrameTokens(torch.cat([before, visual, after]))
+
+    def opening_tokens(self) -> Tensor:
+        """See ``VideoLanguageModel.opening_tokens``."""
+        return self.embed(self.chat.ids(self.turns.opening))
+
+    def question_tokens(self, question: str, *, follows_up: bool = False) -> Tensor:
+        """See ``VideoLanguageModel.question_tokens``."""
+        before = self.turns.asking_again if follows_up else self.turns.asking
+        return self.embed(self.chat.spoken_ids(before, question, self.turns.answering))
+
+    @torch.inference_mode()
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """See ``VideoLanguageModel.embed``."""
+        embedded: Tensor = self.text_model.get_input_embeddings()(torch.tensor(list(ids), device=self.device).long())
+        return embedded
+
+    def text(self, ids: Sequence[int]) -> str:
+        """See ``VideoLanguageModel.text``."""
+        return self.chat.text(ids)
+
+
+def layout_of(config: Any, dtype: torch.dtype) -> BlockLayout:
+    """The layout of a stock model's keys and values, from its configuration alone."""
+    text = config.get_text_config()
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return BlockLayout(text.num_hidden_layers, text.num_key_value_heads, head_dim, dtype)
+
+
+def halve_grid(tokens: Tensor) -> Tensor:
+    """Pools a square grid of tokens (..., N, E) bilinearly to half its side, rounded up."""
+    side = math.isqrt(tokens.shape[-2])
+    grid = tokens.reshape(*tokens.shape[:-2], side, side, -1).movedim(-1, -3)
+    half = math.ceil(side / 2)
+    pooled = nn.functional.interpolate(grid.reshape(-1, *grid.shape[-3:]), size=(half, half), mode="bilinear")
+    return pooled.reshape(*grid.shape[:-2], half, half).movedim(-3, -1).flatten(-3, -2)
+
+
+def clock(time_s: float) -> str:
+    """Minutes and seconds, as families write a frame's time: ``03:07``, and ``125:00`` after two hours."""
+    return f"{int(time_s) // 60:02}:{int(time_s) % 60:02}"

@@ -1,0 +1,187 @@
+"""Tiny random checkpoints of real families, written to a folder as a hub's are: the whole loading path runs offline.
+
+A family is one entry of ``FAMILIES``: how its configuration is made, its tokenizer's special tokens, its chat template,
+its preprocessing numbers, and how its own processor writes a prompt and prepares pictures, which the oracles rest on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+from streamvlm.frame import Picture
+
+QUESTION = "What was on the table at 00:07?"
+_CORPUS = [
+    "User: you are provided frames from a video. Frame from 00:07: what is on the table? Assistant: a red cup"
+] * 9
+_QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+GPT2_DIGITS = pre_tokenizers.Sequence(
+    [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+)
+QWEN = pre_tokenizers.Sequence(
+    [
+        pre_tokenizers.Split(Regex(_QWEN_WORDS), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family, tiny.
+
+    Attributes:
+        stock_class: Its class in transformers.
+        config: Makes its configuration from the vocabulary's size and the ids of its special tokens.
+        words: How its tokenizer splits text.
+        special_tokens: All of them; the first ends a turn.
+        template: Its chat template.
+        preprocessing: Its ``preprocessor_config.json``.
+        n_clear: Visual tokens of a clear frame.
+        n_fuzzy: Visual tokens of a fuzzy one.
+        prompt: The text that its processor makes of frames at these seconds, a question, and maybe an answer and a
+            second question; written out here, and read by the tokenizer in one go.
+        pixels: Pictures (T, 3, height, width) as its own processor prepares them.
+        stock_inputs: Keyword arguments of the stock class that hand these pixels over as one video.
+    """
+
+    stock_class: Any
+    config: Callable[[int, Mapping[str, int]], Any]
+    words: pre_tokenizers.PreTokenizer
+    special_tokens: tuple[str, ...]
+    template: str
+    preprocessing: Mapping[str, Any]
+    n_clear: int
+    n_fuzzy: int
+    prompt: Callable[[Sequence[float], Sequence[str]], str]
+    pixels: Callable[[Path, Sequence[Picture]], Tensor]
+    stock_inputs: Callable[[Tensor], dict[str, Any]]
+
+
+def fabricate(family: str, folder: Path, *, seed: int = 0, shard_bytes: int | None = None) -> Path:
+    """Writes a checkpoint of random weights, in one file or in shards of at most so many bytes."""
+    made = FAMILIES[family]
+    tokenizer = tokenizer_of(family)
+    special = {token: i for i, token in enumerate(made.special_tokens)}  # the trainer gives them the first ids
+    config = made.config(tokenizer.get_vocab_size(), special)
+    torch.manual_seed(seed)
+    model = made.stock_class(config).eval()
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weight, std=0.1)
+    model.generation_config.eos_token_id = special[made.special_tokens[0]]
+    model.save_pretrained(folder, **({"max_shard_size": shard_bytes} if shard_bytes else {}))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "chat_template.jinja").write_text(made.template, "utf-8")
+    (folder / "preprocessor_config.json").write_text(json.dumps(made.preprocessing), "utf-8")
+    return folder
+
+
+@cache
+def tokenizer_of(family: str) -> Tokenizer:
+    """A byte-level BPE tokenizer of a few hundred tokens that splits text as the family's does."""
+    made = FAMILIES[family]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = made.words
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=list(made.special_tokens), show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    return tokenizer
+
+
+def llama_like(model_type: str, n_words: int, **more: Any) -> dict[str, Any]:
+    """The text part of a tiny configuration."""
+    return {
+        "model_type": model_type, "vocab_size": n_words, "hidden_size": 48, "intermediate_size": 64,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12,
+        "max_position_embeddings": 4096, "initializer_range": 0.2,  # far from the even attention of small weights
+        "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0, **more,
+    }  # fmt: skip
+
+
+def clock(time_s: float) -> str:
+    """``03:07`` for 187 seconds."""
+    return f"{int(time_s // 60):02d}:{int(time_s % 60):02d}"
+
+
+# --- SmolVLM2 ---
+
+
+def _smolvlm_config(n_words: int, special: Mapping[str, int]) -> Any:
+    return SmolVLMConfig(
+        text_config=llama_like("llama", n_words),
+        vision_config={
+            "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "image_size": 32, "patch_size": 4, "initializer_range": 0.2,
+        },
+        scale_factor=2,
+        image_token_id=special["<image>"],
+    )  # fmt: skip
+
+
+def _smolvlm_prompt(times_s: Sequence[float], said: Sequence[str]) -> str:
+    picture = "<fake_token_around_image><global-img>" + "<image>" * 16 + "<fake_token_around_image>"
+    frames = "".join(f"\nFrame from {clock(time_s)}:{picture}" for time_s in times_s)
+    turns = [f"{words}<end_of_utterance>\n{'Assistant:' if i % 2 == 0 else 'User: '}" for i, words in enumerate(said)]
+    return (
+        "<|im_start|>System: You are a helpful language and vision assistant. You are able to understand the visual "
+        "content that the user provides, and assist the user with a variety of tasks using natural language."
+        "<end_of_utterance>\nUser: You are provided the following series of frames from a video."
+        f"{frames}\n\n{''.join(turns)}"
+    )
+
+
+def _smolvlm_pixels(folder: Path, pictures: Sequence[Picture]) -> Tensor:
+    processor: Any = SmolVLMImageProcessorPil.from_pretrained(folder)
+    video_size = processor.video_sampling["video_size"]
+    prepared = processor(list(pictures), size=video_size, do_image_splitting=False, return_tensors="pt")
+    pixels: Tensor = prepared["pixel_values"][0]
+    return pixels
+
+
+FAMILIES: dict[str, Family] = {
+    "smolvlm": Family(
+        stock_class=SmolVLMForConditionalGeneration,
+        config=_smolvlm_config,
+        words=GPT2_DIGITS,
+        special_tokens=(
+            "<end_of_utterance>", "<|im_start|>", "<|im_end|>", "<image>", "<fake_token_around_image>", "<global-img>",
+        ),
+        template=(
+            "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
+            "{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
+            "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}"
+            "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n"
+            "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+        ),
+        preprocessing={
+            "image_processor_type": "SmolVLMImageProcessor", "do_convert_rgb": True, "do_image_splitting": True,
+            "do_normalize": True, "do_pad": True, "do_rescale": True, "do_resize": True, "resample": 1,
+            "rescale_factor": 1 / 255, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+            "size": {"longest_edge": 128}, "max_image_size": {"longest_edge": 32},
+            "video_sampling": {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 32}},
+        },
+        n_clear=16,
+        n_fuzzy=4,
+        prompt=_smolvlm_prompt,
+        pixels=_smolvlm_pixels,
+        stock_inputs=lambda pixels: {"pixel_values": pixels[None]},
+    ),
+}  # fmt: skip

@@ -1,0 +1,52 @@
+"""A tiny checkpoint, and two models on top of it: ours and the unmodified one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fabricate import Family, tokenizer_of
+
+from streamvlm.decoding.decoder import StreamDecoder
+from streamvlm.frame import Fidelity, Picture
+from streamvlm.models.base import FrameTokens, VideoLanguageModel
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A checkpoint loaded twice: by us, and by its stock class with the attention that it comes with."""
+
+    family: str
+    folder: Path
+    made: Family
+    ours: VideoLanguageModel
+    stock: Any
+
+    @property
+    def decoder(self) -> StreamDecoder:
+        return StreamDecoder(self.ours.text_model, self.ours.output_head)
+
+    def frames(self, pictures: Sequence[Picture], times_s: Sequence[float]) -> list[FrameTokens]:
+        sights = self.ours.see(pictures)
+        return [self.ours.frame_tokens(s, t, Fidelity.CLEAR) for s, t in zip(sights, times_s, strict=True)]
+
+    def stock_inputs(
+        self, pictures: Sequence[Picture], times_s: Sequence[float], said: Sequence[str]
+    ) -> dict[str, Any]:
+        """What the family's own processor would hand to the stock model."""
+        ids = tokenizer_of(self.family).encode(self.made.prompt(times_s, said), add_special_tokens=False).ids
+        tokens = torch.tensor([ids])
+        inputs = self.made.stock_inputs(self.made.pixels(self.folder, pictures))
+        return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), **inputs}
+
+
+def pictures(n_pictures: int, seed: int = 0) -> list[Picture]:
+    """Coarse noise in several shapes, so that pictures differ and resizing matters."""
+    rng = np.random.default_rng(seed)
+    shapes = [(48, 64), (64, 48), (37, 91), (120, 90)]
+    coarse = [rng.integers(0, 256, (*shapes[i % 4], 3), np.uint8) for i in range(n_pictures)]
+    return [np.kron(picture, np.ones((2, 2, 1), np.uint8)) for picture in coarse]
