@@ -70,6 +70,8 @@ class Asking:
         """
         if not self.question.strip():
             raise UsageError("The question is empty; ask something.")
+        if any("\ud800" <= letter <= "\udfff" for letter in self.question):  # JSON may hold such, tokenizers take none
+            raise UsageError("The question holds half of a letter (a lone surrogate); write that letter whole.")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise UsageError(f"An answer of {self.max_tokens} tokens says nothing; allow at least 1.")
         if not 0 <= self.temperature < float("inf"):

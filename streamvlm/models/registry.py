@@ -20,6 +20,7 @@ from streamvlm.models.pocket.adapter import CHECKPOINT
 FAMILIES: Mapping[str, str] = {
     "pocket": "streamvlm.models.pocket.adapter:Pocket",
     "smolvlm": "streamvlm.models.smolvlm:SmolVlm",
+    "llava_onevision": "streamvlm.models.llava_onevision:LlavaOnevision",
 }
 """Adapter of each family; ``family`` or ``model_type`` in config.json names it."""
 

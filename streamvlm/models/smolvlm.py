@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import SmolVLMForConditionalGeneration
 
 from streamvlm.frame import Picture
-from streamvlm.models.base import FrameSize, Sight
+from streamvlm.models.base import FrameSize
 from streamvlm.models.chat import Turns, stream_as_text
 from streamvlm.models.pixels import normalise, resize
 from streamvlm.models.stock import StockModel, Wrapping, clock
@@ -38,26 +38,19 @@ class SmolVlm(StockModel):
         side = config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
         return FrameSize(_N_TEXT_TOKENS + side**2, _N_TEXT_TOKENS + (-(-side // 2)) ** 2)
 
-    @torch.inference_mode()
-    def see(self, pictures: Sequence[Picture]) -> list[Sight]:
-        """See ``StockModel.see``; the feature is the mean of the tower's patches."""
-        core = self.stock.model
-        patches = core.vision_model(pixel_values=self.pixels(pictures).to(core.dtype)).last_hidden_state
-        return [
-            Sight(feature, detail)
-            for feature, detail in zip(patches.float().mean(1), core.connector(patches), strict=True)
-        ]
-
-    def pixels(self, pictures: Sequence[Picture]) -> Tensor:
-        """See ``StockModel.pixels``."""
-        return normalise([self._square(p) for p in pictures], self.pixel_settings, self.device)
-
-    def _square(self, picture: Picture) -> Picture:
-        """Resizes as the family does: to the longest edge of its videos first, then, out of shape, to a square."""
-        settings = self.pixel_settings
+    @staticmethod
+    def prepare(pictures: Sequence[Picture], settings: dict[str, Any], device: torch.device) -> Tensor:
+        """See ``StockModel.prepare``: to the longest edge of the family's videos first, then, out of shape, square."""
         longest = settings.get("video_sampling", {}).get("video_size", settings["size"])["longest_edge"]
-        side = settings["max_image_size"]["longest_edge"]
-        return resize(resize(picture, _fit(picture, longest), settings["resample"]), (side, side), settings["resample"])
+        side, resample = settings["max_image_size"]["longest_edge"], settings["resample"]
+        fitted = (resize(picture, _fit(picture, longest), resample) for picture in pictures)
+        return normalise([resize(picture, (side, side), resample) for picture in fitted], settings, device)
+
+    @staticmethod
+    def look(stock: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``StockModel.look``; the feature is the mean of the tower's patches."""
+        patches = stock.model.vision_model(pixel_values=pixels).last_hidden_state
+        return patches.mean(1, dtype=torch.float32), stock.model.connector(patches)
 
     def _turns(self) -> Turns:
         turns = self.chat.turns(*stream_as_text(), _SYSTEM)

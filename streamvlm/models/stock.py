@@ -87,13 +87,25 @@ class StockModel(ABC):
     def _wrapping(self, time_s: float) -> Wrapping:
         """The timestamp, and what else the family writes around a frame's visual tokens."""
 
+    @staticmethod
     @abstractmethod
-    def pixels(self, pictures: Sequence[Picture]) -> Tensor:
-        """Pictures as the vision tower takes them, (T, 3, height, width) float32."""
+    def prepare(pictures: Sequence[Picture], settings: dict[str, Any], device: torch.device) -> Tensor:
+        """Pictures as the vision tower takes them, float32, by a checkpoint's preprocessing numbers."""
 
+    @staticmethod
     @abstractmethod
+    def look(stock: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """One pass of the tower: gate features (T, C) and square grids of visual tokens (T, N, E)."""
+
+    def pixels(self, pictures: Sequence[Picture]) -> Tensor:
+        """Pictures as this checkpoint's vision tower takes them, float32."""
+        return self.prepare(pictures, self.pixel_settings, self.device)
+
+    @torch.inference_mode()
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:
-        """See ``VideoLanguageModel.see``; ``detail`` is a square grid of visual tokens (N, E)."""
+        """See ``VideoLanguageModel.see``; ``detail`` is a frame's grid of visual tokens."""
+        features, grids = self.look(self.stock, self.pixels(pictures).to(self.stock.dtype))
+        return [Sight(feature.float(), grid) for feature, grid in zip(features, grids, strict=True)]
 
     @torch.inference_mode()
     def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> FrameTokens:

@@ -141,8 +141,8 @@ def test_a_budget_below_the_window_is_refused_in_one_sentence(pocket: VideoLangu
 
 @pytest.mark.parametrize(
     ("question", "complaint"),
-    [("", "empty"), ("   ", "empty"), ("why " * 600, "shorter")],
-    ids=["none", "blank", "long"],
+    [("", "empty"), ("   ", "empty"), ("why " * 600, "shorter"), ("what \ud83e?", "half of a letter")],
+    ids=["none", "blank", "long", "broken"],
 )
 def test_bad_questions_are_refused(session: Session, question: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):

@@ -29,7 +29,7 @@ def test_nothing_a_person_says_becomes_markup(chat: Chat, said: str) -> None:
     assert special == [SPECIAL.index("<end_of_utterance>")] * 2
 
 
-@given(said=st.text(alphabet=st.characters(exclude_characters="<>|")))
+@given(said=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="<>|")))
 def test_plain_words_are_read_as_the_whole_text_would_be(chat: Chat, said: str) -> None:
     before, after = "<end_of_utterance>\nUser: ", "<end_of_utterance>\nAssistant:"
     whole = tokenizer_of("smolvlm").encode(before + said + after, add_special_tokens=False).ids

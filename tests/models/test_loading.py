@@ -97,7 +97,7 @@ def without(name: str) -> Callable[[Path], object]:
     [
         (without("config.json"), "no config.json"),
         (written("config.json", "{"), "cannot be read"),
-        (written("config.json", '{"model_type": "parrot"}'), "family 'parrot'; supported: pocket, smolvlm"),
+        (written("config.json", '{"model_type": "parrot"}'), "family 'parrot'; supported: pocket, smolvlm, "),
         (written("config.json", '{"model_type": "smolvlm", "text_config": {"hidden_size": "wide"}}'), "config.json"),
         (without(SINGLE), "no weights"),
         (only_pickled, "pickled weights only"),

@@ -16,7 +16,13 @@ from typing import Any
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+)
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from streamvlm.frame import Picture
@@ -156,6 +162,38 @@ def _smolvlm_pixels(folder: Path, pictures: Sequence[Picture]) -> Tensor:
     return pixels
 
 
+# --- LLaVA-OneVision ---
+
+
+def _llava_config(n_words: int, special: Mapping[str, int]) -> Any:
+    return LlavaOnevisionConfig(
+        text_config=llama_like("qwen2", n_words),
+        vision_config={
+            "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": 28, "patch_size": 4, "vision_use_head": False,
+        },
+        image_token_index=special["<image>"],
+        video_token_index=special["<video>"],
+        image_grid_pinpoints=[[28, 28], [28, 56], [56, 28]],
+    )  # fmt: skip
+
+
+def _llava_prompt(times_s: Sequence[float], said: Sequence[str]) -> str:
+    frames = "".join(f"\nFrame from {clock(time_s)}:{'<video>' * 16}" for time_s in times_s)
+    turns = [
+        f"\n{words}<|im_end|><|im_start|>assistant\n" if i % 2 == 0 else f"{words}<|im_end|><|im_start|>user "
+        for i, words in enumerate(said)
+    ]
+    opening = "<|im_start|>system \nYou are a helpful assistant.<|im_end|><|im_start|>user"
+    return f"{opening}{frames}<video>{''.join(turns)}"  # the last one is the line break that ends a video
+
+
+def _llava_pixels(folder: Path, pictures: Sequence[Picture]) -> Tensor:
+    processor: Any = LlavaOnevisionImageProcessorPil.from_pretrained(folder)
+    whole = [processor(picture, return_tensors="pt")["pixel_values"][0, 0] for picture in pictures]  # parts left out
+    return torch.stack(whole)
+
+
 FAMILIES: dict[str, Family] = {
     "smolvlm": Family(
         stock_class=SmolVLMForConditionalGeneration,
@@ -183,5 +221,33 @@ FAMILIES: dict[str, Family] = {
         prompt=_smolvlm_prompt,
         pixels=_smolvlm_pixels,
         stock_inputs=lambda pixels: {"pixel_values": pixels[None]},
+    ),
+    "llava_onevision": Family(
+        stock_class=LlavaOnevisionForConditionalGeneration,
+        config=_llava_config,
+        words=QWEN,
+        special_tokens=("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<image>", "<video>"),
+        template=(
+            "{% for message in messages %}{{'<|im_start|>' + message['role'] + ' '}}"
+            "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}"
+            "{% endfor %}{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}"
+            "{{ '<video>' }}{% endfor %}{% if message['role'] != 'assistant' %}"
+            "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+            "{{ '\n' + content['text'] }}{% endfor %}{% else %}"
+            "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}"
+            "{% generation %}{{ '\n' + content['text'] }}{% endgeneration %}{% endfor %}{% endif %}"
+            "{{'<|im_end|>'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+        ),
+        preprocessing={
+            "image_processor_type": "LlavaOnevisionImageProcessor", "do_convert_rgb": True, "do_normalize": True,
+            "do_pad": True, "do_rescale": True, "do_resize": True, "resample": 3, "rescale_factor": 1 / 255,
+            "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "size": {"height": 28, "width": 28},
+            "image_grid_pinpoints": [[28, 28], [28, 56], [56, 28]],
+        },
+        n_clear=16,
+        n_fuzzy=4,
+        prompt=_llava_prompt,
+        pixels=_llava_pixels,
+        stock_inputs=lambda pixels: {"pixel_values_videos": pixels[None]},
     ),
 }  # fmt: skip
