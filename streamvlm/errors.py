@@ -9,7 +9,8 @@ StreamVlmError
 ├─ StoreError              a memory on disk that cannot be opened, or is not what it is asked to be
 ├─ BusyError               no place for one more session or question just now
 ├─ SessionNotFoundError    no session of that id
-└─ SessionRefusedError     a session that is somebody else's
+├─ SessionRefusedError     a session that is somebody else's
+└─ EngineError             an internal failure of the service, or a service or session that has been closed
 """
 
 from __future__ import annotations
@@ -59,3 +60,9 @@ class SessionNotFoundError(StreamVlmError):
 
 class SessionRefusedError(StreamVlmError):
     """A session that exists, but is not taken up with this owner or secret."""
+
+
+class EngineError(StreamVlmError):
+    """An internal failure of the service, or a service or session that has been closed."""
+
+    exit_code = 1

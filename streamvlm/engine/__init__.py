@@ -1,20 +1,33 @@
-"""Sessions: a stream with its gate, memory and dialogue, and the questions asked of it."""
+"""Sessions: a stream with its gate, memory and dialogue; and the engine that serves many live ones on one model."""
 
 from streamvlm.engine.answer import Answer, Timings, TokenCounts
 from streamvlm.engine.answering import Answering
 from streamvlm.engine.archive import Archive, ArchiveConfig
 from streamvlm.engine.budget import ProcessBudget
-from streamvlm.engine.config import SessionConfig
+from streamvlm.engine.config import EngineConfig, SessionConfig
+from streamvlm.engine.engine import Engine, EngineStats, SessionInfo
+from streamvlm.engine.live import Asked, LiveSession, LiveStats, Timeline
 from streamvlm.engine.session import Session
+from streamvlm.engine.stream import Listener, Piece
 
 __all__ = [
     "Answer",
     "Answering",
     "Archive",
     "ArchiveConfig",
+    "Asked",
+    "Engine",
+    "EngineConfig",
+    "EngineStats",
+    "Listener",
+    "LiveSession",
+    "LiveStats",
+    "Piece",
     "ProcessBudget",
     "Session",
     "SessionConfig",
+    "SessionInfo",
+    "Timeline",
     "Timings",
     "TokenCounts",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from streamvlm.engine.archive import ArchiveConfig
 from streamvlm.errors import UsageError
 from streamvlm.ingest.gate import GateConfig
 
@@ -51,3 +53,45 @@ class SessionConfig:
                 raise UsageError(f"The {name} is {count}; give a whole number of at least 1.")
         if not 0 < self.coverage <= 1:
             raise UsageError(f"The coverage is {self.coverage}; give a share above 0 and at most 1.")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What all live sessions of one engine may use.
+
+    Attributes:
+        max_sessions: One more is refused.
+        frame_queue: Newest frames that wait in a session; beyond, the oldest is dropped.
+        max_questions: Questions waiting or under way in a session; one more is refused.
+        step_frames: Most frames, of all sessions together, that one vision call takes.
+        ingest_every: While questions are under way, frames that wait begin to be watched at least every so many steps.
+        host_budget_bytes: RAM for the blocks of all sessions; one whose share no longer fits is refused.
+        home: Each session's archive is the folder of its id in here; None: nothing survives.
+        session: What each session gets.
+        archive: How each is kept on disk.
+    """
+
+    max_sessions: int = 8
+    frame_queue: int = 16
+    max_questions: int = 8
+    step_frames: int = 8
+    ingest_every: int = 4
+    host_budget_bytes: int = 2 << 30
+    home: Path | None = None
+    session: SessionConfig = field(default_factory=lambda: SessionConfig(host_budget_bytes=256 << 20))
+    archive: ArchiveConfig = field(default_factory=ArchiveConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine can run with.
+
+        Raises:
+            UsageError: If a count is not positive, or not one session fits into the host budget.
+        """
+        for name in ("max_sessions", "frame_queue", "max_questions", "step_frames", "ingest_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; give a whole number of at least 1.")
+        if self.session.host_budget_bytes > self.host_budget_bytes:
+            raise UsageError(
+                f"A session's host budget of {self.session.host_budget_bytes >> 20} MiB is more than the "
+                f"{self.host_budget_bytes >> 20} MiB of all sessions; give it less, or all more."
+            )

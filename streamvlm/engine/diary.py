@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +111,27 @@ class Diary:
             f"DELETE FROM {table} WHERE {key} <= (SELECT {key} FROM {table} ORDER BY {key} DESC LIMIT 1 OFFSET ?)",
             (most,),
         )
+
+
+def read_decisions(folder: Path, start_s: float, stop_s: float) -> list[Watched]:
+    """What was decided on the frames of [start_s, stop_s), while another thread may be writing."""
+    with closing(_reader(folder)) as db:
+        rows = db.execute(
+            "SELECT time_s, fidelity, score FROM decisions WHERE time_s >= ? AND time_s < ? ORDER BY time_s",
+            (start_s, stop_s),
+        ).fetchall()
+    return [Watched(*row) for row in rows]
+
+
+def read_thumbnail(folder: Path, block: int) -> bytes | None:
+    """A block's small JPEG, while another thread may be writing; None if there is none."""
+    with closing(_reader(folder)) as db:
+        row = db.execute("SELECT jpeg FROM thumbnails WHERE block = ?", (block,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _reader(folder: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{(folder / NAME).absolute().as_uri()}?mode=ro", uri=True)
 
 
 def thumbnail(picture: Picture) -> bytes:

@@ -70,6 +70,11 @@ class Session:
         return self._watcher.time_s
 
     @property
+    def model_name(self) -> str:
+        """Name of the model that watches."""
+        return self._runner.model.name
+
+    @property
     def log(self) -> DecisionLog:
         """Every gate decision of this process, newest kept."""
         return self._watcher.log

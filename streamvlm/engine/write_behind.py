@@ -53,6 +53,12 @@ class WriteBehind:
         """Whether the disk has been given up."""
         return self._failed
 
+    @property
+    def reach_s(self) -> float:
+        """Stream time up to which blocks are taken without a wait."""
+        with self._changed:
+            return math.inf if self._failed else self._oldest_s() + self._flush_every_s
+
     def submit(self, put: Put) -> None:
         """Queues a block; waits while what is not committed reaches too far back or is too much."""
         with self._changed:
@@ -117,10 +123,11 @@ class WriteBehind:
 
     def _is_near(self, time_s: float) -> bool:
         """Whether the oldest thing not committed is no further behind than promised."""
-        oldest_s = min(
-            self._extended_from_s, *(p.block.start_s for p in [*self._writing[:1], *self._puts[:1]]), math.inf
-        )
-        return time_s - oldest_s <= self._flush_every_s
+        return time_s - self._oldest_s() <= self._flush_every_s
+
+    def _oldest_s(self) -> float:
+        """Stream time of the oldest thing not committed."""
+        return min(self._extended_from_s, *(p.block.start_s for p in [*self._writing[:1], *self._puts[:1]]), math.inf)
 
     def _is_due(self) -> bool:
         if not self._queued():

@@ -1,0 +1,330 @@
+"""Live sessions on one model: who may have one, where each is kept, and the worker that serves them all."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from streamvlm.engine.archive import Archive
+from streamvlm.engine.budget import ProcessBudget
+from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.live import LiveSession
+from streamvlm.engine.ownership import Ownership
+from streamvlm.engine.scheduler import Scheduler
+from streamvlm.engine.session import Session
+from streamvlm.engine.stream import Stream, Tally
+from streamvlm.engine.work import Runner
+from streamvlm.engine.worker import Worker
+from streamvlm.errors import (
+    BusyError,
+    EngineError,
+    MemoryBudgetError,
+    SessionNotFoundError,
+    SessionRefusedError,
+    UsageError,
+)
+from streamvlm.models.base import VideoLanguageModel
+
+logger = logging.getLogger(__name__)
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session that is open, or rests on disk.
+
+    Attributes:
+        id: By which it is taken up again.
+        owner: Whose it is; "" for nobody's.
+        is_open: Whether it has a place in the engine now.
+        used_unix_s: When it was last opened or written to.
+    """
+
+    id: str
+    owner: str
+    is_open: bool
+    used_unix_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """Counts since the engine began, and what it holds now.
+
+    Attributes:
+        n_sessions: Open now.
+        max_sessions: That may be open.
+        up_s: Seconds since it began.
+        busy_s: Of these, spent in steps: its load is the ratio of what both grow by.
+        n_steps: Steps done.
+        n_frames: Frames watched.
+        n_dropped: Frames dropped, of the sessions open now.
+        n_waiting: Frames waiting now.
+        n_questions: Questions waiting or being answered now.
+        n_answers: Questions answered to the end.
+        n_cancelled: Questions cancelled.
+        n_refused: Questions that ended in an error.
+        n_tokens: Tokens answered.
+        host_bytes: RAM that the open sessions' blocks take.
+    """
+
+    n_sessions: int
+    max_sessions: int
+    up_s: float
+    busy_s: float
+    n_steps: int
+    n_frames: int
+    n_dropped: int
+    n_waiting: int
+    n_questions: int
+    n_answers: int
+    n_cancelled: int
+    n_refused: int
+    n_tokens: int
+    host_bytes: int
+
+
+class Engine:
+    """Serves live sessions until it is closed; all of it may be called from any thread.
+
+    Args:
+        model: Belongs to the engine from now on.
+        config: Bounds.
+    """
+
+    def __init__(self, model: VideoLanguageModel, config: EngineConfig | None = None) -> None:
+        self.model, self.config = model, config or EngineConfig()
+        self._runner, self._tally = Runner(model), Tally()
+        self._process = ProcessBudget(self.config.host_budget_bytes)
+        self._changed = threading.Condition()
+        self._places: dict[str, _Place] = {}
+        self._n_opening = 0
+        self._held: set[str] = set()  # ids that somebody is opening, closing or deleting just now
+        self._began_s = time.monotonic()
+        self._worker = Worker(Scheduler(self._runner, self.config, self._tally), self._changed)
+        self._worker.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self, session_id: str | None = None, *, owner: str = "", secret: str | None = None) -> LiveSession:
+        """Opens a new session, or takes up one that is open already or rests on disk.
+
+        Args:
+            session_id: Of the session; by default a new one. One that does not exist is made.
+            owner: Whose it is.
+            secret: Takes up a session that is nobody's; kept as a hash.
+
+        Raises:
+            UsageError: If the id is not of 1 to 64 letters, digits, ``_`` and ``-``.
+            SessionRefusedError: If it is somebody else's, or the secret is wrong.
+            BusyError: If there is no place for one more.
+            StoreError: If its folder cannot be used.
+        """
+        session_id = secrets.token_hex(12) if session_id is None else _check_id(session_id)
+        with self._holding(session_id):
+            known = self._known(session_id)
+            if known is not None and not known.admits(owner, secret):
+                raise SessionRefusedError(f"Session {session_id} is not yours; give its secret, or open another one.")
+            return self._admit(session_id, known or Ownership.of(owner, secret))
+
+    def find(self, session_id: str, *, owner: str = "") -> LiveSession:
+        """A session of this owner's that is open, or is opened from disk.
+
+        Raises:
+            SessionNotFoundError: If there is none of that id, or it is somebody else's.
+            BusyError: If it rests on disk and there is no place for one more.
+        """
+        with self._holding(session_id):
+            return self._admit(session_id, self._own(session_id, owner))
+
+    def sessions(self, *, owner: str | None = None) -> list[SessionInfo]:
+        """Sessions that are open or rest on disk, the last used first; of one owner, or everybody's."""
+        found = {
+            place.live.id: SessionInfo(place.live.id, place.live.owner, is_open=True, used_unix_s=place.opened_unix_s)
+            for place in self._open_places()
+        }
+        home = self.config.home
+        for folder in home.iterdir() if home is not None and home.is_dir() else ():
+            if folder.name not in found and _ID.fullmatch(folder.name) and folder.is_dir():
+                known = Ownership.load(folder)
+                found[folder.name] = SessionInfo(
+                    folder.name, known.owner, is_open=False, used_unix_s=_used_unix_s(folder)
+                )
+        infos = [info for info in found.values() if owner is None or info.owner == owner]
+        return sorted(infos, key=lambda info: -info.used_unix_s)
+
+    def delete(self, session_id: str, *, owner: str = "") -> None:
+        """Ends a session of this owner's, and forgets it on disk.
+
+        Raises:
+            SessionNotFoundError: If there is none of that id, or it is somebody else's.
+        """
+        with self._holding(session_id):
+            self._own(session_id, owner)
+            if (place := self._places.get(session_id)) is not None:
+                self._dismiss(place)
+            if (folder := self._folder(session_id)) is not None:
+                shutil.rmtree(folder)
+
+    def stats(self) -> EngineStats:
+        """Counts as of now; never waits for a step."""
+        with self._changed:
+            streams, tally = [place.live.stream for place in self._places.values()], self._tally
+            return EngineStats(
+                n_sessions=len(streams),
+                max_sessions=self.config.max_sessions,
+                up_s=time.monotonic() - self._began_s,
+                busy_s=self._worker.busy_s,
+                n_steps=tally.n_steps,
+                n_frames=tally.n_frames,
+                n_dropped=sum(stream.queue.n_dropped for stream in streams),
+                n_waiting=sum(len(stream.queue) for stream in streams),
+                n_questions=sum(len(stream.questions) for stream in streams),
+                n_answers=tally.n_answers,
+                n_cancelled=tally.n_cancelled,
+                n_refused=tally.n_refused,
+                n_tokens=tally.n_tokens,
+                host_bytes=sum(stream.progress.memory.host_bytes for stream in streams),
+            )
+
+    def close(self, *, drain_s: float = 10.0) -> None:
+        """Ends: what is under way ends within ``drain_s`` seconds or is cancelled, and all is left on disk."""
+        self._worker.close(drain_s)
+        while places := self._open_places():
+            for place in places:
+                self._leave(place.live)
+
+    # --- one session at a time ---
+
+    @contextmanager
+    def _holding(self, session_id: str) -> Iterator[None]:
+        """Keeps everybody else from opening, closing or deleting this session meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: session_id not in self._held)
+            self._held.add(session_id)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held.remove(session_id)
+                self._changed.notify_all()
+
+    def _open_places(self) -> list[_Place]:
+        with self._changed:
+            return list(self._places.values())
+
+    def _folder(self, session_id: str) -> Path | None:
+        return None if self.config.home is None else self.config.home / session_id
+
+    def _known(self, session_id: str) -> Ownership | None:
+        """Whose a session is that is open or rests on disk; None where there is none."""
+        if (place := self._places.get(session_id)) is not None:
+            return place.live.ownership
+        folder = self._folder(session_id)
+        return Ownership.load(folder) if folder is not None and folder.is_dir() else None
+
+    def _own(self, session_id: str, owner: str) -> Ownership:
+        known = self._known(session_id) if _ID.fullmatch(session_id) else None
+        if known is None or known.owner != owner:
+            raise SessionNotFoundError(f"There is no session {session_id[:64]!r}; open one.")
+        return known
+
+    def _admit(self, session_id: str, ownership: Ownership) -> LiveSession:
+        """Opens a session that is held, if there is a place for it."""
+        if (place := self._places.get(session_id)) is not None:
+            return place.live
+        with self._changed:
+            if len(self._places) + self._n_opening >= self.config.max_sessions:
+                raise BusyError(f"All {self.config.max_sessions} sessions are in use; close one, or try again later.")
+            self._n_opening += 1
+        try:
+            place = self._furnish(session_id, ownership)
+            with self._changed:
+                self._places[session_id] = place
+        finally:
+            with self._changed:
+                self._n_opening -= 1
+        return place.live
+
+    def _furnish(self, session_id: str, ownership: Ownership) -> _Place:
+        try:
+            self._process.take(self.config.session.host_budget_bytes)
+        except MemoryBudgetError as error:
+            raise BusyError(f"There is no memory for another session; close one, or try again later. {error}") from None
+        with ExitStack() as undo:
+            undo.callback(self._process.give_back, self.config.session.host_budget_bytes)
+            archive, reach = None, {}
+            if (folder := self._folder(session_id)) is not None:
+                ownership.save(folder)
+                archive = Archive(folder, self.model, self.config.archive, on_event=partial(self._notice, session_id))
+                undo.callback(archive.close)
+                reach["reach_s"] = partial(getattr, archive.writer, "reach_s")
+            session = Session(self.model, self.config.session, archive=archive, runner=self._runner)
+            stream = Stream(session, self.config, self._changed, self._tally, **reach)
+            live = LiveSession(
+                session_id, ownership, stream, self._worker, self._changed,
+                max_questions=self.config.max_questions, folder=folder, close=self._leave,
+            )  # fmt: skip
+            self._worker.add(stream)
+            return _Place(live, time.time(), undo.pop_all())
+
+    def _notice(self, session_id: str, sentence: str) -> None:
+        logger.warning("session %s: %s", session_id, sentence)
+        if (place := self._places.get(session_id)) is not None:
+            place.live.stream.notice(sentence)
+
+    def _leave(self, live: LiveSession) -> None:
+        with self._holding(live.id):
+            if (place := self._places.get(live.id)) is not None and place.live is live:
+                self._dismiss(place)
+
+    def _dismiss(self, place: _Place) -> None:
+        """Takes a held session out of service; the thread that wants it waits for its disk, and no other does."""
+        stream = place.live.stream
+        with self._changed:
+            stream.failure = stream.failure or EngineError("This session is closed; open it again.")
+        self._worker.release(stream)
+        try:
+            with place.undo:
+                stream.session.close()
+        finally:
+            with self._changed:
+                del self._places[place.live.id]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An open session, since when it is, and what is to be done at its end."""
+
+    live: LiveSession
+    opened_unix_s: float
+    undo: ExitStack
+
+
+def _check_id(session_id: str) -> str:
+    if not _ID.fullmatch(session_id):
+        raise UsageError(
+            f"{session_id[:80]!r} cannot name a session; give 1 to 64 letters, digits, underscores and hyphens."
+        )
+    return session_id
+
+
+def _used_unix_s(folder: Path) -> float:
+    return max((path.stat().st_mtime for path in folder.iterdir()), default=folder.stat().st_mtime)

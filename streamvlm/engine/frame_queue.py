@@ -1,0 +1,87 @@
+"""Frames of one live stream that wait to be watched: the newest few, and those that a question waits for."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from streamvlm.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFrame:
+    """A frame, and the clock (``time.monotonic``) at which it was offered."""
+
+    frame: Frame
+    offered_at_s: float
+
+
+class FrameQueue:
+    """A bounded queue in which the latest wins: where one too many comes, the oldest is dropped and counted.
+
+    What was promised to a question is no longer dropped; promises are as bounded as questions are.
+
+    Args:
+        capacity: Most frames that wait without a promise.
+
+    Attributes:
+        newest_s: Stream time of the newest frame ever offered; None before the first.
+        n_offered: Frames offered so far.
+        n_dropped: Of these, dropped so far.
+    """
+
+    def __init__(self, capacity: int, newest_s: float | None) -> None:
+        self.newest_s = newest_s
+        self.n_offered = self.n_dropped = 0
+        self._capacity = capacity
+        self._promised: deque[WaitingFrame] = deque()
+        self._waiting: deque[WaitingFrame] = deque()
+
+    def __len__(self) -> int:
+        return len(self._promised) + len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next frame would push one out."""
+        return len(self._waiting) >= self._capacity
+
+    def offer(self, frame: Frame, now_s: float) -> None:
+        """Adds a frame later than all before it."""
+        if self.is_full:
+            self._waiting.popleft()
+            self.n_dropped += 1
+        self._waiting.append(WaitingFrame(frame, now_s))
+        self.n_offered += 1
+        self.newest_s = frame.time_s
+
+    def promise(self, until_s: float) -> None:
+        """Drops no frame up to this stream time any more."""
+        while self._waiting and self._waiting[0].frame.time_s <= until_s:
+            self._promised.append(self._waiting.popleft())
+
+    def holds(self, until_s: float) -> bool:
+        """Whether a frame up to this stream time waits."""
+        return any(part[0].frame.time_s <= until_s for part in (self._promised, self._waiting) if part)
+
+    def take(self, most: int, until_s: float = math.inf, within_s: float = math.inf) -> list[WaitingFrame]:
+        """Takes out the oldest frames.
+
+        Args:
+            most: Of them, at least 1.
+            until_s: None later than this.
+            within_s: None further than this from the first; the first is taken whatever it is.
+        """
+        taken: list[WaitingFrame] = []
+        while len(taken) < most and (part := self._promised or self._waiting):
+            time_s = part[0].frame.time_s
+            if time_s > until_s or (taken and time_s - taken[0].frame.time_s > within_s):
+                break
+            taken.append(part.popleft())
+        return taken
+
+    def clear(self) -> None:
+        """Drops all that waits."""
+        self.n_dropped += len(self)
+        self._promised.clear()
+        self._waiting.clear()

@@ -1,0 +1,257 @@
+"""A live session in the hands of its users: from any thread, offer frames and ask questions; nothing here waits."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamvlm.engine.asking import Asking
+from streamvlm.engine.diary import Watched, read_decisions, read_thumbnail
+from streamvlm.engine.ownership import Ownership
+from streamvlm.engine.stream import Listener, LiveQuestion, Stream
+from streamvlm.engine.worker import Worker
+from streamvlm.errors import BusyError, UsageError
+from streamvlm.frame import Frame, Picture
+from streamvlm.ingest.gate import Decision
+from streamvlm.memory.block import KVBlock
+from streamvlm.memory.hierarchy import MemoryStats
+
+_RESUME_GAP_S = 1.0
+"""A stream that goes on by the clock after a rest goes on a second later."""
+_LEAST_STEP_S = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStats:
+    """How a live session stands.
+
+    Attributes:
+        time_s: Stream time of the newest frame watched; None before the first.
+        n_offered: Frames offered, by this process.
+        n_dropped: Of these, dropped because newer ones came before they could be watched.
+        n_clear: Of these, kept clear; likewise ``n_fuzzy`` and ``n_discarded``.
+        n_fuzzy: See ``n_clear``.
+        n_discarded: See ``n_clear``.
+        n_waiting: Frames that wait to be watched.
+        n_questions: Questions that wait or are being answered.
+        lag_s: Stream time by which the newest frame watched is behind the newest one offered.
+        wait_s: Seconds that passed between offering the newest frame watched and its being remembered.
+        memory: What is remembered.
+        failure: Why the stream cannot go on; None while it can.
+    """
+
+    time_s: float | None
+    n_offered: int
+    n_dropped: int
+    n_clear: int
+    n_fuzzy: int
+    n_discarded: int
+    n_waiting: int
+    n_questions: int
+    lag_s: float
+    wait_s: float
+    memory: MemoryStats
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What is known of a stretch of a stream: the blocks that stand for it, and what was decided on its frames."""
+
+    blocks: tuple[KVBlock, ...]
+    decisions: tuple[Watched, ...]
+
+
+class Asked:
+    """A question that was asked.
+
+    Attributes:
+        asked_at_s: Stream time it looks back from: it sees no later frame.
+    """
+
+    def __init__(self, question: LiveQuestion, changed: threading.Condition) -> None:
+        self.asked_at_s = question.asked_at_s
+        self._question, self._changed = question, changed
+
+    def cancel(self) -> None:
+        """Breaks the answer off within one step; the listener is told of what there is of it."""
+        with self._changed:
+            self._question.is_cancelled = True
+            self._changed.notify_all()
+
+
+class LiveSession:
+    """One stream of an engine; made by ``Engine.open``.
+
+    Attributes:
+        id: By which it is found and taken up again.
+        owner: Whose it is; "" for nobody's.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        ownership: Ownership,
+        stream: Stream,
+        worker: Worker,
+        changed: threading.Condition,
+        *,
+        max_questions: int,
+        folder: Path | None,
+        close: Callable[[LiveSession], None],
+    ) -> None:
+        self.id, self.ownership, self.stream = session_id, ownership, stream
+        self._worker, self._changed, self._close = worker, changed, close
+        self._max_questions, self._folder = max_questions, folder
+        self._origin_s: float | None = None  # clock at stream time 0, where the clock tells the time
+
+    @property
+    def owner(self) -> str:
+        """Whose it is; "" for nobody's."""
+        return self.ownership.owner
+
+    def offer(self, picture: Picture, *, time_s: float | None = None, wall_s: float | None = None) -> float:
+        """Gives the stream its next frame; where watching cannot keep up, the oldest frame that waits is dropped.
+
+        Args:
+            picture: (height, width, 3) uint8 RGB, of any size; not to be changed afterwards.
+            time_s: Its stream time; by default seconds since the session's first frame, by the clock.
+            wall_s: Unix time at which it was taken, if known.
+
+        Returns:
+            Its stream time.
+
+        Raises:
+            UsageError: If it is no picture, or not later than the newest one.
+            EngineError: If the stream cannot go on; the same goes for ``ask``.
+        """
+        _check_picture(picture)
+        with self._changed:
+            self._check_alive()
+            queue = self.stream.queue
+            time_s = self._clock_s() if time_s is None else time_s
+            if not (0 <= time_s < math.inf and (queue.newest_s is None or time_s > queue.newest_s)):
+                raise UsageError(
+                    f"The frame's time is {time_s:g} s and the newest one's {queue.newest_s or 0:g} s; "
+                    "give frames in the order of their times, in seconds from 0."
+                )
+            queue.offer(Frame(queue.n_offered, time_s, picture, wall_s), time.monotonic())
+            self._changed.notify_all()
+            return time_s
+
+    def ask(
+        self,
+        question: str,
+        listener: Listener,
+        *,
+        at_s: float | None = None,
+        out_of_band: bool = False,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+    ) -> Asked:
+        """Asks about the frames offered so far, in so far as none of them was dropped before.
+
+        Args:
+            question: In plain words.
+            listener: Hears the answer, on the worker's thread.
+            at_s: Answer as of this earlier stream time.
+            out_of_band: Neither see the dialogue so far nor become part of it, nor wait for its turn in it.
+            max_tokens: Most tokens of the answer, if fewer than the session allows.
+            temperature: 0 takes the likeliest words.
+
+        Raises:
+            UsageError: If the question is empty, a setting impossible, or nothing has been offered yet.
+            BusyError: If too many questions are waiting for their answers.
+        """
+        asking = Asking(question, out_of_band, max_tokens, temperature)
+        with self._changed:
+            self._check_alive()
+            newest_s = self.stream.queue.newest_s
+            if newest_s is None:
+                raise UsageError("Nothing has been seen yet; offer some frames before asking.")
+            if at_s is not None and not at_s >= 0:
+                raise UsageError(f"The stream begins at 0 s and {at_s:g} s is before it; ask for a later time.")
+            if len(self.stream.questions) >= self._max_questions:
+                raise BusyError(
+                    f"{self._max_questions} questions of this session are waiting for their answers; "
+                    "ask again when one is answered."
+                )
+            asked_at_s = newest_s if at_s is None else min(at_s, newest_s)
+            asked = LiveQuestion(asking, asked_at_s, listener, time.perf_counter())
+            self.stream.queue.promise(asked_at_s)
+            self.stream.questions.append(asked)
+            self._changed.notify_all()
+            return Asked(asked, self._changed)
+
+    def on_decision(self, listener: Callable[[Decision], None] | None) -> None:
+        """Has the gate's decisions told, on the worker's thread; None: no more."""
+        self.stream.on_decision = listener
+
+    def on_notice(self, listener: Callable[[str], None] | None) -> None:
+        """Has told, from any thread, in sentences what should not go unnoticed: a failing disk, a failed stream."""
+        self.stream.on_notice = listener
+
+    def stats(self) -> LiveStats:
+        """How it stands, as of the last step."""
+        with self._changed:
+            queue, now = self.stream.queue, self.stream.progress
+            newest_s = queue.newest_s or 0.0
+            return LiveStats(
+                time_s=now.time_s,
+                n_offered=queue.n_offered,
+                n_dropped=queue.n_dropped,
+                n_clear=now.n_clear,
+                n_fuzzy=now.n_fuzzy,
+                n_discarded=now.n_discarded,
+                n_waiting=len(queue),
+                n_questions=len(self.stream.questions),
+                lag_s=newest_s - (now.time_s or 0.0),
+                wait_s=now.wait_s,
+                memory=now.memory,
+                failure=None if self.stream.failure is None else str(self.stream.failure),
+            )
+
+    def timeline(self, start_s: float = 0.0, stop_s: float = math.inf) -> Timeline:
+        """What is known of a stretch of stream time; may wait for the end of a step."""
+        session = self.stream.session
+        lines, log = self._worker.call(lambda: (session.blocks(), list(session.log)))
+        decided = [Watched(d.time_s, str(d.fidelity), d.score) for d in log]
+        if self._folder is not None:
+            before_s = decided[0].time_s if decided else math.inf
+            decided = [*read_decisions(self._folder, start_s, min(stop_s, before_s)), *decided]
+        return Timeline(
+            tuple(line for line in lines if line.end_s >= start_s and line.start_s <= stop_s),
+            tuple(d for d in decided if start_s <= d.time_s <= stop_s),
+        )
+
+    def thumbnail(self, block_id: int) -> bytes | None:
+        """A small JPEG of a block's frame; None where there is none on disk (yet)."""
+        return None if self._folder is None else read_thumbnail(self._folder, block_id)
+
+    def close(self) -> None:
+        """Cancels its questions, watches what waits, leaves all on disk and gives its place back; waits for that."""
+        self._close(self)
+
+    def _check_alive(self) -> None:
+        if (failure := self._worker.failure or self.stream.failure) is not None:
+            raise failure
+
+    def _clock_s(self) -> float:
+        now_s, newest_s = time.monotonic(), self.stream.queue.newest_s
+        if self._origin_s is None:
+            self._origin_s = now_s if newest_s is None else now_s - newest_s - _RESUME_GAP_S
+        at_least_s = 0.0 if newest_s is None else newest_s + _LEAST_STEP_S
+        return max(now_s - self._origin_s, at_least_s)
+
+
+def _check_picture(picture: Picture) -> None:
+    if not (isinstance(picture, np.ndarray) and picture.ndim == 3 and picture.dtype == np.uint8):
+        raise UsageError("A frame is no array of uint8 with three dimensions; give (height, width, 3) RGB.")
+    if picture.shape[2] != 3 or 0 in picture.shape:
+        raise UsageError(f"A frame has the shape {picture.shape}; give (height, width, 3) RGB.")

@@ -1,0 +1,67 @@
+"""Whose a live session is, and who else may take it up again."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from streamvlm.errors import StoreError
+
+NAME = "owner.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """An owner and the hash of a secret; both may be missing.
+
+    Attributes:
+        owner: "" for nobody.
+        secret_sha256: Of the secret that takes the session up; None where there is none.
+    """
+
+    owner: str = ""
+    secret_sha256: str | None = None
+
+    @classmethod
+    def of(cls, owner: str, secret: str | None) -> Ownership:
+        """From an owner and a secret in the clear."""
+        return cls(owner, None if secret is None else _hash(secret))
+
+    def admits(self, owner: str, secret: str | None) -> bool:
+        """Whether this owner, or whoever knows the secret, may take the session up.
+
+        What belongs to somebody is only ever theirs; what belongs to nobody is anybody's who knows its secret.
+        """
+        if self.owner:
+            return owner == self.owner
+        if self.secret_sha256 is not None:
+            return secret is not None and hmac.compare_digest(_hash(secret), self.secret_sha256)
+        return owner == ""
+
+    def save(self, folder: Path) -> None:
+        """Keeps it in a session's folder, which is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f"{NAME}.tmp"
+        draft.write_text(json.dumps(asdict(self)) + "\n", "utf-8")
+        draft.replace(folder / NAME)
+
+    @classmethod
+    def load(cls, folder: Path) -> Ownership:
+        """Reads a session's folder; nobody's where it does not say.
+
+        Raises:
+            StoreError: If what it says cannot be read: it is then nobody's to take.
+        """
+        try:
+            return cls(**json.loads((folder / NAME).read_text("utf-8")))
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{folder / NAME} is damaged ({error}); put back what it was.") from error
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

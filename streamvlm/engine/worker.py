@@ -1,0 +1,147 @@
+"""The one thread that runs the model, for all live sessions."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from streamvlm.engine.scheduler import Scheduler
+from streamvlm.engine.stream import Stream
+from streamvlm.errors import EngineError
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.02
+"""How long to wait where all that waits is waiting for a disk."""
+
+T = TypeVar("T")
+
+
+class Worker:
+    """Steps through all streams that have something to do, and sleeps when there is nothing.
+
+    Whatever goes wrong in one stream ends in that stream. Should the thread itself die, every stream is told.
+
+    Args:
+        scheduler: Does the steps.
+        changed: Notified whenever there may be something to do; guards what the streams say it guards.
+
+    Attributes:
+        busy_s: Seconds spent in steps.
+        failure: Why it runs no more; None while it does.
+    """
+
+    def __init__(self, scheduler: Scheduler, changed: threading.Condition) -> None:
+        self.busy_s = 0.0
+        self.failure: EngineError | None = None
+        self._scheduler, self._changed = scheduler, changed
+        self._streams: list[Stream] = []
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._ends_at_s: float | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begins to work."""
+        self._thread.start()
+
+    def add(self, stream: Stream) -> None:
+        """Takes a stream on."""
+        with self._changed:
+            if self.failure is not None:
+                raise self.failure
+            self._streams.append(stream)
+            self._changed.notify_all()
+
+    def release(self, stream: Stream) -> None:
+        """Returns when the stream's questions are cancelled and its frames watched; it then belongs to the caller."""
+        with self._changed:
+            for question in stream.questions:
+                question.is_cancelled = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.failure is not None or not stream.has_work)
+            if stream in self._streams:
+                self._streams.remove(stream)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """What a function gives when it is called between two steps, where sessions may be looked into."""
+        if threading.current_thread() is self._thread:
+            return function()
+        future: Future[T] = Future()
+        with self._changed:
+            if self.failure is not None:
+                raise self.failure
+            self._calls.append((function, future))
+            self._changed.notify_all()
+        return future.result()
+
+    def close(self, drain_s: float) -> None:
+        """Ends the thread: when all is done, or, after ``drain_s`` seconds, with what is still under way cancelled."""
+        with self._changed:
+            self._ends_at_s = time.monotonic() + drain_s
+            self._changed.notify_all()
+        self._thread.join()
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self.step()
+            self._end(EngineError("The engine is closed; open another one."))  # no stream has anything left
+        except BaseException as error:
+            logger.critical("the engine's worker died", exc_info=error)
+            self._end(EngineError(f"The engine's worker died ({type(error).__name__}: {error}); start it again."))
+
+    def _wait_for_work(self) -> bool:
+        """Whether there is something to do, now or after a while."""
+        with self._changed:
+            self._changed.notify_all()  # who waits for a stream's end looks again
+            self._changed.wait_for(lambda: self._has_work() or self._ends_at_s is not None)
+            if self._ends_at_s is not None and time.monotonic() >= self._ends_at_s:
+                for stream in self._streams:
+                    stream.queue.clear()
+                    for question in stream.questions:
+                        question.is_cancelled = True
+            return self._has_work()
+
+    def _has_work(self) -> bool:
+        return bool(self._calls) or any(stream.has_work for stream in self._streams)
+
+    def step(self) -> None:
+        """Does what has been called for, and one step of all streams."""
+        with self._changed:
+            calls, streams = [self._calls.popleft() for _ in range(len(self._calls))], list(self._streams)
+        for function, future in calls:
+            _answer(function, future)
+        began_s = time.perf_counter()
+        has_run = self._scheduler.step(streams)
+        self.busy_s += time.perf_counter() - began_s
+        if not has_run:
+            with self._changed:
+                if any(stream.has_work for stream in self._streams) and not self._calls:
+                    self._changed.wait(_POLL_S)
+
+    def _end(self, failure: EngineError) -> None:
+        with self._changed:
+            self.failure = failure
+            calls, streams = list(self._calls), list(self._streams)
+            self._calls.clear()
+        for _, future in calls:
+            future.set_exception(failure)
+        for stream in streams:
+            if stream.has_work:
+                stream.fail(failure)
+        with self._changed:
+            self._changed.notify_all()
+
+
+def _answer(function: Callable[[], Any], future: Future[Any]) -> None:
+    try:
+        future.set_result(function())
+    except Exception as error:
+        future.set_exception(error)

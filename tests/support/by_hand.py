@@ -1,0 +1,86 @@
+"""An engine whose worker takes a step when it is told to, so that every interleaving can be had."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from tiny_model import TinyModel, colour
+
+from streamvlm.engine import Answer, Asked, EngineConfig, LiveSession, Piece, Session
+from streamvlm.engine.ownership import Ownership
+from streamvlm.engine.scheduler import Scheduler
+from streamvlm.engine.stream import Stream, Tally
+from streamvlm.engine.work import Runner
+from streamvlm.engine.worker import Worker
+from streamvlm.errors import StreamVlmError
+
+Told = Piece | Answer | StreamVlmError
+
+
+class Heard(list[Told]):
+    """What a listener was told, in order."""
+
+    @property
+    def text(self) -> str:
+        return "".join(told.text for told in self if isinstance(told, Piece))
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self) and not isinstance(self[-1], Piece)
+
+    @property
+    def answer(self) -> Answer:
+        assert isinstance(self[-1], Answer), self
+        return self[-1]
+
+
+@dataclass
+class ByHand:
+    """Streams of a tiny model, a scheduler and a worker without a thread."""
+
+    config: EngineConfig = field(default_factory=EngineConfig)
+    model: TinyModel = field(default_factory=TinyModel)
+
+    def __post_init__(self) -> None:
+        self.changed, self.tally = threading.Condition(), Tally()
+        self.runner = Runner(self.model)
+        self.worker = Worker(Scheduler(self.runner, self.config, self.tally), self.changed)
+        self.lives: list[LiveSession] = []
+
+    def open(self) -> LiveSession:
+        session = Session(self.model, self.config.session, runner=self.runner)
+        stream = Stream(session, self.config, self.changed, self.tally)
+        live = LiveSession(
+            str(len(self.lives)), Ownership(), stream, self.worker, self.changed,
+            max_questions=self.config.max_questions, folder=None, close=lambda live: None,
+        )  # fmt: skip
+        self.worker.add(stream)
+        self.lives.append(live)
+        return live
+
+    @property
+    def has_work(self) -> bool:
+        return any(live.stream.has_work for live in self.lives)
+
+    def step(self) -> None:
+        self.worker.step()
+
+    def finish(self) -> None:
+        while self.has_work:
+            self.worker.step()
+
+
+def offer(live: LiveSession, n: int = 1) -> None:
+    """Offers the next frames, a second apart."""
+    for _ in range(n):
+        newest_s = live.stream.queue.newest_s
+        time_s = 0.0 if newest_s is None else newest_s + 1.0
+        live.offer(colour(int(time_s)), time_s=time_s)
+
+
+def ask(live: LiveSession, **settings: Any) -> tuple[Asked, Heard]:
+    """Asks, and hears."""
+    heard = Heard()
+    return live.ask("abc?", heard.append, **settings), heard

@@ -1,0 +1,80 @@
+"""A video language model of next to no size: one random decoder layer, two tokens a frame, answers without end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaModel
+
+from streamvlm.frame import Fidelity, Picture
+from streamvlm.memory.block import BlockLayout
+from streamvlm.models.base import FrameTokens, Sight
+
+_WIDTH, _WORDS = 8, 16
+
+
+class TinyModel:
+    """Sees a picture's mean colour, and answers any question with random letters up to the limit.
+
+    Attributes:
+        looks: How many pictures each vision call took.
+        n_passes: Decoder passes so far.
+    """
+
+    family = name = fingerprint = "tiny"
+    noise_floor = 0.002
+    max_dialogue_tokens = 64
+    retrieval_heads: tuple[tuple[int, int], ...] | None = ((0, 0),)
+
+    def __init__(self) -> None:
+        config = LlamaConfig(
+            vocab_size=_WORDS, hidden_size=_WIDTH, intermediate_size=_WIDTH, num_hidden_layers=1,
+            num_attention_heads=1, num_key_value_heads=1, head_dim=_WIDTH, initializer_range=0.5,
+            bos_token_id=None, eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        self.text_model: Any = LlamaModel(config)
+        self.text_model.requires_grad_(False)
+        self.output_head: nn.Module = nn.Linear(_WIDTH, _WORDS).requires_grad_(False)
+        self.device = torch.device("cpu")
+        self.layout = BlockLayout(1, 1, _WIDTH, torch.float32)
+        self.stop_ids: frozenset[int] = frozenset()
+        self.looks: list[int] = []
+        self.n_passes = 0
+        self.text_model.register_forward_hook(self._count)
+
+    def see(self, pictures: Sequence[Picture]) -> list[Sight]:
+        self.looks.append(len(pictures))
+        features = [torch.tensor([*picture.mean((0, 1)), 32.0]).float() for picture in pictures]
+        return [Sight(feature, feature) for feature in features]
+
+    def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> FrameTokens:
+        colour = torch.nn.functional.pad(sight.detail, (0, _WIDTH - len(sight.detail))) / 64
+        clock = self.embed([int(time_s) % _WORDS])
+        return FrameTokens(torch.cat([clock, colour[None].repeat(2 if fidelity is Fidelity.CLEAR else 1, 1)]))
+
+    def opening_tokens(self) -> Tensor:
+        return self.embed([1, 2])
+
+    def question_tokens(self, question: str) -> Tensor:
+        return self.embed([ord(letter) % _WORDS for letter in question])
+
+    @torch.inference_mode()
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        embedded: Tensor = self.text_model.embed_tokens(torch.tensor(list(ids)))
+        return embedded
+
+    def text(self, ids: Sequence[int]) -> str:
+        return "".join(chr(97 + i) for i in ids)
+
+    def _count(self, *_: object) -> None:
+        self.n_passes += 1
+
+
+def colour(number: int) -> Picture:
+    """A small picture whose colour tells its number; neighbours differ enough to be turning points now and then."""
+    return np.full((2, 2, 3), [37 * number % 256, 91 * number % 256, 11 * number % 256], np.uint8)
