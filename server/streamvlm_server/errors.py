@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from streamvlm.errors import (
     BusyError,
+    EngineError,
     MemoryBudgetError,
     ModelError,
     SessionNotFoundError,
@@ -130,6 +131,7 @@ WIRE: dict[type[BaseException], Wire] = {
     BusyError: Wire("model_overloaded", 1013, 503),
     SessionNotFoundError: Wire("session_not_found", 1008, 404),
     SessionRefusedError: Wire("session_refused", 1008, 403),
+    EngineError: Wire("engine_failed", 1011, 500),
     AuthError: Wire("invalid_api_key", 1008, 401),
     OriginError: Wire("origin_not_allowed", 1008, 403),
     RateLimitError: Wire("rate_limit_exceeded", 1013, 429),

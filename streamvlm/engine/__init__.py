@@ -7,7 +7,9 @@ from streamvlm.engine.budget import ProcessBudget
 from streamvlm.engine.config import EngineConfig, SessionConfig
 from streamvlm.engine.engine import Engine, EngineStats, SessionInfo
 from streamvlm.engine.live import Asked, LiveSession, LiveStats, Timeline
+from streamvlm.engine.pulling import PullEvent, PullState
 from streamvlm.engine.session import Session
+from streamvlm.engine.standing import Fired, StandingQuestion
 from streamvlm.engine.stream import Listener, Piece
 
 __all__ = [
@@ -19,14 +21,18 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "EngineStats",
+    "Fired",
     "Listener",
     "LiveSession",
     "LiveStats",
     "Piece",
     "ProcessBudget",
+    "PullEvent",
+    "PullState",
     "Session",
     "SessionConfig",
     "SessionInfo",
+    "StandingQuestion",
     "Timeline",
     "Timings",
     "TokenCounts",

@@ -111,6 +111,13 @@ class Inquirer:
         seen = self.memory.blocks.snapshot(asked_at_s)
         return Moment(asked_at_s, seen, self.memory.blocks.ids()[: len(seen)], newest)
 
+    def tokens_of(self, question: str, *, follows_up: bool = False) -> Tensor:
+        """Embeddings (N, E) of a question; raises ``UsageError`` if they are too many."""
+        asked = self.runner.model.question_tokens(question, follows_up=follows_up)
+        if len(asked) > (most := self.config.max_question_tokens):
+            raise UsageError(f"The question takes {len(asked)} tokens and {most} are allowed; ask a shorter one.")
+        return asked
+
     def inquire(self, asking: Asking, moment: Moment, tell: Callable[[str], None], began_s: float) -> Inquiry:
         """Begins to answer; ``tell`` is given the pieces of the answer's text as they come."""
         return Inquiry(self, asking, moment, tell, began_s)
@@ -175,7 +182,7 @@ class Inquiry:
 
     def _prepare(self) -> Work[DecodedAnswer]:
         config, memory, said = self._about.config, self._about.memory, self._said()
-        asked = self._question(follows_up=bool(said))
+        asked = self._about.tokens_of(self._asking.question, follows_up=bool(said))
         most_tokens = min(self._asking.max_tokens or config.max_answer_tokens, config.max_answer_tokens)
         room = len(asked) + most_tokens
         self._window = self._moment.seen[-config.window_blocks :]
@@ -194,12 +201,6 @@ class Inquiry:
             heads=self._about.runner.heads,
             temperature=self._asking.temperature,
         )
-
-    def _question(self, *, follows_up: bool) -> Tensor:
-        asked = self._about.runner.model.question_tokens(self._asking.question, follows_up=follows_up)
-        if len(asked) > (most := self._about.config.max_question_tokens):
-            raise UsageError(f"The question takes {len(asked)} tokens and {most} are allowed; ask a shorter one.")
-        return asked
 
     def _now(self) -> Work[list[Kept]]:
         """The frame of the moment, clear."""

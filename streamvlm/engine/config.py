@@ -63,6 +63,7 @@ class EngineConfig:
         max_sessions: One more is refused.
         frame_queue: Newest frames that wait in a session; beyond, the oldest is dropped.
         max_questions: Questions waiting or under way in a session; one more is refused.
+        max_standing: Standing questions armed in a session; one more is refused.
         step_frames: Most frames, of all sessions together, that one vision call takes.
         ingest_every: While questions are under way, frames that wait begin to be watched at least every so many steps.
         host_budget_bytes: RAM for the blocks of all sessions; one whose share no longer fits is refused.
@@ -74,6 +75,7 @@ class EngineConfig:
     max_sessions: int = 8
     frame_queue: int = 16
     max_questions: int = 8
+    max_standing: int = 8
     step_frames: int = 8
     ingest_every: int = 4
     host_budget_bytes: int = 2 << 30
@@ -87,7 +89,7 @@ class EngineConfig:
         Raises:
             UsageError: If a count is not positive, or not one session fits into the host budget.
         """
-        for name in ("max_sessions", "frame_queue", "max_questions", "step_frames", "ingest_every"):
+        for name in ("max_sessions", "frame_queue", "max_questions", "max_standing", "step_frames", "ingest_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; give a whole number of at least 1.")
         if self.session.host_budget_bytes > self.host_budget_bytes:

@@ -24,6 +24,7 @@ from streamvlm.engine.ownership import Ownership
 from streamvlm.engine.scheduler import Scheduler
 from streamvlm.engine.session import Session
 from streamvlm.engine.stream import Stream, Tally
+from streamvlm.engine.threads import in_passing
 from streamvlm.engine.work import Runner
 from streamvlm.engine.worker import Worker
 from streamvlm.errors import (
@@ -76,6 +77,7 @@ class EngineStats:
         n_cancelled: Questions cancelled.
         n_refused: Questions that ended in an error.
         n_tokens: Tokens answered.
+        n_fired: Times that standing questions fired.
         host_bytes: RAM that the open sessions' blocks take.
     """
 
@@ -92,6 +94,7 @@ class EngineStats:
     n_cancelled: int
     n_refused: int
     n_tokens: int
+    n_fired: int
     host_bytes: int
 
 
@@ -105,7 +108,7 @@ class Engine:
 
     def __init__(self, model: VideoLanguageModel, config: EngineConfig | None = None) -> None:
         self.model, self.config = model, config or EngineConfig()
-        self._runner, self._tally = Runner(model), Tally()
+        self._runner, self._tally = in_passing(partial(Runner, model)), Tally()
         self._process = ProcessBudget(self.config.host_budget_bytes)
         self._changed = threading.Condition()
         self._places: dict[str, _Place] = {}
@@ -201,11 +204,14 @@ class Engine:
                 n_cancelled=tally.n_cancelled,
                 n_refused=tally.n_refused,
                 n_tokens=tally.n_tokens,
+                n_fired=tally.n_fired,
                 host_bytes=sum(stream.progress.memory.host_bytes for stream in streams),
             )
 
     def close(self, *, drain_s: float = 10.0) -> None:
         """Ends: what is under way ends within ``drain_s`` seconds or is cancelled, and all is left on disk."""
+        for place in self._open_places():
+            place.live.stop_pulling()
         self._worker.close(drain_s)
         while places := self._open_places():
             for place in places:
@@ -280,7 +286,7 @@ class Engine:
             stream = Stream(session, self.config, self._changed, self._tally, **reach)
             live = LiveSession(
                 session_id, ownership, stream, self._worker, self._changed,
-                max_questions=self.config.max_questions, folder=folder, close=self._leave,
+                config=self.config, folder=folder, close=self._leave,
             )  # fmt: skip
             self._worker.add(stream)
             return _Place(live, time.time(), undo.pop_all())

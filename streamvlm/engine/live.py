@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -12,8 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from streamvlm.engine.asking import Asking
+from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.diary import Watched, read_decisions, read_thumbnail
 from streamvlm.engine.ownership import Ownership
+from streamvlm.engine.pulling import RESUME_GAP_S, Pull, PullEvent
+from streamvlm.engine.standing import Fired, StandingQuestion, Vigil
 from streamvlm.engine.stream import Listener, LiveQuestion, Stream
 from streamvlm.engine.worker import Worker
 from streamvlm.errors import BusyError, UsageError
@@ -22,8 +26,6 @@ from streamvlm.ingest.gate import Decision
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.hierarchy import MemoryStats
 
-_RESUME_GAP_S = 1.0
-"""A stream that goes on by the clock after a rest goes on a second later."""
 _LEAST_STEP_S = 0.001
 
 
@@ -102,14 +104,15 @@ class LiveSession:
         worker: Worker,
         changed: threading.Condition,
         *,
-        max_questions: int,
+        config: EngineConfig,
         folder: Path | None,
         close: Callable[[LiveSession], None],
     ) -> None:
         self.id, self.ownership, self.stream = session_id, ownership, stream
         self._worker, self._changed, self._close = worker, changed, close
-        self._max_questions, self._folder = max_questions, folder
+        self._config, self._folder = config, folder
         self._origin_s: float | None = None  # clock at stream time 0, where the clock tells the time
+        self._pull: Pull | None = None
 
     @property
     def owner(self) -> str:
@@ -177,9 +180,9 @@ class LiveSession:
                 raise UsageError("Nothing has been seen yet; offer some frames before asking.")
             if at_s is not None and not at_s >= 0:
                 raise UsageError(f"The stream begins at 0 s and {at_s:g} s is before it; ask for a later time.")
-            if len(self.stream.questions) >= self._max_questions:
+            if len(self.stream.questions) >= self._config.max_questions:
                 raise BusyError(
-                    f"{self._max_questions} questions of this session are waiting for their answers; "
+                    f"{self._config.max_questions} questions of this session are waiting for their answers; "
                     "ask again when one is answered."
                 )
             asked_at_s = newest_s if at_s is None else min(at_s, newest_s)
@@ -188,6 +191,58 @@ class LiveSession:
             self.stream.questions.append(asked)
             self._changed.notify_all()
             return Asked(asked, self._changed)
+
+    def arm(self, standing: StandingQuestion, listener: Callable[[Fired], None]) -> str:
+        """Has a question asked of the stream from now on; may wait for the end of a step.
+
+        Args:
+            standing: When to check it, and when it fires.
+            listener: Told each time it fires, on the worker's thread.
+
+        Returns:
+            What it is disarmed by.
+
+        Raises:
+            UsageError: If the question is too long.
+            BusyError: If too many are armed already.
+        """
+        self._worker.call(lambda: self.stream.session.check_question(standing.question))
+        with self._changed:
+            self._check_alive()
+            if len(self.stream.vigils) >= self._config.max_standing:
+                raise BusyError(
+                    f"{self._config.max_standing} standing questions of this session are armed; disarm one first."
+                )
+            standing_id = secrets.token_hex(8)
+            self.stream.vigils[standing_id] = Vigil(standing_id, standing, listener)
+            return standing_id
+
+    def disarm(self, standing_id: str) -> None:
+        """Has a standing question asked no more; one that is not armed is none."""
+        with self._changed:
+            self.stream.vigils.pop(standing_id, None)
+
+    def pull(self, uri: str, *, fps: float = 1.0, listener: Callable[[PullEvent], None] = lambda event: None) -> None:
+        """Has the frames of a source offered, by a thread of its own; what goes wrong is told to the listener.
+
+        Args:
+            uri: See ``open_source``; a live source is watched as it comes, a file as fast as it can be watched.
+            fps: Frames to sample from a second.
+            listener: Told what becomes of it, on that thread.
+
+        Raises:
+            UsageError: If another source is being pulled.
+        """
+        with self._changed:
+            self._check_alive()
+            if self._pull is not None and self._pull.is_under_way:
+                raise UsageError("This session pulls a source already; stop that before it pulls another.")
+            self._pull = Pull(uri, fps, self.stream, self._changed, self._offer, listener)
+
+    def stop_pulling(self) -> None:
+        """Has no more frames of the source offered; does nothing where none is pulled."""
+        if self._pull is not None:
+            self._pull.stop()
 
     def on_decision(self, listener: Callable[[Decision], None] | None) -> None:
         """Has the gate's decisions told, on the worker's thread; None: no more."""
@@ -236,7 +291,11 @@ class LiveSession:
 
     def close(self) -> None:
         """Cancels its questions, watches what waits, leaves all on disk and gives its place back; waits for that."""
+        self.stop_pulling()
         self._close(self)
+
+    def _offer(self, frame: Frame) -> None:
+        self.offer(frame.picture, time_s=frame.time_s, wall_s=frame.wall_s)
 
     def _check_alive(self) -> None:
         if (failure := self._worker.failure or self.stream.failure) is not None:
@@ -245,7 +304,7 @@ class LiveSession:
     def _clock_s(self) -> float:
         now_s, newest_s = time.monotonic(), self.stream.queue.newest_s
         if self._origin_s is None:
-            self._origin_s = now_s if newest_s is None else now_s - newest_s - _RESUME_GAP_S
+            self._origin_s = now_s if newest_s is None else now_s - newest_s - RESUME_GAP_S
         at_least_s = 0.0 if newest_s is None else newest_s + _LEAST_STEP_S
         return max(now_s - self._origin_s, at_least_s)
 

@@ -15,7 +15,6 @@ from streamvlm.engine.answering import Answering
 from streamvlm.engine.archive import Archive
 from streamvlm.engine.asking import Asking, Inquirer, Inquiry, Moment
 from streamvlm.engine.budget import ProcessBudget
-from streamvlm.engine.calibration import noise_floor_of
 from streamvlm.engine.config import SessionConfig
 from streamvlm.engine.dialogue import Dialogue
 from streamvlm.engine.stream_memory import StreamMemory
@@ -39,6 +38,9 @@ class Session:
             closes it, after the session.
         process: What all sessions of this process share; the session's host budget is taken from it until ``close``.
         runner: What runs the model for several sessions; by default one of its own.
+
+    Attributes:
+        runner: What runs the model.
     """
 
     def __init__(
@@ -56,23 +58,18 @@ class Session:
         self._config, self._process = config or SessionConfig(), process
         if process is not None:
             process.take(self._config.host_budget_bytes)
-        self._runner = runner or Runner(model)
-        self._stream = StreamMemory(self._runner, self._config, scorer, archive)
-        gate = replace(self._config.gate, noise_floor=noise_floor_of(model))
+        self.runner = runner or Runner(model)
+        self._stream = StreamMemory(self.runner, self._config, scorer, archive)
+        gate = replace(self._config.gate, noise_floor=self.runner.noise_floor)
         self._watcher = Watcher(model, self._stream, gate, self._config.log_decisions, archive)
         most = self._config.max_dialogue_tokens
         self._dialogue = Dialogue(model, model.max_dialogue_tokens if most is None else most, archive)
-        self._inquirer = Inquirer(self._runner, self._config, self._stream, self._watcher, self._dialogue)
+        self._inquirer = Inquirer(self.runner, self._config, self._stream, self._watcher, self._dialogue)
 
     @property
     def time_s(self) -> float | None:
         """Stream time of the newest frame, if need be of an earlier process; None before the first."""
         return self._watcher.time_s
-
-    @property
-    def model_name(self) -> str:
-        """Name of the model that watches."""
-        return self._runner.model.name
 
     @property
     def log(self) -> DecisionLog:
@@ -114,7 +111,7 @@ class Session:
         """
         given = [frames] if isinstance(frames, Frame) else frames
         chunks = _chunks(given, self._config.chunk_frames)
-        return [seen.decision for chunk in chunks for seen in self._runner.run(self.watch(chunk))]
+        return [seen.decision for chunk in chunks for seen in self.runner.run(self.watch(chunk))]
 
     def ask(
         self,
@@ -143,9 +140,13 @@ class Session:
         began_s = time.perf_counter()
         asking = Asking(question, out_of_band, max_tokens, temperature)
         pieces: list[str] = []
-        return Answering(self._runner, self.inquire(asking, self.moment(at_s), pieces.append, began_s), pieces)
+        return Answering(self.runner, self.inquire(asking, self.moment(at_s), pieces.append, began_s), pieces)
 
     # --- the same in steps, for who runs those of several sessions together ---
+
+    def check_question(self, question: str) -> None:
+        """Raises ``UsageError`` if a question is too long to be asked."""
+        self._inquirer.tokens_of(question)
 
     def watch(self, frames: Sequence[Frame]) -> Work[list[SeenFrame]]:
         """See ``Watcher.watch``; one such work at a time."""

@@ -15,6 +15,8 @@ from streamvlm.engine.asking import Asking, Inquiry, Moment
 from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.frame_queue import FrameQueue, WaitingFrame
 from streamvlm.engine.session import Session
+from streamvlm.engine.standing import Vigil, check
+from streamvlm.engine.watching import SeenFrame
 from streamvlm.engine.work import Task, Work
 from streamvlm.errors import EngineError, StreamVlmError
 from streamvlm.ingest.gate import Decision
@@ -84,6 +86,7 @@ class Tally:
     n_cancelled: int = 0
     n_refused: int = 0
     n_tokens: int = 0
+    n_fired: int = 0
 
 
 class Stream:
@@ -92,14 +95,15 @@ class Stream:
     Args:
         session: Belongs to the worker.
         config: Bounds.
-        changed: Guards ``queue``, ``questions`` and ``failure``, which others change as well; everything else is the
-            worker's alone.
+        changed: Guards ``queue``, ``questions``, ``vigils`` and ``failure``, which others change as well; everything
+            else is the worker's alone.
         tally: Counts what is done.
         reach_s: Up to which stream time the disk keeps up: what lies beyond would hold the worker up.
 
     Attributes:
         queue: Frames that wait.
         questions: All that have no answer yet, in the order in which they were asked.
+        vigils: Its standing questions, by id.
         failure: Why the stream cannot go on; None while it can.
         chunk: The frames being watched; None while there are none.
         progress: As of now, to be read by anybody.
@@ -118,6 +122,7 @@ class Stream:
     ) -> None:
         self.session, self.queue = session, FrameQueue(config.frame_queue, session.time_s)
         self.questions: list[LiveQuestion] = []
+        self.vigils: dict[str, Vigil] = {}
         self.failure: StreamVlmError | None = None
         self.chunk: Task[None] | None = None
         self.progress = Progress(session.time_s, 0.0, session.memory)
@@ -237,6 +242,21 @@ class Stream:
                 call(listener, one.decision)
         self._tally.n_frames += len(seen)
         self._note_progress(time.monotonic() - taken[-1].offered_at_s)
+        for one in seen:
+            yield from self._check(one)
+
+    def _check(self, seen: SeenFrame) -> Work[None]:
+        with self._changed:
+            vigils = list(self.vigils.values())
+        try:
+            fired = yield from check(self.session.runner, vigils, seen)
+        except Exception as error:
+            self.notice(str(_sentence(error, "a standing question was not checked")))
+            return
+        for vigil, told in fired:
+            if vigil.standing_id in self.vigils:  # not disarmed meanwhile
+                call(vigil.listener, told)
+                self._tally.n_fired += 1
 
     def _note_progress(self, wait_s: float) -> None:
         counts = {f"n_{fidelity}": n for fidelity, n in self.session.log.counts.items()}
@@ -252,7 +272,7 @@ class Stream:
         nothing = Answer(
             question=question.asking.question, text="", asked_at_s=question.asked_at_s, evidence=(), retrieved=(),
             timings=Timings(waited_s, waited_s), tokens=TokenCounts(0, 0, 0), memory=self.session.memory,
-            model=self.session.model_name, cancelled=True,
+            model=self.session.runner.model.name, cancelled=True,
         )  # fmt: skip
         self._end(question, nothing)
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 def compute_alone() -> None:
@@ -20,3 +25,9 @@ def compute_alone() -> None:
     restore = threading.Thread(target=torch.set_num_threads, args=(n_threads,))
     restore.start()
     restore.join()
+
+
+def in_passing(function: Callable[[], T]) -> T:
+    """What a function gives that computes on a thread which then ends, and its team of threads with it."""
+    with ThreadPoolExecutor(1) as passing:
+        return passing.submit(function).result()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from streamvlm.decoding.context import Context
 from streamvlm.decoding.decoder import Addition, StreamDecoder
-from streamvlm.engine.calibration import heads_of
+from streamvlm.engine.calibration import heads_of, noise_floor_of
 from streamvlm.frame import Picture
 from streamvlm.models.base import VideoLanguageModel
 
@@ -98,13 +98,14 @@ class Runner:
         model: What it runs.
         decoder: The model's decoder over contexts.
         heads: The model's retrieval heads.
+        noise_floor: Motion of the model's feature that means nothing.
         sinks: Payload (L, 2, K, N, D) of the opening that every context begins with.
     """
 
     def __init__(self, model: VideoLanguageModel) -> None:
         self.model = model
         self.decoder = StreamDecoder(model.text_model, model.output_head)
-        self.heads = heads_of(model)
+        self.heads, self.noise_floor = heads_of(model), noise_floor_of(model)
         opening = model.opening_tokens()
         _, self.sinks = self.decoder.prefill(opening, self.decoder.new_context(len(opening)))
 

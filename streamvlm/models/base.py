@@ -80,6 +80,8 @@ class VideoLanguageModel(Protocol):
         device: Where the decoder runs.
         layout: Shape of one token's keys and values.
         stop_ids: Token ids that end an answer; what follows up on it begins with one.
+        yes_ids: Token ids that an answer of yes may begin with.
+        no_ids: Token ids that an answer of no may begin with.
         noise_floor: Motion of the feature that means nothing (see ``streamvlm.ingest.curvature``), or None where it
             is not known and calibration measures it.
         max_dialogue_tokens: Earlier questions and answers that it was made to have in view.
@@ -94,6 +96,8 @@ class VideoLanguageModel(Protocol):
     device: torch.device
     layout: BlockLayout
     stop_ids: frozenset[int]
+    yes_ids: frozenset[int]
+    no_ids: frozenset[int]
     noise_floor: float | None
     max_dialogue_tokens: int
     retrieval_heads: tuple[tuple[int, int], ...] | None

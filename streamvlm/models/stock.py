@@ -68,6 +68,8 @@ class StockModel(ABC):
         self.turns = self._turns()
         self.pixel_settings = read_pixel_settings(folder)
         self.stop_ids = frozenset({*stop_ids(folder), *self.chat.ids(self.turns.asking_again)[:1]})
+        yes, no = self._beginnings("yes"), self._beginnings("no")
+        self.yes_ids, self.no_ids = yes - no, no - yes  # a space of its own may begin both
         self.stock = load_stock(self.stock_class, folder, device=device, dtype=dtype)
         self.text_model: Any = self.stock.get_decoder()
         self.output_head: nn.Module = self.stock.get_output_embeddings()
@@ -123,6 +125,11 @@ class StockModel(ABC):
         """See ``VideoLanguageModel.question_tokens``."""
         before = self.turns.asking_again if follows_up else self.turns.asking
         return self.embed(self.chat.spoken_ids(before, question, self.turns.answering))
+
+    def _beginnings(self, word: str) -> frozenset[int]:
+        """Ids that an answer of this word may begin with: in either case, with or without a space before it."""
+        written = (space + form for space in ("", " ") for form in (word, word.capitalize()))
+        return frozenset(self.chat.ids(one)[0] for one in written)
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int]) -> Tensor:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
+import torch
 from by_hand import ByHand, Heard, ask, offer
 
 from streamvlm.engine import Asked, EngineConfig, LiveSession, Piece, Session, SessionConfig
@@ -16,6 +18,15 @@ from streamvlm.errors import BusyError, UsageError
 N_INTERLEAVINGS = 1000
 SHORT = SessionConfig(max_answer_tokens=2, window_blocks=2, host_budget_bytes=1 << 20, chunk_frames=3)
 LONG = SessionConfig(max_answer_tokens=60, host_budget_bytes=1 << 20)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """The model is too small for a second thread to be of use."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def watched_s(live: LiveSession) -> list[float]:
@@ -34,7 +45,7 @@ class Reckoning:
         self.cancelled: set[LiveQuestion] = set()
 
     def run(self) -> None:
-        for _ in range(self.rng.randint(4, 11)):
+        for _ in range(self.rng.randint(5, 12)):
             live = self.rng.choice(self.lives)
             self.rng.choice([self.offer, self.ask, self.step, self.step, self.cancel])(live)
         while self.engine.has_work:
@@ -105,7 +116,7 @@ def test_in_a_thousand_interleavings_every_question_sees_exactly_the_frames_up_t
         n_questions += len(run.asked)
         n_cancelled += len(run.cancelled)
         n_dropped += sum(live.stats().n_dropped for live in run.lives)
-    assert min(n_questions, 4 * n_cancelled, 4 * n_dropped, 20 * n_mid_answer) > N_INTERLEAVINGS / 2
+    assert min(n_questions, 3 * n_cancelled, 2 * n_dropped, 50 * n_mid_answer) > N_INTERLEAVINGS / 2, "enough of all"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -83,7 +83,7 @@ def test_watched_together_is_watched_alone(watched: tuple[list[Session], list[Se
 
 def test_answered_together_is_answered_alone(watched: tuple[list[Session], list[Session], Counted]) -> None:
     alone, companions, _ = watched
-    runner = companions[0]._runner
+    runner = companions[0].runner
     asked = [(i, question) for i in range(len(SLICES)) for question in QUESTIONS]
     answers: list[Answer] = together(
         runner, [inquiry(companions[i], question, out_of_band=True).work() for i, question in asked]
@@ -139,7 +139,7 @@ def test_closed_work_leaves_no_trace(pocket: VideoLanguageModel, frames: list[Fr
     asked = inquiry(session, QUESTIONS[0])
     task = Task(asked.work())
     for _ in range(2):
-        session._runner.advance([task])
+        session.runner.advance([task])
     task.close()
     assert task.has_ended
     broken_off = asked.answer(cancelled=True)

@@ -54,7 +54,7 @@ class ByHand:
         stream = Stream(session, self.config, self.changed, self.tally)
         live = LiveSession(
             str(len(self.lives)), Ownership(), stream, self.worker, self.changed,
-            max_questions=self.config.max_questions, folder=None, close=lambda live: None,
+            config=self.config, folder=None, close=lambda live: None,
         )  # fmt: skip
         self.worker.add(stream)
         self.lives.append(live)

@@ -14,7 +14,7 @@ from streamvlm.frame import Fidelity, Picture
 from streamvlm.memory.block import BlockLayout
 from streamvlm.models.base import FrameTokens, Sight
 
-_WIDTH, _WORDS = 8, 16
+_WIDTH, _HEAD, _WORDS = 8, 64, 16
 
 
 class TinyModel:
@@ -26,14 +26,14 @@ class TinyModel:
     """
 
     family = name = fingerprint = "tiny"
-    noise_floor = 0.002
+    noise_floor: float | None = 0.002
     max_dialogue_tokens = 64
     retrieval_heads: tuple[tuple[int, int], ...] | None = ((0, 0),)
 
     def __init__(self) -> None:
         config = LlamaConfig(
             vocab_size=_WORDS, hidden_size=_WIDTH, intermediate_size=_WIDTH, num_hidden_layers=1,
-            num_attention_heads=1, num_key_value_heads=1, head_dim=_WIDTH, initializer_range=0.5,
+            num_attention_heads=1, num_key_value_heads=1, head_dim=_HEAD, initializer_range=0.5,
             bos_token_id=None, eos_token_id=None, pad_token_id=0,
         )  # fmt: skip
         torch.manual_seed(0)
@@ -41,8 +41,9 @@ class TinyModel:
         self.text_model.requires_grad_(False)
         self.output_head: nn.Module = nn.Linear(_WIDTH, _WORDS).requires_grad_(False)
         self.device = torch.device("cpu")
-        self.layout = BlockLayout(1, 1, _WIDTH, torch.float32)
+        self.layout = BlockLayout(1, 1, _HEAD, torch.float32)
         self.stop_ids: frozenset[int] = frozenset()
+        self.yes_ids, self.no_ids = frozenset({3, 5}), frozenset({4})
         self.looks: list[int] = []
         self.n_passes = 0
         self.text_model.register_forward_hook(self._count)
@@ -60,7 +61,7 @@ class TinyModel:
     def opening_tokens(self) -> Tensor:
         return self.embed([1, 2])
 
-    def question_tokens(self, question: str) -> Tensor:
+    def question_tokens(self, question: str, *, follows_up: bool = False) -> Tensor:
         return self.embed([ord(letter) % _WORDS for letter in question])
 
     @torch.inference_mode()

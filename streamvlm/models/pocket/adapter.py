@@ -61,6 +61,9 @@ class Pocket:
         )
         self.noise_floor: float | None = float(config["noise_floor"])
         self.stop_ids = frozenset({END, PAD})
+        self.yes_ids, self.no_ids = (
+            frozenset(self._tokenizer.encode(word, add_special_tokens=False).ids) for word in ("yes", "no")
+        )
         self.device = device
         llama, self._visual, self._eye = _build(LlamaConfig(**config["decoder"]), weights, folder)
         llama.to(device=device, dtype=dtype)

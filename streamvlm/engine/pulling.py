@@ -1,0 +1,125 @@
+"""Pulls a source into a live session on a thread of its own: a live one as it comes, a file as it can be watched."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from streamvlm.engine.stream import Stream, call
+from streamvlm.engine.threads import compute_alone
+from streamvlm.errors import EngineError, StreamVlmError
+from streamvlm.frame import Frame
+from streamvlm.ingest.source import open_source
+
+logger = logging.getLogger(__name__)
+
+RESUME_GAP_S = 1.0
+"""What goes on a stream that was watched before goes on a second later."""
+
+
+class PullState(StrEnum):
+    """What has become of a source: ``opened`` comes first, one of the others at the end."""
+
+    OPENED = "opened"
+    ENDED = "ended"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class PullEvent:
+    """What a source's listener is told, on the source's own thread.
+
+    Attributes:
+        state: What has become of it.
+        n_frames: Frames offered from it so far.
+        error: Why it failed; None if it did not.
+    """
+
+    state: PullState
+    n_frames: int = 0
+    error: StreamVlmError | None = None
+
+
+class Pull:
+    """A source being pulled.
+
+    Frames of a live source are offered as they come, so that the latest win; those of a file wait until there is
+    room, so that none is dropped. Their times go on from what the stream has seen before.
+
+    Args:
+        uri: See ``open_source``.
+        fps: Frames to sample from a second.
+        stream: Whose queue they go into.
+        changed: Guards it.
+        offer: Gives the stream a frame, and raises when it can take no more.
+        listener: Told of ``PullEvent``.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        fps: float,
+        stream: Stream,
+        changed: threading.Condition,
+        offer: Callable[[Frame], object],
+        listener: Callable[[PullEvent], None],
+    ) -> None:
+        self._uri, self._fps, self._stream, self._changed = uri, fps, stream, changed
+        self._offer, self._listener = offer, listener
+        self._is_stopped = False
+        self._n_frames = 0
+        newest_s = stream.queue.newest_s
+        self._from_s = 0.0 if newest_s is None else newest_s + RESUME_GAP_S
+        self._thread = threading.Thread(target=self._run, name=f"pull {uri}", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it may still offer frames."""
+        return self._thread.is_alive() and not self._is_stopped
+
+    def stop(self) -> None:
+        """Has no more frames offered, from now on; a source that keeps silent is let go when it times out."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        compute_alone()
+        try:
+            state, error = self._pull(), None
+        except StreamVlmError as failure:
+            state, error = PullState.FAILED, failure
+        except Exception as failure:
+            logger.exception("an internal failure while pulling")
+            state = PullState.FAILED
+            error = EngineError(f"An internal failure ({type(failure).__name__}: {failure}) ended the source.")
+        if self._is_stopped:
+            state, error = PullState.STOPPED, None
+        call(self._listener, PullEvent(state, self._n_frames, error))
+
+    def _pull(self) -> PullState:
+        with open_source(self._uri, fps=self._fps) as source:
+            if not self._is_stopped:
+                call(self._listener, PullEvent(PullState.OPENED))
+            for frame in source:
+                if not self._give(frame, waits=not source.is_live):
+                    break
+        return PullState.ENDED
+
+    def _give(self, frame: Frame, *, waits: bool) -> bool:
+        """Offers a frame; says whether more are wanted."""
+        with self._changed:
+            if waits:
+                self._changed.wait_for(
+                    lambda: self._is_stopped or self._stream.failure is not None or not self._stream.queue.is_full
+                )
+            if self._is_stopped:
+                return False
+            self._offer(Frame(frame.index, self._from_s + frame.time_s, frame.picture, frame.wall_s))
+            self._n_frames += 1
+        return True

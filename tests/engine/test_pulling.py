@@ -1,0 +1,105 @@
+"""Sources pulled into live sessions: files without a drop, live ones as they come, and what goes wrong is told."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from tiny_model import TinyModel
+
+from streamvlm.engine import Answer, Engine, EngineConfig, LiveSession, PullEvent, PullState, SessionConfig
+from streamvlm.errors import SourceError, UsageError
+
+WAIT_S = 60
+TINY = SessionConfig(host_budget_bytes=1 << 20, max_answer_tokens=3)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with Engine(TinyModel(), EngineConfig(session=TINY, frame_queue=4)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty frames, ten a second."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=10, options={"threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(40):
+            picture = np.full((48, 64, 3), 37 * i % 256, np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(stream.encode())
+    return path
+
+
+def pull(live: LiveSession, uri: str, fps: float = 10.0) -> queue.Queue[PullEvent]:
+    events: queue.Queue[PullEvent] = queue.Queue()
+    live.pull(uri, fps=fps, listener=events.put)
+    return events
+
+
+def answer(live: LiveSession) -> Answer:
+    told: queue.Queue[object] = queue.Queue()
+    live.ask("abc?", told.put)
+    while not isinstance(end := told.get(timeout=WAIT_S), Answer):
+        pass
+    return end
+
+
+def test_a_file_is_pulled_to_its_end_without_a_drop(engine: Engine, clip: Path) -> None:
+    live = engine.open()
+    events = pull(live, str(clip))
+    assert events.get(timeout=WAIT_S) == PullEvent(PullState.OPENED)
+    assert events.get(timeout=WAIT_S) == PullEvent(PullState.ENDED, 40)
+    assert answer(live).asked_at_s == pytest.approx(3.9)
+    stats = live.stats()
+    assert (stats.n_offered, stats.n_dropped, stats.lag_s) == (40, 0, 0)
+
+
+def test_the_next_source_goes_on_from_there(engine: Engine, clip: Path) -> None:
+    live = engine.open()
+    for _ in range(2):
+        events = pull(live, str(clip), fps=2)
+        assert [events.get(timeout=WAIT_S).state for _ in range(2)] == [PullState.OPENED, PullState.ENDED]
+        live._pull._thread.join()  # type: ignore[union-attr]
+    answer(live)
+    times = [decision.time_s for decision in live.timeline().decisions]
+    assert times == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4.5, 5, 5.5, 6, 6.5, 7, 7.5, 8])
+
+
+def test_what_cannot_be_opened_is_told(engine: Engine, tmp_path: Path) -> None:
+    live = engine.open()
+    event = pull(live, str(tmp_path / "missing.mp4")).get(timeout=WAIT_S)
+    assert event.state is PullState.FAILED
+    assert isinstance(event.error, SourceError)
+    assert live.stats().failure is None, "the stream itself can go on"
+
+
+def test_a_source_that_is_stopped_offers_no_more(engine: Engine, clip: Path) -> None:
+    live = engine.open()
+    with engine._changed:  # so that nothing is watched, and the file has to wait
+        events = pull(live, str(clip))
+        with pytest.raises(UsageError, match="pulls a source already"):
+            live.pull(str(clip))
+        live.stop_pulling()
+        n_offered = live.stats().n_offered
+    assert [event.state for event in (events.get(timeout=WAIT_S),)] == [PullState.STOPPED]
+    assert live.stats().n_offered == n_offered
+    events = pull(live, str(clip))
+    assert [events.get(timeout=WAIT_S).state for _ in range(2)] == [PullState.OPENED, PullState.ENDED]
+
+
+def test_a_session_that_is_closed_pulls_no_more(engine: Engine, clip: Path) -> None:
+    live = engine.open()
+    events = pull(live, str(clip))
+    assert events.get(timeout=WAIT_S).state is PullState.OPENED
+    live.close()
+    last = events.get(timeout=WAIT_S)
+    assert last.state in (PullState.STOPPED, PullState.ENDED)
+    assert live.stats().n_offered == last.n_frames
