@@ -169,3 +169,30 @@ def _bench_store(folder: Path, block_bytes: str, total_bytes: str) -> None:
 
     report = bench_store(folder, block_bytes=parse_bytes(block_bytes), total_bytes=parse_bytes(total_bytes))
     print(json.dumps(report, indent=1))
+
+
+@_bench.command("encode")
+@click.option(
+    "--config-only",
+    "name",
+    required=True,
+    metavar="NAME",
+    help="A configuration that comes along (see `streamvlm models`), a directory or a hub name; weights are random.",
+)
+@click.option("--chunk", default=4, show_default=True, help="Frames seen and prefilled together.")
+@click.option("--retrieved", default=64, show_default=True, help="Frames fetched for a question.")
+@click.option("--repeats", default=5, show_default=True, help="Times that each thing is measured; medians are told.")
+@device_option
+@dtype_option
+def _bench_encode(name: str, chunk: int, retrieved: int, repeats: int, device: str, dtype: str) -> None:
+    """Frames a second of a family at its true size, its share of the machine's matrix product, and time to answer."""
+    from streamvlm.evaluation.bench_encode import bench_encode
+    from streamvlm.models.registry import find_device, find_dtype
+
+    if min(chunk, retrieved, repeats) < 1:
+        raise UsageError("Nothing can be measured with none; give --chunk, --retrieved and --repeats of at least 1.")
+    where = find_device(device)
+    report = bench_encode(
+        name, device=where, dtype=find_dtype(dtype, where), chunk_frames=chunk, n_retrieved=retrieved, repeats=repeats
+    )
+    print(json.dumps(report, indent=1))

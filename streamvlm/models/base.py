@@ -61,11 +61,18 @@ class FrameTokens:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameSize:
-    """Tokens of a frame's block, its timestamp included, clear and fuzzy."""
+class Footprint:
+    """What a kept frame takes, known from a checkpoint's configuration alone.
 
-    clear: int
-    fuzzy: int
+    Attributes:
+        layout: Of its keys and values.
+        clear_tokens: Tokens of a clear frame's block, its timestamp included.
+        fuzzy_tokens: Those of a fuzzy one.
+    """
+
+    layout: BlockLayout
+    clear_tokens: int
+    fuzzy_tokens: int
 
 
 class VideoLanguageModel(Protocol):

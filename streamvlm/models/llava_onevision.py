@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from streamvlm.frame import Picture
-from streamvlm.models.base import FrameSize
 from streamvlm.models.chat import Turns
 from streamvlm.models.pixels import normalise, resize
 from streamvlm.models.stock import StockModel, Wrapping, clock
@@ -30,12 +29,12 @@ class LlavaOnevision(StockModel):
     stock_class = LlavaOnevisionForConditionalGeneration
     special_tokens = ("<video>", "<|im_end|>")
 
-    @classmethod
-    def frame_size(cls, config: Any) -> FrameSize:
-        """See ``StockModel.frame_size``."""
+    @staticmethod
+    def frame_tokens_of(config: Any) -> tuple[int, int]:
+        """See ``StockModel.frame_tokens_of``."""
         side = config.vision_config.image_size // config.vision_config.patch_size
         clear, fuzzy = -(-side // 2), -(-side // 4)
-        return FrameSize(_N_TEXT_TOKENS + clear**2, _N_TEXT_TOKENS + fuzzy**2)
+        return _N_TEXT_TOKENS + clear**2, _N_TEXT_TOKENS + fuzzy**2
 
     @staticmethod
     def prepare(pictures: Sequence[Picture], settings: dict[str, Any], device: torch.device) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig
 
 from streamvlm.errors import ModelError
+from streamvlm.memory.block import BlockLayout
 from streamvlm.models.weights import read_weights
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -28,6 +29,13 @@ def read_config(folder: Path) -> Any:
         raise ModelError(
             f"{folder / 'config.json'} is not what it should be ({_line(error)}); get it again."
         ) from error
+
+
+def layout_of(config: Any, dtype: torch.dtype) -> BlockLayout:
+    """The layout of a model's keys and values, from its configuration alone."""
+    text = config.get_text_config()
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return BlockLayout(text.num_hidden_layers, text.num_key_value_heads, head_dim, dtype)
 
 
 def load_stock(stock: Any, folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any:
@@ -66,8 +74,8 @@ def load_stock(stock: Any, folder: Path, *, device: torch.device, dtype: torch.d
         ) from error
 
 
-def require_memory(n_bytes: int, device: torch.device, folder: Path) -> None:
-    """Refuses what cannot be held, before anything is read.
+def require_memory(n_bytes: int, device: torch.device, name: object) -> None:
+    """Refuses a model that cannot be held, before anything is read.
 
     Raises:
         ModelError: If so many bytes are not free, here or on the device.
@@ -78,7 +86,7 @@ def require_memory(n_bytes: int, device: torch.device, folder: Path) -> None:
     for where, n_free in free.items():
         if n_bytes > n_free:
             raise ModelError(
-                f"The model in {folder} takes {n_bytes / 1e9:.1f} GB and {n_free / 1e9:.1f} GB of {where} are free; "
+                f"The model {name} takes {n_bytes / 1e9:.1f} GB and {n_free / 1e9:.1f} GB of {where} are free; "
                 "take a smaller model, give --dtype bfloat16, or free some."
             )
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from streamvlm.errors import ModelError, UsageError
-from streamvlm.models.base import VideoLanguageModel
+from streamvlm.models.base import Footprint, VideoLanguageModel
 from streamvlm.models.hub import SETTINGS, WEIGHTS, find_folder
 from streamvlm.models.pocket.adapter import CHECKPOINT
 
@@ -23,6 +23,9 @@ FAMILIES: Mapping[str, str] = {
     "llava_onevision": "streamvlm.models.llava_onevision:LlavaOnevision",
 }
 """Adapter of each family; ``family`` or ``model_type`` in config.json names it."""
+
+CONFIGS = Path(__file__).with_name("configs")
+"""Configurations of well-known checkpoints by name, without weights: for sizes and for the bench."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -40,14 +43,17 @@ def load_model(name: str = "pocket", *, device: str = "auto", dtype: str = "auto
         UsageError: If the device or the dtype does not exist.
     """
     where = find_device(device)
-    if dtype not in ("auto", *DTYPES):
-        raise UsageError(f"There is no dtype {dtype!r}; give auto, {', '.join(DTYPES)}.")
+    of = find_dtype(dtype, where)
     folder, family = find_checkpoint(name)
+    if folder.parent == CONFIGS:
+        raise ModelError(
+            f"{name} is a configuration without weights; give a directory or the hub name of a checkpoint."
+        )
     if folder != CHECKPOINT:
         folder = find_folder(name, WEIGHTS)
-    if dtype == "auto":
-        dtype = "bfloat16" if where.type == "cuda" and family != "pocket" else "float32"
-    model: VideoLanguageModel = adapter_of(family)(folder, name=name, device=where, dtype=DTYPES[dtype])
+    if family == "pocket" and dtype == "auto":
+        of = torch.float32  # too small to gain by less
+    model: VideoLanguageModel = adapter_of(family)(folder, name=name, device=where, dtype=of)
     return model
 
 
@@ -57,13 +63,25 @@ def find_checkpoint(name: str) -> tuple[Path, str]:
     Raises:
         ModelError: If there is no such model, or it is of no known family.
     """
-    folder = CHECKPOINT if name == "pocket" else find_folder(name, SETTINGS)
+    bundled = {"pocket": CHECKPOINT} | {path.name: path for path in CONFIGS.iterdir()}
+    folder = bundled[name] if name in bundled else find_folder(name, SETTINGS)
     if not (folder / "config.json").is_file():
         raise ModelError(f"There is no model {name!r}: the directory has no config.json; give one with a checkpoint.")
     family = family_of(folder)
     if family not in FAMILIES:
         raise ModelError(f"The checkpoint in {folder} is of the family {family!r}; supported: {', '.join(FAMILIES)}.")
     return folder, family
+
+
+def footprint_of(name: str, dtype: str) -> Footprint:
+    """What a kept frame takes with a checkpoint, which needs no weights here.
+
+    Raises:
+        ModelError: If there is no such model, or its configuration cannot be read.
+    """
+    folder, family = find_checkpoint(name)
+    footprint: Footprint = adapter_of(family).footprint(folder, DTYPES[dtype])
+    return footprint
 
 
 def adapter_of(family: str) -> Any:
@@ -83,6 +101,19 @@ def family_of(folder: Path) -> str:
         return str(config.get("family") or config.get("model_type"))
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{folder / 'config.json'} cannot be read ({error}); get it again.") from error
+
+
+def find_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The torch dtype of that name; ``auto`` is bfloat16 on CUDA and float32 elsewhere.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in DTYPES:
+        raise UsageError(f"There is no dtype {dtype!r}; give auto, {', '.join(DTYPES)}.")
+    return DTYPES[dtype]
 
 
 def find_device(device: str) -> torch.device:

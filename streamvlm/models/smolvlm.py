@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import SmolVLMForConditionalGeneration
 
 from streamvlm.frame import Picture
-from streamvlm.models.base import FrameSize
 from streamvlm.models.chat import Turns, stream_as_text
 from streamvlm.models.pixels import normalise, resize
 from streamvlm.models.stock import StockModel, Wrapping, clock
@@ -32,11 +31,11 @@ class SmolVlm(StockModel):
     stock_class = SmolVLMForConditionalGeneration
     special_tokens = ("<fake_token_around_image>", "<global-img>")
 
-    @classmethod
-    def frame_size(cls, config: Any) -> FrameSize:
-        """See ``StockModel.frame_size``."""
+    @staticmethod
+    def frame_tokens_of(config: Any) -> tuple[int, int]:
+        """See ``StockModel.frame_tokens_of``."""
         side = config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
-        return FrameSize(_N_TEXT_TOKENS + side**2, _N_TEXT_TOKENS + (-(-side // 2)) ** 2)
+        return _N_TEXT_TOKENS + side**2, _N_TEXT_TOKENS + (-(-side // 2)) ** 2
 
     @staticmethod
     def prepare(pictures: Sequence[Picture], settings: dict[str, Any], device: torch.device) -> Tensor:

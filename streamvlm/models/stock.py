@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from streamvlm.frame import Fidelity, Picture
-from streamvlm.memory.block import BlockLayout
-from streamvlm.models.base import FrameSize, FrameTokens, Sight
+from streamvlm.models.base import Footprint, FrameTokens, Sight
 from streamvlm.models.chat import Chat, Turns
-from streamvlm.models.loading import load_stock, stop_ids
+from streamvlm.models.loading import layout_of, load_stock, read_config, stop_ids
 from streamvlm.models.pixels import read_pixel_settings
 from streamvlm.models.weights import fingerprint
 
@@ -77,9 +76,19 @@ class StockModel(ABC):
         self.max_dialogue_tokens = self.text_model.config.max_position_embeddings // _DIALOGUE_SHARE
 
     @classmethod
+    def footprint(cls, folder: Path, dtype: torch.dtype) -> Footprint:
+        """What a kept frame of the checkpoint in a folder takes, by its config.json alone.
+
+        Raises:
+            ModelError: If that cannot be read.
+        """
+        config = read_config(folder)
+        return Footprint(layout_of(config, dtype), *cls.frame_tokens_of(config))
+
+    @staticmethod
     @abstractmethod
-    def frame_size(cls, config: Any) -> FrameSize:
-        """Tokens of a frame's block, from the configuration alone."""
+    def frame_tokens_of(config: Any) -> tuple[int, int]:
+        """Tokens of a clear and of a fuzzy frame's block, timestamp included, from the configuration alone."""
 
     @abstractmethod
     def _turns(self) -> Turns:
@@ -140,13 +149,6 @@ class StockModel(ABC):
     def text(self, ids: Sequence[int]) -> str:
         """See ``VideoLanguageModel.text``."""
         return self.chat.text(ids)
-
-
-def layout_of(config: Any, dtype: torch.dtype) -> BlockLayout:
-    """The layout of a stock model's keys and values, from its configuration alone."""
-    text = config.get_text_config()
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return BlockLayout(text.num_hidden_layers, text.num_key_value_heads, head_dim, dtype)
 
 
 def halve_grid(tokens: Tensor) -> Tensor:

@@ -85,6 +85,8 @@ def test_an_empty_text_file_named_mp4_exits_2_with_one_sentence(tmp_path: Path) 
         (["ask", "CLIP", "--memory-budget", "much", "what?"], "much"),
         (["ask", "CLIP", "--memory-budget", "10kB", "what?"], "budget"),
         (["ask", "CLIP", "--model", "no/such-model", "what?"], "no/such-model"),
+        (["ask", "CLIP", "--model", "smolvlm2-256m", "what?"], "without weights"),
+        (["ask", "CLIP", "--dtype", "float7", "what?"], "float7"),
         (["ask", "CLIP", "--device", "abacus", "what?"], "abacus"),
         (["ask", "CLIP", "--device", "cuda:77", "what?"], "cuda:77"),
         (["world", "1", "--duration", "1s", "--out", "w.mp4"], "duration"),
@@ -122,6 +124,24 @@ def test_models_lists_the_bundled_one_and_what_the_hub_cache_holds(
     assert done.exit_code == 0
     assert "families: pocket" in done.stdout
     assert "someone/tiny" in done.stdout
+
+
+def test_models_tells_what_an_hour_takes_before_there_are_weights() -> None:
+    done = run("models", "llava-onevision-7b")
+    assert done.exit_code == 0
+    assert "bfloat16: 28 layers of 4 KV heads of 128" in done.stdout
+    assert "clear: 206 tokens, 11.27 MiB a frame, 39.6 GiB an hour" in done.stdout  # 2 x 28 x 4 x 128 x 2 B x 206
+    assert "fuzzy: 59 tokens, 3.23 MiB a frame, 11.3 GiB an hour" in done.stdout
+    listed = run("models").stdout
+    assert "transformers" in listed
+    assert "llava-onevision-7b" in listed
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "parrot-7b"])
+def test_models_refuses_a_name_that_it_cannot_look_up(name: str) -> None:
+    done = run("models", name)
+    assert done.exit_code == 2
+    assert f"no model {name!r}" in done.stderr
 
 
 def test_help_teaches_every_command() -> None:

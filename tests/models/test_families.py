@@ -11,7 +11,7 @@ from plain import WINDOW, assert_equals_attention_written_out, blocks_of_a_loop
 from streamvlm.decoding.context import Kept
 from streamvlm.frame import Fidelity
 from streamvlm.models.base import FrameTokens
-from streamvlm.models.registry import adapter_of
+from streamvlm.models.registry import footprint_of
 from streamvlm.retrieval.attention_mass import AttentionMassScorer
 from streamvlm.retrieval.heads import RetrievalHead
 
@@ -98,7 +98,8 @@ def test_clear_and_fuzzy_frames_have_the_tokens_that_the_configuration_tells(pai
     (sight,) = pair.ours.see(pictures(1))
     n_text = len(pair.ours.frame_tokens(sight, 7.0, Fidelity.CLEAR)) - pair.made.n_clear
     assert len(pair.ours.frame_tokens(sight, 7.0, Fidelity.FUZZY)) - n_text == pair.made.n_fuzzy
-    told = adapter_of(pair.family).frame_size(pair.stock.config)
-    assert told.clear - told.fuzzy == pair.made.n_clear - pair.made.n_fuzzy
+    told = footprint_of(str(pair.folder), "float32")
+    assert told.layout == pair.ours.layout == pair.decoder.layout
+    assert told.clear_tokens - told.fuzzy_tokens == pair.made.n_clear - pair.made.n_fuzzy
     assert sight.feature.dtype == torch.float32
     assert sight.feature.ndim == 1

@@ -18,8 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from streamvlm.errors import ModelError
 from streamvlm.frame import Fidelity, Picture
-from streamvlm.memory.block import BlockLayout
-from streamvlm.models.base import FrameTokens, Sight
+from streamvlm.models.base import Footprint, FrameTokens, Sight
+from streamvlm.models.loading import layout_of
 from streamvlm.models.pocket.attributes import N_ATTRIBUTES, SPAN, clock_columns
 from streamvlm.models.pocket.eye import Eye, posteriors
 from streamvlm.models.pocket.fidelity import pool_zones
@@ -73,8 +73,13 @@ class Pocket:
         self._eye.to(device)
         self._trunk = load_trunk().to(device)
         self._word_of_class = group_matrix().to(device)
-        d = llama.config
-        self.layout = BlockLayout(d.num_hidden_layers, d.num_key_value_heads, d.head_dim, dtype)
+        self.layout = layout_of(llama.config, dtype)
+
+    @classmethod
+    def footprint(cls, folder: Path, dtype: torch.dtype) -> Footprint:
+        """What a kept frame takes, by the configuration in a folder alone."""
+        decoder = LlamaConfig(**json.loads((folder / "config.json").read_text("utf-8"))["decoder"])
+        return Footprint(layout_of(decoder, dtype), 13, 8)
 
     @torch.inference_mode()
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:

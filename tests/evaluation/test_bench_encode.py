@@ -1,0 +1,56 @@
+"""The bench of true sizes, on a tiny checkpoint's configuration: what it counts is what a pass really does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from fabricate import FAMILIES, fabricate
+
+from streamvlm.cli import main
+from streamvlm.models import loading
+
+SMALL = ["--chunk", "2", "--retrieved", "3", "--repeats", "1", "--device", "cpu"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_configuration_alone_is_measured(family: str, tmp_path: Path) -> None:
+    folder = fabricate(family, tmp_path)
+    for weights in folder.glob("*.safetensors"):
+        weights.unlink()
+    done = CliRunner().invoke(main, ["bench", "encode", "--config-only", str(folder), *SMALL], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["tokens_per_clear_frame"] > FAMILIES[family].n_clear
+    text = FAMILIES[family].config(320, dict.fromkeys(FAMILIES[family].special_tokens, 0)).get_text_config()
+    width, kv_width, inner = 48, 24, 64
+    weights_per_token = text.num_hidden_layers * (2 * width * width + 2 * width * kv_width + 3 * width * inner)
+    n_tokens = told["tokens_per_clear_frame"]
+    least = 2 * weights_per_token * n_tokens
+    assert least < told["GFLOP_per_frame"]["prefill"] * 1e9 < 3 * least, "projections, and attention on top"
+    assert told["GFLOP_per_frame"]["see"] > 0
+    assert 0 < told["share_of_ceiling"] < 1
+    assert told["ttft_ms"]["retrieved_frames"] == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--config-only", "pocket"], "pocket has its weights"),
+        (["--config-only", "parrot"], "no model 'parrot'"),
+        (["--config-only", "smolvlm2-256m", "--repeats", "0"], "at least 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_a_sentence(args: list[str], told: str) -> None:
+    done = CliRunner().invoke(main, ["bench", "encode", *args], catch_exceptions=False)
+    assert done.exit_code == 2
+    assert told in done.stderr
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "free_ram_bytes", lambda: 1 << 30)
+    done = CliRunner().invoke(main, ["bench", "encode", "--config-only", "llava-onevision-7b", "--device", "cpu"])
+    assert done.exit_code == 2
+    assert "takes 32.1 GB and 1.1 GB of RAM are free" in done.stderr
