@@ -35,6 +35,7 @@ from streamvlm.errors import (
     SessionRefusedError,
     UsageError,
 )
+from streamvlm.frame import Fidelity
 from streamvlm.models.base import VideoLanguageModel
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,10 @@ class EngineStats:
         busy_s: Of these, spent in steps: its load is the ratio of what both grow by.
         n_steps: Steps done.
         n_frames: Frames watched.
-        n_dropped: Frames dropped, of the sessions open now.
+        n_dropped: Frames dropped before they could be watched.
+        n_clear: Frames kept clear; likewise ``n_fuzzy`` and ``n_discarded``.
+        n_fuzzy: See ``n_clear``.
+        n_discarded: See ``n_clear``.
         n_waiting: Frames waiting now.
         n_questions: Questions waiting or being answered now.
         n_answers: Questions answered to the end.
@@ -78,7 +82,14 @@ class EngineStats:
         n_refused: Questions that ended in an error.
         n_tokens: Tokens answered.
         n_fired: Times that standing questions fired.
-        host_bytes: RAM that the open sessions' blocks take.
+        n_clear_blocks: Blocks that the open sessions remember clear.
+        n_fuzzy_blocks: The same, fuzzy.
+        device_bytes: Device memory that their blocks take.
+        host_bytes: RAM that their blocks take.
+        host_budget_bytes: RAM that all blocks may take.
+        disk_bytes: Disk that their blocks take.
+        lag_s: Stream time by which the session furthest behind its newest frame is behind.
+        wait_s: Seconds from the coming of a frame to its being remembered, in the slowest session.
     """
 
     n_sessions: int
@@ -88,6 +99,9 @@ class EngineStats:
     n_steps: int
     n_frames: int
     n_dropped: int
+    n_clear: int
+    n_fuzzy: int
+    n_discarded: int
     n_waiting: int
     n_questions: int
     n_answers: int
@@ -95,7 +109,14 @@ class EngineStats:
     n_refused: int
     n_tokens: int
     n_fired: int
+    n_clear_blocks: int
+    n_fuzzy_blocks: int
+    device_bytes: int
     host_bytes: int
+    host_budget_bytes: int
+    disk_bytes: int
+    lag_s: float
+    wait_s: float
 
 
 class Engine:
@@ -126,13 +147,26 @@ class Engine:
     ) -> None:
         self.close()
 
-    def open(self, session_id: str | None = None, *, owner: str = "", secret: str | None = None) -> LiveSession:
+    @property
+    def failure(self) -> EngineError | None:
+        """Why it can no longer do anything; None while it can."""
+        return self._worker.failure
+
+    def open(
+        self,
+        session_id: str | None = None,
+        *,
+        owner: str = "",
+        secret: str | None = None,
+        is_temporary: bool = False,
+    ) -> LiveSession:
         """Opens a new session, or takes up one that is open already or rests on disk.
 
         Args:
             session_id: Of the session; by default a new one. One that does not exist is made.
             owner: Whose it is.
             secret: Takes up a session that is nobody's; kept as a hash.
+            is_temporary: Keep nothing of it, and do not list it: it ends with ``close``.
 
         Raises:
             UsageError: If the id is not of 1 to 64 letters, digits, ``_`` and ``-``.
@@ -145,7 +179,7 @@ class Engine:
             known = self._known(session_id)
             if known is not None and not known.admits(owner, secret):
                 raise SessionRefusedError(f"Session {session_id} is not yours; give its secret, or open another one.")
-            return self._admit(session_id, known or Ownership.of(owner, secret))
+            return self._admit(session_id, known or Ownership.of(owner, secret), is_temporary=is_temporary)
 
     def find(self, session_id: str, *, owner: str = "") -> LiveSession:
         """A session of this owner's that is open, or is opened from disk.
@@ -162,6 +196,7 @@ class Engine:
         found = {
             place.live.id: SessionInfo(place.live.id, place.live.owner, is_open=True, used_unix_s=place.opened_unix_s)
             for place in self._open_places()
+            if not place.is_temporary
         }
         home = self.config.home
         for folder in home.iterdir() if home is not None and home.is_dir() else ():
@@ -190,6 +225,7 @@ class Engine:
         """Counts as of now; never waits for a step."""
         with self._changed:
             streams, tally = [place.live.stream for place in self._places.values()], self._tally
+            memories = [stream.progress.memory for stream in streams]
             return EngineStats(
                 n_sessions=len(streams),
                 max_sessions=self.config.max_sessions,
@@ -197,7 +233,10 @@ class Engine:
                 busy_s=self._worker.busy_s,
                 n_steps=tally.n_steps,
                 n_frames=tally.n_frames,
-                n_dropped=sum(stream.queue.n_dropped for stream in streams),
+                n_dropped=tally.n_dropped + sum(stream.queue.n_dropped for stream in streams),
+                n_clear=tally.n_judged[Fidelity.CLEAR],
+                n_fuzzy=tally.n_judged[Fidelity.FUZZY],
+                n_discarded=tally.n_judged[Fidelity.DISCARDED],
                 n_waiting=sum(len(stream.queue) for stream in streams),
                 n_questions=sum(len(stream.questions) for stream in streams),
                 n_answers=tally.n_answers,
@@ -205,7 +244,14 @@ class Engine:
                 n_refused=tally.n_refused,
                 n_tokens=tally.n_tokens,
                 n_fired=tally.n_fired,
-                host_bytes=sum(stream.progress.memory.host_bytes for stream in streams),
+                n_clear_blocks=sum(memory.n_clear for memory in memories),
+                n_fuzzy_blocks=sum(memory.n_fuzzy for memory in memories),
+                device_bytes=sum(memory.device_bytes for memory in memories),
+                host_bytes=sum(memory.host_bytes for memory in memories),
+                host_budget_bytes=self.config.host_budget_bytes,
+                disk_bytes=sum(memory.disk.file_bytes for memory in memories if memory.disk is not None),
+                lag_s=max((stream.lag_s for stream in streams), default=0.0),
+                wait_s=max((stream.progress.wait_s for stream in streams), default=0.0),
             )
 
     def close(self, *, drain_s: float = 10.0) -> None:
@@ -252,7 +298,7 @@ class Engine:
             raise SessionNotFoundError(f"There is no session {session_id[:64]!r}; open one.")
         return known
 
-    def _admit(self, session_id: str, ownership: Ownership) -> LiveSession:
+    def _admit(self, session_id: str, ownership: Ownership, *, is_temporary: bool = False) -> LiveSession:
         """Opens a session that is held, if there is a place for it."""
         if (place := self._places.get(session_id)) is not None:
             return place.live
@@ -261,7 +307,7 @@ class Engine:
                 raise BusyError(f"All {self.config.max_sessions} sessions are in use; close one, or try again later.")
             self._n_opening += 1
         try:
-            place = self._furnish(session_id, ownership)
+            place = self._furnish(session_id, ownership, is_temporary)
             with self._changed:
                 self._places[session_id] = place
         finally:
@@ -269,7 +315,7 @@ class Engine:
                 self._n_opening -= 1
         return place.live
 
-    def _furnish(self, session_id: str, ownership: Ownership) -> _Place:
+    def _furnish(self, session_id: str, ownership: Ownership, is_temporary: bool) -> _Place:
         try:
             self._process.take(self.config.session.host_budget_bytes)
         except MemoryBudgetError as error:
@@ -277,7 +323,8 @@ class Engine:
         with ExitStack() as undo:
             undo.callback(self._process.give_back, self.config.session.host_budget_bytes)
             archive, reach = None, {}
-            if (folder := self._folder(session_id)) is not None:
+            folder = None if is_temporary else self._folder(session_id)
+            if folder is not None:
                 ownership.save(folder)
                 archive = Archive(folder, self.model, self.config.archive, on_event=partial(self._notice, session_id))
                 undo.callback(archive.close)
@@ -289,7 +336,7 @@ class Engine:
                 config=self.config, folder=folder, close=self._leave,
             )  # fmt: skip
             self._worker.add(stream)
-            return _Place(live, time.time(), undo.pop_all())
+            return _Place(live, time.time(), is_temporary, undo.pop_all())
 
     def _notice(self, session_id: str, sentence: str) -> None:
         logger.warning("session %s: %s", session_id, sentence)
@@ -313,14 +360,16 @@ class Engine:
         finally:
             with self._changed:
                 del self._places[place.live.id]
+                self._tally.n_dropped += stream.queue.n_dropped
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """An open session, since when it is, and what is to be done at its end."""
+    """An open session, since when it is, whether nothing of it stays, and what is to be done at its end."""
 
     live: LiveSession
     opened_unix_s: float
+    is_temporary: bool
     undo: ExitStack
 
 

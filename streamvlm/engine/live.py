@@ -1,4 +1,4 @@
-"""A live session in the hands of its users: from any thread, offer frames and ask questions; nothing here waits."""
+"""A live session in the hands of its users: from any thread, offer frames and ask questions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamvlm.engine.pulling import RESUME_GAP_S, Pull, PullEvent
 from streamvlm.engine.standing import Fired, StandingQuestion, Vigil
 from streamvlm.engine.stream import Listener, LiveQuestion, Stream
 from streamvlm.engine.worker import Worker
-from streamvlm.errors import BusyError, UsageError
+from streamvlm.errors import BusyError, StreamVlmError, UsageError
 from streamvlm.frame import Frame, Picture
 from streamvlm.ingest.gate import Decision
 from streamvlm.memory.block import KVBlock
@@ -119,13 +119,16 @@ class LiveSession:
         """Whose it is; "" for nobody's."""
         return self.ownership.owner
 
-    def offer(self, picture: Picture, *, time_s: float | None = None, wall_s: float | None = None) -> float:
+    def offer(
+        self, picture: Picture, *, time_s: float | None = None, wall_s: float | None = None, wait: bool = False
+    ) -> float:
         """Gives the stream its next frame; where watching cannot keep up, the oldest frame that waits is dropped.
 
         Args:
             picture: (height, width, 3) uint8 RGB, of any size; not to be changed afterwards.
             time_s: Its stream time; by default seconds since the session's first frame, by the clock.
             wall_s: Unix time at which it was taken, if known.
+            wait: Rather wait for watching to keep up, so that none is dropped.
 
         Returns:
             Its stream time.
@@ -136,8 +139,9 @@ class LiveSession:
         """
         _check_picture(picture)
         with self._changed:
-            self._check_alive()
             queue = self.stream.queue
+            self._changed.wait_for(lambda: self._failure is not None or not (wait and queue.is_full))
+            self._check_alive()
             time_s = self._clock_s() if time_s is None else time_s
             if not (0 <= time_s < math.inf and (queue.newest_s is None or time_s > queue.newest_s)):
                 raise UsageError(
@@ -256,7 +260,6 @@ class LiveSession:
         """How it stands, as of the last step."""
         with self._changed:
             queue, now = self.stream.queue, self.stream.progress
-            newest_s = queue.newest_s or 0.0
             return LiveStats(
                 time_s=now.time_s,
                 n_offered=queue.n_offered,
@@ -266,7 +269,7 @@ class LiveSession:
                 n_discarded=now.n_discarded,
                 n_waiting=len(queue),
                 n_questions=len(self.stream.questions),
-                lag_s=newest_s - (now.time_s or 0.0),
+                lag_s=self.stream.lag_s,
                 wait_s=now.wait_s,
                 memory=now.memory,
                 failure=None if self.stream.failure is None else str(self.stream.failure),
@@ -297,8 +300,12 @@ class LiveSession:
     def _offer(self, frame: Frame) -> None:
         self.offer(frame.picture, time_s=frame.time_s, wall_s=frame.wall_s)
 
+    @property
+    def _failure(self) -> StreamVlmError | None:
+        return self._worker.failure or self.stream.failure
+
     def _check_alive(self) -> None:
-        if (failure := self._worker.failure or self.stream.failure) is not None:
+        if (failure := self._failure) is not None:
             raise failure
 
     def _clock_s(self) -> float:

@@ -6,8 +6,9 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamvlm.engine.answer import Answer, Timings, TokenCounts
@@ -19,6 +20,7 @@ from streamvlm.engine.standing import Vigil, check
 from streamvlm.engine.watching import SeenFrame
 from streamvlm.engine.work import Task, Work
 from streamvlm.errors import EngineError, StreamVlmError
+from streamvlm.frame import Fidelity
 from streamvlm.ingest.gate import Decision
 from streamvlm.memory.hierarchy import MemoryStats
 
@@ -78,15 +80,17 @@ class Progress:
 
 @dataclass(slots=True)
 class Tally:
-    """What has been done since the engine began."""
+    """What has been done since the engine began; ``n_dropped`` counts the sessions that are closed."""
 
     n_steps: int = 0
     n_frames: int = 0
+    n_dropped: int = 0
     n_answers: int = 0
     n_cancelled: int = 0
     n_refused: int = 0
     n_tokens: int = 0
     n_fired: int = 0
+    n_judged: Counter[Fidelity] = field(default_factory=Counter)
 
 
 class Stream:
@@ -138,6 +142,11 @@ class Stream:
     def has_work(self) -> bool:
         """Whether anything waits or is under way; to be asked under the lock."""
         return bool(self.questions or len(self.queue) or self.chunk)
+
+    @property
+    def lag_s(self) -> float:
+        """Stream time by which the newest frame watched is behind the newest one offered."""
+        return (self.queue.newest_s or 0.0) - (self.progress.time_s or 0.0)
 
     @property
     def tasks(self) -> list[Task[Any]]:
@@ -238,6 +247,7 @@ class Stream:
     def _watch(self, taken: Sequence[WaitingFrame]) -> Work[None]:
         seen = yield from self.session.watch([waiting.frame for waiting in taken])
         for one in seen:
+            self._tally.n_judged[one.decision.fidelity] += 1
             if (listener := self.on_decision) is not None:
                 call(listener, one.decision)
         self._tally.n_frames += len(seen)

@@ -137,7 +137,8 @@ def test_a_session_is_its_owners_and_its_secrets(tmp_path: Path, is_durable: boo
     with Engine(TinyModel(), config) as engine:
         engine.open("hers", owner="ann", secret="s")
         engine.open("anybodys", secret="word")
-        for attempt in ({}, {"owner": "bob"}, {"owner": "bob", "secret": "s"}, {"secret": "s"}):
+        attempts: list[dict[str, Any]] = [{}, {"owner": "bob"}, {"owner": "bob", "secret": "s"}, {"secret": "s"}]
+        for attempt in attempts:
             with pytest.raises(SessionRefusedError, match="not yours"):
                 engine.open("hers", **attempt)
         assert engine.open("hers", owner="ann").owner == "ann"

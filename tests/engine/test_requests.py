@@ -1,0 +1,79 @@
+"""What a request that brings its own video needs of the engine: room for every frame, and nothing left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tiny_model import TinyModel, colour
+
+from streamvlm.engine import Engine, EngineConfig, SessionConfig
+from streamvlm.errors import EngineError
+
+TINY = SessionConfig(host_budget_bytes=1 << 20, max_answer_tokens=6)
+
+
+def test_whoever_waits_loses_no_frame_however_short_the_queue() -> None:
+    with Engine(TinyModel(), EngineConfig(session=TINY, frame_queue=2)) as engine:
+        live = engine.open()
+        for second in range(60):
+            live.offer(colour(second), time_s=float(second), wait=True)
+        live.close()
+        stats = engine.stats()
+        assert (stats.n_frames, stats.n_dropped) == (60, 0)
+        assert stats.n_clear + stats.n_fuzzy + stats.n_discarded == 60
+
+
+def test_whoever_waits_for_a_session_that_ends_is_told_so() -> None:
+    with Engine(TinyModel(), EngineConfig(session=TINY, frame_queue=1)) as engine:
+        live = engine.open()
+        told: list[EngineError] = []
+
+        def fill() -> None:
+            for second in range(1_000_000):
+                try:
+                    live.offer(colour(second), time_s=float(second), wait=True)
+                except EngineError as error:
+                    told.append(error)
+                    return
+
+        filling = threading.Thread(target=fill)
+        filling.start()
+        while not engine.stats().n_frames:
+            time.sleep(0.001)
+        live.close()
+        filling.join()
+        assert "closed" in str(told)
+
+
+def test_a_temporary_session_takes_a_place_and_leaves_nothing(tmp_path: Path) -> None:
+    with Engine(TinyModel(), EngineConfig(session=TINY, home=tmp_path)) as engine:
+        live = engine.open(owner="ann", is_temporary=True)
+        live.offer(colour(1), time_s=0.0)
+        assert engine.stats().n_sessions == 1
+        assert engine.sessions() == []
+        live.close()
+        assert engine.stats().n_sessions == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_counts_of_closed_sessions_stay_and_what_they_held_goes() -> None:
+    with Engine(TinyModel(), EngineConfig(session=TINY, frame_queue=1)) as engine:
+        live = engine.open()
+        for second in range(50):
+            live.offer(colour(second), time_s=float(second))
+        live.close()
+        stats = engine.stats()
+        assert stats.n_frames + stats.n_dropped == 50
+        assert (stats.n_clear_blocks, stats.n_fuzzy_blocks, stats.host_bytes, stats.lag_s) == (0, 0, 0, 0.0)
+
+
+def test_an_engine_that_is_closed_says_so() -> None:
+    engine = Engine(TinyModel(), EngineConfig(session=TINY))
+    assert engine.failure is None
+    engine.close()
+    assert isinstance(engine.failure, EngineError)
+    with pytest.raises(EngineError):
+        engine.open()
