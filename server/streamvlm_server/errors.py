@@ -7,6 +7,7 @@ StreamVlmError
 ├─ RequestError          a request that is not what the protocol asks for
 │  ├─ ModelNotFoundError a model that is not served here
 │  └─ ProtocolError      an event of a WebSocket that cannot be followed
+├─ ThumbnailNotFoundError a block of which no picture is kept
 ├─ MediaError            a picture or video that cannot be read
 │  └─ MediaRefusedError  a media URL that may not be fetched
 ├─ TooLargeError         a body, picture or video beyond its bound
@@ -83,6 +84,10 @@ class ProtocolError(RequestError):
         self.code, self.event_id = code, event_id
 
 
+class ThumbnailNotFoundError(StreamVlmError):
+    """A block of which no picture is kept."""
+
+
 class MediaError(StreamVlmError):
     """A picture or video that cannot be read."""
 
@@ -138,6 +143,7 @@ WIRE: dict[type[BaseException], Wire] = {
     RequestError: Wire("invalid_request", 1008, 400),
     ModelNotFoundError: Wire("model_not_found", 1008, 404),
     ProtocolError: Wire("invalid_event", 1008, 400),
+    ThumbnailNotFoundError: Wire("thumbnail_not_found", 1008, 404),
     MediaError: Wire("invalid_image", 1003, 400),
     MediaRefusedError: Wire("media_not_allowed", 1008, 400),
     TooLargeError: Wire("too_large", 1009, 413),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,13 +13,15 @@ from streamvlm_server.errors import RateLimitError
 
 _BURST_S = 2.0
 _UNLIMITED = math.inf
+_ROUNDING = 1e-3
+"""Share of what is needed that may be missing, so that whoever has waited as long as told gets through."""
 
 
 class Limits(BaseModel):
     """What one key may use; whatever is left out is unlimited.
 
     Attributes:
-        sessions: Sessions open at once.
+        sessions: Sessions in use at once: by a WebSocket, or by a request that brings its own video.
         frames_per_s: Frames a second, over all its sessions.
         bytes_per_s: Bytes of pictures and video a second, over all its sessions.
         questions_per_min: Questions a minute.
@@ -35,8 +38,8 @@ class Limits(BaseModel):
 class TokenBucket:
     """Holds a flow to a rate on average.
 
-    What is taken may be more than the bucket holds, and is then owed: a whole picture passes or does not, and the
-    rate holds over any longer time.
+    What is more than the bucket ever holds passes when it is full, and the rest is owed: a whole picture passes or does
+    not, and the rate holds over any longer time.
 
     Args:
         rate: Units a second; may be infinite.
@@ -48,14 +51,16 @@ class TokenBucket:
         self._rate, self._burst, self._clock = rate, burst, clock
         self._level, self._at_s = burst, clock()
 
-    def wait_s(self) -> float:
-        """Seconds until something may be taken again; 0 if it may be now."""
+    def wait_s(self, units: float) -> float:
+        """Seconds until so much may be taken; 0 if it may be now."""
         if self._rate == _UNLIMITED:
             return 0.0
         now_s = self._clock()
         self._level = min(self._burst, self._level + (now_s - self._at_s) * self._rate)
         self._at_s = now_s
-        return 0.0 if self._level > 0 else max((1e-3 - self._level) / self._rate, 1e-3)
+        needed = min(units, self._burst)
+        missing = needed - self._level
+        return missing / self._rate if missing > _ROUNDING * needed else 0.0
 
     def take(self, units: float) -> None:
         """Takes units, on credit if need be."""
@@ -77,6 +82,25 @@ class Meter:
         self._questions = TokenBucket(per_s, max(1.0, per_s * _BURST_S), clock)
         self._frames = TokenBucket(limits.frames_per_s, max(1.0, limits.frames_per_s * _BURST_S), clock)
         self._bytes = TokenBucket(limits.bytes_per_s, limits.bytes_per_s * _BURST_S, clock)
+        self._n_sessions = 0
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Counts a session while it is in use.
+
+        Raises:
+            RateLimitError: If it is one too many.
+        """
+        most = self.limits.sessions
+        if most is not None and self._n_sessions >= most:
+            raise RateLimitError(
+                f"This key is allowed {most} sessions at once; end one, or try again later.", retry_after_s=1.0
+            )
+        self._n_sessions += 1
+        try:
+            yield
+        finally:
+            self._n_sessions -= 1
 
     def question(self) -> None:
         """Counts a question.
@@ -84,7 +108,7 @@ class Meter:
         Raises:
             RateLimitError: If it is one too many.
         """
-        if wait_s := self._questions.wait_s():
+        if wait_s := self._questions.wait_s(1):
             raise _too_much(f"{self.limits.questions_per_min:g} questions a minute", wait_s)
         self._questions.take(1)
 
@@ -94,12 +118,16 @@ class Meter:
         Raises:
             RateLimitError: If they are too many.
         """
-        if wait_s := self._frames.wait_s():
+        if wait_s := self._frames.wait_s(n_frames):
             raise _too_much(f"{self.limits.frames_per_s:g} frames a second", wait_s)
-        if wait_s := self._bytes.wait_s():
+        if wait_s := self._bytes.wait_s(n_bytes):
             raise _too_much(f"{self.limits.bytes_per_s:g} bytes of media a second", wait_s)
         self._frames.take(n_frames)
         self._bytes.take(n_bytes)
+
+    def owe_frames(self, n_frames: int) -> None:
+        """Counts frames that were found in something taken already, in a video: the next ones wait for them."""
+        self._frames.take(n_frames)
 
 
 def _too_much(limit: str, wait_s: float) -> RateLimitError:

@@ -1,6 +1,6 @@
-"""The command line: ``streamvlm ask``, ``models``, ``world``, ``calibrate``, ``memory``, ``eval`` and ``bench``."""
+"""The command line: ``ask``, ``serve``, ``models``, ``world``, ``calibrate``, ``memory``, ``eval`` and ``bench``."""
 
-from streamvlm.cli import ask, make, measure, memory
+from streamvlm.cli import ask, make, measure, memory, serve
 from streamvlm.cli.group import main
 
-__all__ = ["ask", "main", "make", "measure", "memory"]
+__all__ = ["ask", "main", "make", "measure", "memory", "serve"]

@@ -140,6 +140,7 @@ def test_questions_pass_at_their_rate_and_the_refusal_says_when_to_come_back() -
     clock = Clock()
     meter = Meter(Limits(questions_per_min=6), clock)
     meter.question()
+    clock.now_s += 1
     with pytest.raises(RateLimitError, match="6 questions a minute") as caught:
         meter.question()
     clock.now_s += caught.value.retry_after_s
@@ -152,10 +153,28 @@ def test_frames_and_their_bytes_are_limited_each_on_its_own() -> None:
     meter.frames(1, 50_000)  # a picture larger than the bucket passes, and is owed
     with pytest.raises(RateLimitError, match="bytes"):
         meter.frames(1, 1)
-    clock.now_s += 49
+    clock.now_s += 50
     meter.frames(20, 1)
     with pytest.raises(RateLimitError, match="frames"):
         meter.frames(1, 1)
+
+
+def test_frames_of_a_video_are_owed_when_they_are_known() -> None:
+    clock = Clock()
+    meter = Meter(Limits(frames_per_s=10), clock)
+    meter.frames(0, 1000)
+    meter.owe_frames(120)
+    with pytest.raises(RateLimitError, match="frames") as caught:
+        meter.frames(1, 10)
+    assert caught.value.retry_after_s == pytest.approx(10.1)
+
+
+def test_sessions_in_use_are_counted_and_given_back() -> None:
+    meter = Meter(Limits(sessions=1), Clock())
+    with meter.session(), pytest.raises(RateLimitError, match="1 sessions"), meter.session():
+        pass
+    with meter.session():
+        pass
 
 
 def test_without_limits_nothing_is_refused() -> None:
@@ -177,7 +196,7 @@ def test_over_any_time_no_more_passes_than_rate_and_burst_and_one_item_on_credit
     began_s, taken = clock.now_s, 0.0
     for pause_s, units in wanted:
         clock.now_s += pause_s
-        if not bucket.wait_s():
+        if not bucket.wait_s(units):
             assert taken <= burst + (clock.now_s - began_s) * rate * (1 + 1e-9) + 1e-6
             bucket.take(units)
             taken += units
@@ -188,5 +207,5 @@ def test_whoever_waits_as_long_as_told_gets_through(rate: float, burst: float, u
     clock = Clock()
     bucket = TokenBucket(rate, burst, clock)
     bucket.take(units)
-    clock.now_s += bucket.wait_s()
-    assert bucket.wait_s() == 0
+    clock.now_s += bucket.wait_s(units)
+    assert bucket.wait_s(units) == 0

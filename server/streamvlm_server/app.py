@@ -1,0 +1,110 @@
+"""The app: which path leads where, and what all of them share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+
+from streamvlm.engine import Engine
+from streamvlm.engine.threads import compute_alone
+from streamvlm.errors import StreamVlmError
+from streamvlm_server.chat import chat_completions
+from streamvlm_server.config import ServerConfig
+from streamvlm_server.drain import Drain
+from streamvlm_server.fetch import MediaFetcher
+from streamvlm_server.guard import REQUEST_ID, Guard, RequestLog
+from streamvlm_server.health import healthz, metrics, readyz
+from streamvlm_server.keys import load_keys
+from streamvlm_server.metrics import Metrics
+from streamvlm_server.models import list_models, show_model
+from streamvlm_server.replies import tell_bug, tell_error, tell_http_error
+from streamvlm_server.service import Service
+from streamvlm_server.sessions import delete_session, list_sessions, show_session, show_thumbnail, show_timeline
+
+_CLIENT_CLOSED_REQUEST = 499
+_N_THREADS = 16
+
+
+async def _nobody_listens(request: Request, error: Exception) -> Response:
+    return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+
+_TOLD: dict[Any, Any] = {  # Starlette's type has no word for a handler of requests and WebSockets both
+    StreamVlmError: tell_error,
+    HTTPException: tell_http_error,
+    ClientDisconnect: _nobody_listens,
+    Exception: tell_bug,
+}
+
+
+def build_app(engine: Engine, config: ServerConfig) -> Starlette:
+    """Builds the app over a running engine, which whoever started it closes, after the app has ended.
+
+    Raises:
+        UsageError: If the keys file cannot be read.
+    """
+    service = Service(
+        engine=engine,
+        config=config,
+        keys=load_keys(config.keys_file),
+        drain=Drain(),
+        fetcher=MediaFetcher(config),
+        metrics=Metrics(engine),
+    )
+    api = [
+        Route("/models", list_models),
+        Route("/models/{name:path}", show_model),
+        Route("/chat/completions", chat_completions, methods=["POST"]),
+        Route("/sessions", list_sessions),
+        Route("/sessions/{id}", show_session),
+        Route("/sessions/{id}", delete_session, methods=["DELETE"]),
+        Route("/sessions/{id}/timeline", show_timeline),
+        Route("/sessions/{id}/thumbnails/{block:int}", show_thumbnail),
+    ]
+    app = Starlette(
+        routes=[
+            Mount("/v1", routes=api, middleware=[Middleware(Guard, service=service)]),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+        ],
+        middleware=_middleware(config),
+        exception_handlers=_TOLD,
+        lifespan=_lifespan,
+    )
+    app.state.service = service
+    return app
+
+
+def _middleware(config: ServerConfig) -> list[Middleware]:
+    if not config.allowed_origins:
+        return [Middleware(RequestLog)]
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=config.allowed_origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=[REQUEST_ID],
+    )
+    return [Middleware(RequestLog), cors]
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    # Threads beside the engine's, which has the cores.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_N_THREADS, "server", compute_alone))
+    async with service.metrics.watching_loop():
+        yield
+    await service.fetcher.close()

@@ -1,0 +1,55 @@
+"""Reads what a client sends, within bounds, and notices when it goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
+
+from streamvlm_server.errors import TooLargeError
+
+T = TypeVar("T")
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The body of a request.
+
+    Raises:
+        TooLargeError: If it has more than ``max_bytes``: at once if it says so, or when they have come.
+    """
+    told = request.headers.get("content-length", "")
+    body = bytearray()
+    if not (told.isdecimal() and int(told) > max_bytes):
+        async for piece in request.stream():
+            body += piece
+            if len(body) > max_bytes:
+                break
+        else:
+            return bytes(body)
+    raise TooLargeError(f"The request has more than the {max_bytes} bytes allowed; send less.")
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Does some work for a request whose body was read; should the client go away, the work is cancelled.
+
+    Raises:
+        ClientDisconnect: If the client went away.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

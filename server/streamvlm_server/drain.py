@@ -1,0 +1,66 @@
+"""Stopping without losing anything: nothing new is taken, and what runs may end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from streamvlm_server.errors import DrainingError
+
+logger = logging.getLogger(__name__)
+
+
+class Drain:
+    """Knows what is running, and whether the server is about to stop; for one thread, the event loop's.
+
+    Attributes:
+        is_draining: Whether nothing new is taken any more.
+    """
+
+    def __init__(self) -> None:
+        self.is_draining = False
+        self._running: dict[object, Callable[[], None]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def n_running(self) -> int:
+        """Requests and connections under way."""
+        return len(self._running)
+
+    @contextmanager
+    def running(self, going_away: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Holds a request or connection that the server waits for before it stops.
+
+        Args:
+            going_away: Called once when the server is about to stop, so that what would never end by itself, a
+                WebSocket say, can tell its client and come to an end. Must return at once.
+
+        Raises:
+            DrainingError: If nothing new is taken any more.
+        """
+        if self.is_draining:
+            raise DrainingError("This server is about to stop; try again in a moment.")
+        key = object()
+        self._running[key] = going_away
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            del self._running[key]
+            if not self._running:
+                self._idle.set()
+
+    async def finish(self, within_s: float) -> None:
+        """Takes nothing new from now on, and returns when what runs has ended, or after ``within_s``."""
+        self.is_draining = True
+        logger.info("stopping: nothing new is taken, %d requests and connections may end", self.n_running)
+        for going_away in list(self._running.values()):
+            going_away()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            logger.warning("%d requests and connections did not end within %g s", self.n_running, within_s)

@@ -1,0 +1,33 @@
+"""Whether the server lives, whether it can take work, and its numbers."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from streamvlm_server.metrics import CONTENT_TYPE
+from streamvlm_server.service import service_of
+
+
+async def healthz(request: Request) -> Response:
+    """The process answers."""
+    return JSONResponse({"status": "ok", "version": version("streamvlm")})
+
+
+async def readyz(request: Request) -> Response:
+    """The engine works and the server is not about to stop; 503 with the reasons if not."""
+    service = service_of(request)
+    reasons = []
+    if service.drain.is_draining:
+        reasons.append("the server is about to stop")
+    if service.engine.failure is not None:
+        reasons.append(str(service.engine.failure))
+    told = {"status": "unavailable" if reasons else "ready", "reasons": reasons}
+    return JSONResponse(told, 503 if reasons else 200)
+
+
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format."""
+    return Response(service_of(request).metrics.exposition(), media_type=CONTENT_TYPE)

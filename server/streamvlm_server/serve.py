@@ -1,0 +1,65 @@
+"""From a configuration to a running server, and back to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from streamvlm.engine import ArchiveConfig, Engine, EngineConfig, SessionConfig
+from streamvlm.memory.codec import Codec
+from streamvlm.models.registry import load_model
+from streamvlm_server.app import build_app
+from streamvlm_server.config import ServerConfig
+from streamvlm_server.keys import check_bind, load_keys
+from streamvlm_server.logs import configure_logging
+from streamvlm_server.server import DrainingServer, check_tls, listen
+
+
+async def serve(config: ServerConfig, *, on_ready: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT, and returns when running answers have ended and all memory is on disk.
+
+    Args:
+        config: What to serve, and how.
+        on_ready: Told the server's URL when it takes requests.
+
+    Raises:
+        StreamVlmError: If it cannot begin.
+    """
+    check_bind(config.host, load_keys(config.keys_file))
+    check_tls(config)
+    opened = listen(config)
+    configure_logging(config.log_level)
+    with opened, await _start_engine(config) as engine:
+        url = _url(config, opened.getsockname()[1])
+        await DrainingServer(build_app(engine, config), config, on_ready=lambda: on_ready(url)).serve([opened])
+
+
+async def _start_engine(config: ServerConfig) -> Engine:
+    """Loads the model on a thread that ends with it: one that stays would compete with the engine's for the cores."""
+
+    def start() -> Engine:
+        return Engine(load_model(config.model, device=config.device), engine_config(config))
+
+    with ThreadPoolExecutor(1) as passing:
+        return await asyncio.get_running_loop().run_in_executor(passing, start)
+
+
+def engine_config(config: ServerConfig) -> EngineConfig:
+    """What the engine is told of a server's configuration."""
+    return EngineConfig(
+        max_sessions=config.max_sessions,
+        frame_queue=config.frame_queue,
+        max_questions=config.max_questions,
+        host_budget_bytes=config.memory_budget,
+        home=config.home,
+        session=SessionConfig(host_budget_bytes=config.session_budget),
+        archive=ArchiveConfig(
+            codec=Codec(config.disk_codec), budget_bytes=config.disk_budget, flush_every_s=config.flush_every_s
+        ),
+    )
+
+
+def _url(config: ServerConfig, port: int) -> str:
+    scheme = "http" if config.tls_cert is None else "https"
+    return f"{scheme}://{f'[{config.host}]' if ':' in config.host else config.host}:{port}"

@@ -1,0 +1,44 @@
+"""What every endpoint shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from streamvlm.engine import Engine
+from streamvlm_server.config import ServerConfig
+from streamvlm_server.drain import Drain
+from streamvlm_server.fetch import MediaFetcher
+from streamvlm_server.keys import Keys, Principal
+from streamvlm_server.media import PictureBounds
+from streamvlm_server.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of a running server; ``app.state.service`` holds it."""
+
+    engine: Engine
+    config: ServerConfig
+    keys: Keys
+    drain: Drain
+    fetcher: MediaFetcher
+    metrics: Metrics
+
+    @property
+    def bounds(self) -> PictureBounds:
+        """How large a picture may be."""
+        return PictureBounds(self.config.max_picture, self.config.max_picture_px)
+
+
+def service_of(connection: HTTPConnection) -> Service:
+    """The service that a request or WebSocket came to."""
+    service: Service = connection.app.state.service
+    return service
+
+
+def principal_of(connection: HTTPConnection) -> Principal:
+    """Who sent a request under ``/v1``, or opened a WebSocket there: the guard has found out."""
+    principal: Principal = connection.state.principal
+    return principal
