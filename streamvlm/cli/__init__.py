@@ -1,6 +1,6 @@
-"""The command line: ``ask``, ``serve``, ``models``, ``world``, ``calibrate``, ``memory``, ``eval`` and ``bench``."""
+"""The command line: ``ask``, ``serve``, ``watch``, ``models``, ``world``, ``calibrate``, ``memory``, ``eval``, ``bench``."""
 
-from streamvlm.cli import ask, make, measure, memory, serve
+from streamvlm.cli import ask, make, measure, memory, serve, watch
 from streamvlm.cli.group import main
 
-__all__ = ["ask", "main", "make", "measure", "memory", "serve"]
+__all__ = ["ask", "main", "make", "measure", "memory", "serve", "watch"]

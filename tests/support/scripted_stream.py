@@ -11,6 +11,7 @@ from streamvlm.frame import Fidelity, Picture
 from streamvlm.ingest.gate import Decision
 from streamvlm.memory.hierarchy import MemoryStats
 from streamvlm.retrieval.evidence import Evidence
+from streamvlm_server.realtime.client_events import StandingArm
 from streamvlm_server.realtime.server_events import StatsEvent
 from streamvlm_server.realtime.stream import Fired, Reply
 
@@ -71,6 +72,7 @@ class ScriptedStream:
     pulling: str | None = None
     refusal: StreamVlmError | None = None
     on_decision: Callable[[Decision], None] | None = None
+    opened: Callable[[], None] = lambda: None
     ended: Callable[[StreamVlmError | None], None] = lambda error: None
 
     def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> float:
@@ -90,20 +92,29 @@ class ScriptedStream:
         return asked.cancel
 
     def arm(
-        self, question: str, fired: Callable[[Fired], None], *, threshold: float, release: float, every_s: float,
-        cool_down_s: float,
-    ) -> str:  # fmt: skip
+        self,
+        settings: StandingArm,
+        fired: Callable[[Fired], None],
+        *,
+        armed: Callable[[str], None],
+        refused: Callable[[StreamVlmError], None],
+    ) -> None:
+        if self.refusal is not None:
+            refused(self.refusal)
+            return
         standing_id = f"standing_{len(self.armed)}"
         self.armed[standing_id] = fired
-        return standing_id
+        armed(standing_id)
 
     def disarm(self, standing_id: str) -> None:
         del self.armed[standing_id]
 
-    def pull(self, url: str, *, fps: float, ended: Callable[[StreamVlmError | None], None]) -> None:
+    def pull(
+        self, url: str, *, fps: float, opened: Callable[[], None], ended: Callable[[StreamVlmError | None], None]
+    ) -> None:
         if self.refusal is not None:
             raise self.refusal
-        self.pulling, self.ended = url, ended
+        self.pulling, self.opened, self.ended = url, opened, ended
 
     def stop_pulling(self) -> None:
         self.pulling = None

@@ -92,10 +92,10 @@ class StandingArm(ClientEvent):
 
     type: Literal["streamvlm.standing.arm"]
     question: Text = Field(min_length=1)
-    threshold: float = Field(default=0.7, gt=0, lt=1, description="Fires when yes is at least this likely,")
-    release: float = Field(default=0.4, gt=0, lt=1, description="and not again before it was at most this likely.")
+    threshold: float = Field(default=0.8, gt=0, le=1, description="Fires when yes is at least this likely,")
+    release: float = Field(default=0.3, ge=0, lt=1, description="and not again before it was at most this likely.")
     every_s: float = Field(default=1.0, gt=0, le=3600, description="Seconds of stream time between two checks.")
-    cool_down_s: float = Field(default=10.0, ge=0, le=86_400, description="Seconds of silence after it fired.")
+    cool_down_s: float = Field(default=5.0, ge=0, le=86_400, description="Seconds of silence after it fired.")
 
 
 class StandingDisarm(ClientEvent):

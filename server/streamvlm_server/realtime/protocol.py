@@ -17,7 +17,7 @@ from functools import partial
 from streamvlm.errors import StreamVlmError, UsageError
 from streamvlm.frame import Picture
 from streamvlm.ingest.gate import Decision
-from streamvlm_server.errors import ProtocolError, error_object
+from streamvlm_server.errors import DrainingError, ProtocolError, error_object
 from streamvlm_server.realtime import client_events as asked
 from streamvlm_server.realtime import server_events as events
 from streamvlm_server.realtime.conversation import Conversation, text_of
@@ -62,6 +62,7 @@ class RealtimeProtocol:
         self._active: str | None = None  # the response that writes to the conversation
         self._standing: dict[str, str] = {}
         self._source: str | None = None
+        self._is_leaving = self._is_closed = False
         self._decisions: deque[Decision] = deque(maxlen=MAX_DECISIONS)
 
     @property
@@ -74,6 +75,11 @@ class RealtimeProtocol:
         """Whether the client has reason to be silent: something of its is under way."""
         return bool(self._cancels or self._standing or self._source)
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a response is under way."""
+        return bool(self._cancels)
+
     def open(self) -> None:
         """The connection stands."""
         self._send(events.SessionCreated(session=self._session))
@@ -85,6 +91,7 @@ class RealtimeProtocol:
         for standing_id in self._standing:
             self._stream.disarm(standing_id)
         self._stream.watch_decisions(None)
+        self._is_closed = True
         self._send = lambda event: None
 
     def handle(self, event: asked.ClientEvent, pictures: Sequence[Picture] = ()) -> None:
@@ -107,9 +114,10 @@ class RealtimeProtocol:
         """
         self._stream.offer(picture, time_s=time_s, wall_s=wall_s)
 
-    def refuse(self, error: Exception, event_id: str | None = None) -> None:
-        """Tells the client what was not followed, and why."""
+    def refuse(self, error: Exception, event_id: str | None = None, *, param: str | None = None) -> None:
+        """Tells the client what was not followed, and why; ``param`` names what of it, where the error does not."""
         told = error_object(error)
+        told["param"] = told["param"] or param
         if isinstance(error, ProtocolError):
             told["code"], event_id = error.code, error.event_id or event_id
         self._send(events.ErrorEvent(error=ErrorBody.model_validate({**told, "event_id": event_id})))
@@ -125,7 +133,8 @@ class RealtimeProtocol:
             self._send(events.FrameEvent(decisions=told))
 
     def going_away(self, reason: str, time_left_s: float) -> None:
-        """Tells a client that knows of it that the connection will be closed."""
+        """Tells a client that knows of it that the connection will be closed; no response is begun any more."""
+        self._is_leaving = True
         if self._extension is not None:
             self._send(events.GoingAway(reason=reason, time_left_s=time_left_s))
 
@@ -217,6 +226,8 @@ class RealtimeProtocol:
 
     def _respond(self, settings: ResponseSettings) -> None:
         in_band = settings.conversation != "none"
+        if self._is_leaving:
+            raise DrainingError("This server is about to stop; connect again in a moment.")
         if in_band and self._active is not None:
             raise ProtocolError(
                 f"Conversation already has an active response in progress: {self._active}. Wait until it is done.",
@@ -300,9 +311,13 @@ class RealtimeProtocol:
     def _open_source(self, event: asked.SourceOpen) -> None:
         if self._source is not None:
             raise UsageError(f"{self._source} is being read already; close it first.")
-        self._stream.pull(event.url, fps=event.fps, ended=partial(self._source_ended, event.url))
+        self._stream.pull(
+            event.url,
+            fps=event.fps,
+            opened=lambda: self._tell(events.SourceOpened(url=event.url)),
+            ended=partial(self._source_ended, event.url),
+        )
         self._source = event.url
-        self._send(events.SourceOpened(url=event.url))
 
     def _close_source(self) -> None:
         if self._source is None:
@@ -314,18 +329,21 @@ class RealtimeProtocol:
         self._send(events.SourceEnded(url=url, error=str(error) if error is not None else None))
 
     def _arm(self, event: asked.StandingArm) -> None:
-        if event.release > event.threshold:
-            raise ProtocolError("release is above threshold; give a lower one.", param="release")
-        standing_id = self._stream.arm(
-            event.question,
+        if event.release >= event.threshold:
+            raise ProtocolError("release is not below threshold; give a lower one.", param="release")
+        self._stream.arm(
+            event,
             self._fired,
-            threshold=event.threshold,
-            release=event.release,
-            every_s=event.every_s,
-            cool_down_s=event.cool_down_s,
+            armed=partial(self._armed, event.question),
+            refused=lambda error: self.refuse(error, event.event_id),
         )
-        self._standing[standing_id] = event.question
-        self._send(events.StandingArmed(standing_id=standing_id, question=event.question))
+
+    def _armed(self, question: str, standing_id: str) -> None:
+        if self._is_closed:
+            self._stream.disarm(standing_id)
+            return
+        self._standing[standing_id] = question
+        self._send(events.StandingArmed(standing_id=standing_id, question=question))
 
     def _disarm(self, standing_id: str) -> None:
         if self._standing.pop(standing_id, None) is None:
@@ -341,7 +359,7 @@ class RealtimeProtocol:
                     question=fired.question,
                     time_s=fired.time_s,
                     probability=fired.probability,
-                    evidence=[events.Seen.model_validate(asdict(seen)) for seen in fired.evidence],
+                    evidence=list(map(events.Seen.of, fired.evidence)),
                 )
             )
 

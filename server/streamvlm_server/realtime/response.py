@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Literal
 
 from streamvlm.engine import Answer
@@ -118,7 +117,7 @@ class Writing:
             events.EvidenceEvent(
                 response_id=self._response.id,
                 asked_at_s=answer.asked_at_s,
-                evidence=[events.Seen(**asdict(seen)) for seen in answer.evidence],
+                evidence=list(map(events.Seen.of, answer.evidence)),
                 ttft_s=answer.timings.ttft_s,
                 total_s=answer.timings.total_s,
             )

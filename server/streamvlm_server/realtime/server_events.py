@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
+from streamvlm.retrieval.evidence import Evidence
 from streamvlm_server.realtime.shapes import ErrorBody, Item, Response, Session, Shape, TimeS
 
 
@@ -156,6 +157,12 @@ class Seen(Shape):
     end_s: float
     fidelity: Literal["clear", "fuzzy"]
     score: float = Field(description="Share of the attention that all blocks got.")
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> Self:
+        """From the engine's own."""
+        told = {"start_s": evidence.start_s, "end_s": evidence.end_s, "score": evidence.score}
+        return cls.model_validate({**told, "fidelity": str(evidence.fidelity)})
 
 
 class EvidenceEvent(ServerEvent):

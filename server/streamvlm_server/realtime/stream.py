@@ -10,6 +10,7 @@ from streamvlm.errors import StreamVlmError
 from streamvlm.frame import Picture
 from streamvlm.ingest.gate import Decision
 from streamvlm.retrieval.evidence import Evidence
+from streamvlm_server.realtime.client_events import StandingArm
 from streamvlm_server.realtime.server_events import StatsEvent
 
 
@@ -77,25 +78,33 @@ class Stream(Protocol):
 
     def arm(
         self,
-        question: str,
+        settings: StandingArm,
         fired: Callable[[Fired], None],
         *,
-        threshold: float,
-        release: float,
-        every_s: float,
-        cool_down_s: float,
-    ) -> str:
-        """Asks a standing question; returns its id.
+        armed: Callable[[str], None],
+        refused: Callable[[StreamVlmError], None],
+    ) -> None:
+        """Asks a standing question.
 
-        Raises:
-            StreamVlmError: If it is refused.
+        Args:
+            settings: What to ask, and when it fires.
+            fired: Told each time it does.
+            armed: Told its id, or
+            refused: told why not; one after another, in the order in which questions were given.
         """
 
     def disarm(self, standing_id: str) -> None:
         """Asks it no more."""
 
-    def pull(self, url: str, *, fps: float, ended: Callable[[StreamVlmError | None], None]) -> None:
-        """Reads a source and takes its frames, until it ends, fails or is stopped.
+    def pull(
+        self,
+        url: str,
+        *,
+        fps: float,
+        opened: Callable[[], None],
+        ended: Callable[[StreamVlmError | None], None],
+    ) -> None:
+        """Reads a source and takes its frames, until it ends, is stopped, or fails, which is then told.
 
         Raises:
             StreamVlmError: If the source is refused.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from protocol_client import IMAGE, PICTURE, Client, types
 from scripted_stream import EVIDENCE, HasFired
 
-from streamvlm.errors import SourceError
+from streamvlm.errors import BusyError, SourceError
 from streamvlm.frame import Fidelity
 from streamvlm.ingest.gate import Decision, Reason
 
@@ -105,6 +105,13 @@ def test_a_standing_question_is_armed_fires_and_is_disarmed(client: Client) -> N
     assert types(client.send("streamvlm.standing.disarm", standing_id=standing_id)) == ["error"]
 
 
+def test_a_standing_question_that_the_engine_refuses_is_an_error_of_its_event(client: Client) -> None:
+    client.opt_in()
+    client.stream.refusal = BusyError("Too many are armed.")
+    (error,) = client.send("streamvlm.standing.arm", question="is it red?", event_id="mine")
+    assert (error["error"]["code"], error["error"]["event_id"]) == ("model_overloaded", "mine")
+
+
 def test_a_standing_question_that_could_never_fall_silent_is_refused(client: Client) -> None:
     client.opt_in()
     (error,) = client.send("streamvlm.standing.arm", question="is it red?", threshold=0.3, release=0.6)
@@ -113,7 +120,9 @@ def test_a_standing_question_that_could_never_fall_silent_is_refused(client: Cli
 
 def test_a_source_is_read_until_it_is_closed_ends_or_fails(client: Client) -> None:
     client.opt_in()
-    assert types(client.send("streamvlm.source.open", url="http://a/", fps=2)) == ["streamvlm.source.opened"]
+    assert client.send("streamvlm.source.open", url="http://a/", fps=2) == []
+    client.stream.opened()
+    assert types(client.received)[-1] == "streamvlm.source.opened"
     assert types(client.send("streamvlm.source.open", url="http://b/")) == ["error"]
     (ended,) = client.send("streamvlm.source.close")
     assert (ended["type"], ended["url"], ended["error"]) == ("streamvlm.source.ended", "http://a/", None)

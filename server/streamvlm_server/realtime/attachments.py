@@ -1,0 +1,120 @@
+"""Sessions outlive their connections: who holds which one, and what becomes of one that nobody holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from streamvlm.engine import Engine, LiveSession
+from streamvlm.errors import BusyError, SessionNotFoundError
+
+logger = logging.getLogger(__name__)
+
+_SWEEP_EVERY_S = 0.2
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """A session that is or was held, by whom, and since when it is not."""
+
+    session: LiveSession
+    holding: asyncio.Lock = field(default_factory=asyncio.Lock)
+    take_over: Callable[[], None] | None = None
+    left_at_s: float | None = None
+
+
+class Attachments:
+    """Gives sessions to connections, one connection each; the newest wins, as the older may be half open.
+
+    A session that is left lingers, so that its client may come back to it, and is then closed: its place is free, and
+    where the engine has a home its memory stays. Where all places are taken, what has lingered longest goes first.
+
+    Args:
+        engine: Whose sessions they are.
+        linger_s: How long a session keeps its place after it was left.
+    """
+
+    def __init__(self, engine: Engine, linger_s: float) -> None:
+        self._engine, self._linger_s = engine, linger_s
+        self._places: dict[str, _Place] = {}
+
+    @asynccontextmanager
+    async def attach(
+        self, session_id: str | None, *, owner: str, token: str | None, taken_over: Callable[[], None]
+    ) -> AsyncIterator[tuple[LiveSession, str]]:
+        """Holds a session, a new one or one taken up again; yields it with the token that takes it up again.
+
+        Args:
+            session_id: Of the session; None for a new one.
+            owner: Whose it is.
+            token: Proves the right to a session that is nobody's.
+            taken_over: Called when another connection takes the session up; this one should leave at once.
+
+        Raises:
+            UsageError, SessionRefusedError, BusyError, StoreError: As ``Engine.open`` does.
+        """
+        secret = token or secrets.token_urlsafe(24)
+        session = await self._open(session_id, owner, secret)  # first of all: who may not have it disturbs nobody
+        while True:
+            place = self._places.setdefault(session.id, _Place(session))
+            if place.take_over is not None:
+                place.take_over()
+            async with place.holding:
+                if self._places.get(session.id) is not place:
+                    continue  # it was swept away meanwhile
+                place.session = await self._open(session.id, owner, secret)
+                place.take_over, place.left_at_s = taken_over, None
+                try:
+                    yield place.session, secret
+                finally:
+                    place.take_over, place.left_at_s = None, time.monotonic()
+                    if place.session.stats().n_offered == 0 and place.session.stats().time_s is None:
+                        await self._close(place, forget=True)
+            return
+
+    async def sweep(self) -> None:
+        """Closes sessions that have lingered long enough, for ever."""
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY_S)
+            for place in self._lingering():
+                if place.left_at_s is not None and time.monotonic() - place.left_at_s >= self._linger_s:
+                    await self._close_if_left(place)
+
+    def _lingering(self) -> list[_Place]:
+        """Sessions that nobody holds, those left longest ago first."""
+        left = [place for place in self._places.values() if place.left_at_s is not None and not place.holding.locked()]
+        return sorted(left, key=lambda place: place.left_at_s or 0.0)
+
+    async def _open(self, session_id: str | None, owner: str, secret: str) -> LiveSession:
+        def opened() -> LiveSession:
+            return self._engine.open(session_id, owner=owner, secret=secret)
+
+        while True:
+            try:
+                return await asyncio.to_thread(opened)
+            except BusyError:
+                if not (lingering := self._lingering()):
+                    raise
+                await self._close_if_left(lingering[0])
+
+    async def _close_if_left(self, place: _Place) -> None:
+        async with place.holding:
+            if place.left_at_s is not None and self._places.get(place.session.id) is place:
+                await self._close(place)
+
+    async def _close(self, place: _Place, *, forget: bool = False) -> None:
+        """Closes a session whose place is held; ``forget`` leaves nothing of it on disk either."""
+        session = place.session
+        del self._places[session.id]
+        try:
+            if forget:
+                await asyncio.to_thread(self._engine.delete, session.id, owner=session.owner)
+            else:
+                await asyncio.to_thread(session.close)
+        except SessionNotFoundError:  # somebody has deleted it already
+            logger.debug("session %s was gone already", session.id)

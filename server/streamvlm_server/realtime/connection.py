@@ -1,0 +1,232 @@
+"""One WebSocket: four tasks around a protocol, none of which waits for the engine.
+
+    reading   socket → inbox                 does nothing else, or keepalive would break: a peer's pongs are read here
+    following inbox → protocol               decodes pictures on threads
+    writing   outbox → socket                the only one that sends
+    watching  ticks, idle peers, the end     and peers that read too slowly
+
+Both boxes are bounded, and the protocol's calls on the engine return at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from streamvlm.errors import StreamVlmError, UsageError
+from streamvlm.wire import FrameMessage
+from streamvlm_server.config import ServerConfig
+from streamvlm_server.errors import ProtocolError, RateLimitError, wire
+from streamvlm_server.limits import Meter, TokenBucket
+from streamvlm_server.metrics import Metrics
+from streamvlm_server.realtime.abortable import ABORT
+from streamvlm_server.realtime.client_events import ItemCreate, SourceOpen, parse
+from streamvlm_server.realtime.live_stream import LiveStream
+from streamvlm_server.realtime.pictures import PictureDecoder
+from streamvlm_server.realtime.protocol import RealtimeProtocol
+from streamvlm_server.realtime.queues import Inbox, Outbox
+from streamvlm_server.realtime.server_events import ServerEvent
+from streamvlm_server.realtime.sources import check_source
+
+MAX_MESSAGES_PER_S = 1000.0
+_TICK_S = 1.0
+_LEAVING_TICK_S = 0.05
+_CLOSE_S = 3.0
+_MAX_REASON_BYTES = 123  # of a WebSocket's close frame
+
+
+class Ending(Exception):
+    """A connection is over.
+
+    Attributes:
+        code: WebSocket close code; None if the peer has closed it.
+        reason: In a sentence.
+        error: Told the client as an event first, if there is one.
+    """
+
+    def __init__(self, code: int | None, reason: str = "", *, error: Exception | None = None) -> None:
+        super().__init__(reason)
+        self.code, self.reason, self.error = code, reason, error
+
+
+class Connection:
+    """Serves one client until it leaves, or has to.
+
+    Args:
+        websocket: Accepted already.
+        stream: What is watched and asked.
+        model: Name of the model that answers.
+        token: Takes the session up again.
+        decoder: Of pictures.
+        meter: Counts frames.
+        metrics: Counts what is refused.
+        config: Bounds.
+    """
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        stream: LiveStream,
+        *,
+        model: str,
+        token: str,
+        decoder: PictureDecoder,
+        meter: Meter,
+        metrics: Metrics,
+        config: ServerConfig,
+    ) -> None:
+        self._websocket, self._stream, self._decoder = websocket, stream, decoder
+        self._meter, self._metrics, self._config = meter, metrics, config
+        self._inbox, self._outbox = Inbox(), Outbox()
+        self._protocol = RealtimeProtocol(stream, self._send, model=model, resume_token=token)
+        self._ending: Ending | None = None
+        self._ended = asyncio.Event()
+        self._is_leaving = False
+        self._heard_at_s = time.monotonic()
+
+    async def serve(self) -> Ending:
+        """Serves, and returns why it is over; the socket is not closed yet."""
+        self._protocol.open()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for part in (self._read, self._follow, self._write, self._watch):
+                    tasks.create_task(part())
+        except* Ending as endings:
+            self._ending = endings.exceptions[0]  # type: ignore[assignment]
+        finally:
+            if self._ending is not None and self._ending.error is not None:
+                self._protocol.refuse(self._ending.error)
+            self._protocol.close()
+        assert self._ending is not None, "the tasks end in no other way"
+        return self._ending
+
+    def end(self, code: int, reason: str) -> None:
+        """Has the connection end soon."""
+        self._ending = self._ending or Ending(code, reason)
+        self._ended.set()
+
+    def go_away(self) -> None:
+        """The server is about to stop: the client is told, and what is being answered may end."""
+        self._protocol.going_away("The server is about to stop.", self._config.drain_s)
+        self._is_leaving = True
+        self._ended.set()
+
+    async def close(self, ending: Ending) -> None:
+        """Sends what waits to be sent, and closes the socket; whoever does not read is cut off."""
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                if ending.code is not None:
+                    for message in self._outbox.drain():
+                        await self._websocket.send_text(message)
+                    await close(self._websocket, ending.code, ending.reason)
+        except (TimeoutError, WebSocketDisconnect):
+            if (abort := self._websocket.scope["extensions"].get(ABORT)) is not None:
+                abort()
+
+    # --- the four tasks ---
+
+    async def _read(self) -> None:
+        bucket = TokenBucket(MAX_MESSAGES_PER_S, 2 * MAX_MESSAGES_PER_S, time.monotonic)
+        while True:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise Ending(None, str(message.get("reason") or ""))
+            self._heard_at_s = time.monotonic()
+            if wait_s := bucket.wait_s(1):
+                error = RateLimitError(
+                    f"More than {MAX_MESSAGES_PER_S:g} messages a second came; send fewer.", retry_after_s=wait_s
+                )
+                raise Ending(1008, str(error), error=error)
+            bucket.take(1)
+            text = message.get("text")
+            await self._inbox.put(message["bytes"] if text is None else text)
+
+    async def _follow(self) -> None:
+        while True:
+            message = await self._inbox.get()
+            if self._inbox.n_dropped:
+                self._stream.n_lost += self._inbox.n_dropped
+                self._inbox.n_dropped = 0
+            if isinstance(message, bytes):
+                await self._follow_frame(message)
+            else:
+                await self._follow_event(message)
+
+    async def _write(self) -> None:
+        while True:
+            await self._websocket.send_text(await self._outbox.next())
+            self._outbox.drop_next()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_LEAVING_TICK_S if self._is_leaving else _TICK_S):
+                    await self._ended.wait()
+                    self._ended.clear()
+            except TimeoutError:
+                self._protocol.tick()
+            if self._ending is not None:
+                raise self._ending
+            if self._is_leaving and not self._protocol.is_answering:
+                raise Ending(1012, "The server is about to stop; connect again in a moment.")
+            if self._outbox.overflowed.is_set():
+                raise Ending(1008, "You read too slowly: more than a mebibyte of events waits for you.")
+            silent_s = time.monotonic() - self._heard_at_s
+            if silent_s > self._config.idle_s and not self._protocol.is_waited_for:
+                raise Ending(1000, f"Nothing was heard of you for {self._config.idle_s:g} s.")
+
+    # --- what came in ---
+
+    async def _follow_event(self, message: str) -> None:
+        try:
+            event = parse(message)
+        except ProtocolError as error:
+            self._protocol.refuse(error)
+            return
+        try:
+            if isinstance(event, SourceOpen):
+                await check_source(event.url, self._config)
+            urls = [image.image_url for image in event.item.images] if isinstance(event, ItemCreate) else []
+            admitted = self._admits(len(urls), sum(map(len, urls)) * 3 // 4) if urls else False
+            pictures = await self._decoder.decode_urls(urls) if admitted else []
+        except StreamVlmError as error:
+            self._metrics.frame_refused(wire(error).code)
+            self._protocol.refuse(error, event.event_id)
+            return
+        self._protocol.handle(event, pictures)
+
+    async def _follow_frame(self, message: bytes) -> None:
+        sequence = None
+        try:
+            if not self._protocol.takes_binary_frames:
+                raise UsageError("Binary messages are frames for who says so; send session.streamvlm.binary_frames.")
+            frame = FrameMessage.unpack(message)
+            sequence = frame.sequence
+            if self._admits(1, len(message)):
+                picture = await self._decoder.decode(frame.picture)
+                self._protocol.frame(picture, time_s=frame.time_s, wall_s=frame.captured_s)
+        except StreamVlmError as error:
+            self._metrics.frame_refused(wire(error).code)
+            self._protocol.refuse(error, param=None if sequence is None else f"frame {sequence}")
+
+    def _admits(self, n_frames: int, n_bytes: int) -> bool:
+        """Whether the key allows these frames; what it does not is dropped and counted, and no error."""
+        try:
+            self._meter.frames(n_frames, n_bytes)
+        except RateLimitError as error:
+            self._stream.n_lost += n_frames
+            self._metrics.frame_refused(wire(error).code)
+            return False
+        return True
+
+    def _send(self, event: ServerEvent) -> None:
+        self._outbox.put(event.model_dump_json())
+        if self._outbox.overflowed.is_set():
+            self._ended.set()
+
+
+async def close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Closes a socket with as much of a reason as a close frame holds."""
+    await websocket.close(code, reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))

@@ -1,0 +1,131 @@
+"""``/v1/realtime``: takes WebSockets in, gives each a session, and lets sessions outlive them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from streamvlm_server.errors import ModelNotFoundError, error_object, wire
+from streamvlm_server.logs import about
+from streamvlm_server.realtime.attachments import Attachments
+from streamvlm_server.realtime.connection import Connection, close
+from streamvlm_server.realtime.live_stream import LiveStream
+from streamvlm_server.realtime.pictures import PictureDecoder
+from streamvlm_server.realtime.schema import schema
+from streamvlm_server.realtime.server_events import ErrorEvent
+from streamvlm_server.realtime.shapes import ErrorBody
+from streamvlm_server.service import Service, principal_of
+
+logger = logging.getLogger(__name__)
+
+SUBPROTOCOL = "realtime"
+TOKEN_HEADER = "streamvlm-resume-token"
+TOKEN_SUBPROTOCOL = f"{TOKEN_HEADER}."
+"""Where browsers put the token, which cannot set headers; addresses, which are logged, never hold one."""
+
+
+class Realtime:
+    """The endpoint of a service; ``running`` has to be entered while it serves."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._decoder = PictureDecoder(service.bounds)
+        self._attachments = Attachments(service.engine, service.config.linger_s)
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """Where it is found."""
+        return [WebSocketRoute("/realtime", self.connect), Route("/realtime/schema.json", self.show_schema)]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Closes sessions that nobody comes back to, all the while."""
+        async with asyncio.TaskGroup() as tasks:
+            sweeping = tasks.create_task(self._attachments.sweep())
+            yield
+            sweeping.cancel()
+        self._decoder.close()
+
+    async def show_schema(self, request: Request) -> Response:
+        """The schema of every event."""
+        return JSONResponse(schema())
+
+    async def connect(self, websocket: WebSocket) -> None:
+        """Serves one client, whom the guard has let in."""
+        offered = websocket.scope["subprotocols"]
+        await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        try:
+            await self._serve(websocket)
+        except WebSocketDisconnect:
+            self._service.metrics.ws_closed(1006)
+        except Exception as error:
+            if wire(error).code == "internal_error":
+                logger.exception("a connection failed")
+            await self._refuse(websocket, error)
+
+    async def _serve(self, websocket: WebSocket) -> None:
+        service, principal = self._service, principal_of(websocket)
+        self._check_model(websocket.query_params.get("model"))
+        ends: list[Connection] = []  # the connection, once there is one
+
+        def leave() -> None:
+            for connection in ends:
+                connection.end(1008, "Another connection has taken the session up.")
+
+        attached = self._attachments.attach(
+            websocket.query_params.get("session_id"),
+            owner=principal.owner,
+            token=_token(websocket),
+            taken_over=leave,
+        )
+        with principal.meter.session():
+            async with attached as (session, token):
+                stream = LiveStream(session, principal.meter, service.metrics)
+                connection = Connection(
+                    websocket,
+                    stream,
+                    model=service.engine.model.name,
+                    token=token,
+                    decoder=self._decoder,
+                    meter=principal.meter,
+                    metrics=service.metrics,
+                    config=service.config,
+                )
+                ends.append(connection)
+                with about(session_id=session.id), service.drain.running(connection.go_away):
+                    logger.info("connected")
+                    ending = await connection.serve()
+                    logger.info("disconnected: %s %s", ending.code or "by the client", ending.reason)
+        service.metrics.ws_closed(ending.code or 1000)
+        await connection.close(ending)
+
+    def _check_model(self, asked: str | None) -> None:
+        name = self._service.engine.model.name
+        if asked not in (None, name):
+            raise ModelNotFoundError(f"The model {str(asked)[:80]!r} is not served here; name {name!r}.", param="model")
+
+    async def _refuse(self, websocket: WebSocket, error: Exception) -> None:
+        """Tells what went wrong, twice: as an event, and as the reason of the close."""
+        told, line = ErrorBody.model_validate(error_object(error)), wire(error)
+        self._service.metrics.refused(line.code)
+        self._service.metrics.ws_closed(line.close)
+        try:
+            await websocket.send_text(ErrorEvent(error=told).model_dump_json())
+            await close(websocket, line.close, told.message)
+        except (WebSocketDisconnect, RuntimeError):
+            logger.debug("the client had gone before it could be told of %s", line.code)
+
+
+def _token(websocket: WebSocket) -> str | None:
+    """The token that a client shows to take a session up again."""
+    if token := websocket.headers.get(TOKEN_HEADER):
+        return token
+    offered: list[str] = websocket.scope["subprotocols"]
+    return next((item.removeprefix(TOKEN_SUBPROTOCOL) for item in offered if item.startswith(TOKEN_SUBPROTOCOL)), None)

@@ -1,0 +1,140 @@
+"""A live session of the engine as the protocol wants it: what the engine's threads tell arrives on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
+
+from streamvlm.engine import Answer, Fired, LiveSession, Piece, PullEvent, PullState, StandingQuestion
+from streamvlm.errors import StreamVlmError
+from streamvlm.frame import Picture
+from streamvlm.ingest.gate import Decision
+from streamvlm_server.limits import Meter
+from streamvlm_server.metrics import Metrics
+from streamvlm_server.realtime.client_events import StandingArm
+from streamvlm_server.realtime.server_events import StatsEvent
+from streamvlm_server.realtime.stream import Reply
+
+
+class LiveStream:
+    """Passes calls on and brings what is told back to the loop it was made on.
+
+    Args:
+        session: Of the engine.
+        meter: Counts questions.
+        metrics: Counts answers.
+
+    Attributes:
+        id: Of the session.
+        n_lost: Frames that never reached the session: dropped at the door, or beyond what the key allows.
+    """
+
+    def __init__(self, session: LiveSession, meter: Meter, metrics: Metrics) -> None:
+        self.id, self.n_lost = session.id, 0
+        self._session, self._meter, self._metrics = session, meter, metrics
+        self._loop = asyncio.get_running_loop()
+        self._arming = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> float:
+        """Takes the next frame; see ``LiveSession.offer``."""
+        return self._session.offer(picture, time_s=time_s, wall_s=wall_s)
+
+    def ask(
+        self, question: str, reply: Reply, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
+    ) -> Callable[[], None]:
+        """Asks, if the key allows one more; see ``LiveSession.ask``."""
+        self._meter.question()
+        hear = partial(self._on_loop, partial(self._hear, reply, max_tokens))
+        return self._session.ask(question, hear, at_s=at_s, out_of_band=out_of_band, max_tokens=max_tokens).cancel
+
+    def arm(
+        self,
+        settings: StandingArm,
+        fired: Callable[[Fired], None],
+        *,
+        armed: Callable[[str], None],
+        refused: Callable[[StreamVlmError], None],
+    ) -> None:
+        """Asks a standing question; see ``LiveSession.arm``, which may wait for a step and so gets a thread."""
+        standing = StandingQuestion(
+            settings.question, settings.threshold, settings.release, settings.every_s, settings.cool_down_s
+        )
+
+        async def arm() -> None:
+            async with self._arming:
+                try:
+                    standing_id = await asyncio.to_thread(self._session.arm, standing, partial(self._on_loop, fired))
+                except StreamVlmError as error:
+                    refused(error)
+                else:
+                    armed(standing_id)
+
+        task = self._loop.create_task(arm())
+        self._tasks.add(task)  # the loop itself would let it be collected
+        task.add_done_callback(self._tasks.discard)
+
+    def disarm(self, standing_id: str) -> None:
+        """Asks it no more."""
+        self._session.disarm(standing_id)
+
+    def pull(
+        self,
+        url: str,
+        *,
+        fps: float,
+        opened: Callable[[], None],
+        ended: Callable[[StreamVlmError | None], None],
+    ) -> None:
+        """Reads a source; see ``LiveSession.pull``."""
+
+        def told(event: PullEvent) -> None:
+            if event.state is PullState.OPENED:
+                self._on_loop(opened)
+            else:
+                self._on_loop(ended, event.error)
+
+        self._session.pull(url, fps=fps, listener=told)
+
+    def stop_pulling(self) -> None:
+        """Stops reading."""
+        self._session.stop_pulling()
+
+    def watch_decisions(self, listener: Callable[[Decision], None] | None) -> None:
+        """Tells of the gate's decisions."""
+        self._session.on_decision(None if listener is None else partial(self._on_loop, listener))
+
+    def stats(self) -> StatsEvent:
+        """How the stream is doing."""
+        now = self._session.stats()
+        return StatsEvent(
+            time_s=now.time_s,
+            lag_s=now.lag_s,
+            frames_offered=now.n_offered + self.n_lost,
+            frames_dropped=now.n_dropped + self.n_lost,
+            frames_waiting=now.n_waiting,
+            frames_clear=now.n_clear,
+            frames_fuzzy=now.n_fuzzy,
+            frames_discarded=now.n_discarded,
+            blocks=now.memory.n_blocks,
+            host_bytes=now.memory.host_bytes,
+            disk_bytes=None if now.memory.disk is None else now.memory.disk.file_bytes,
+            questions=now.n_questions,
+        )
+
+    def _hear(self, reply: Reply, max_tokens: int | None, told: Piece | Answer | StreamVlmError) -> None:
+        match told:
+            case Piece(text):
+                reply.text(text)
+            case Answer():
+                was_cut = max_tokens is not None and told.tokens.answer >= max_tokens
+                self._metrics.answered(told, "abort" if told.cancelled else "length" if was_cut else "stop")
+                reply.done(told)
+            case _:
+                reply.failed(told)
+
+    def _on_loop(self, listen: Callable[..., None], *told: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens any more
+            self._loop.call_soon_threadsafe(listen, *told)

@@ -1,0 +1,99 @@
+"""What waits on its way in and out of a connection: both bounded, in messages and in bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+MAX_WAITING_BYTES = 16 << 20
+MAX_WAITING_MESSAGES = 64
+MAX_WAITING_FRAMES = 8
+MAX_UNSENT_BYTES = 1 << 20
+
+
+class Inbox:
+    """Messages of a client that wait to be followed.
+
+    Text waits for room, so that a client that writes faster than it is followed is slowed down. Of binary messages,
+    which are frames, the oldest gives way: a frame that is late is worth nothing.
+
+    Attributes:
+        n_dropped: Frames that gave way.
+    """
+
+    def __init__(self) -> None:
+        self.n_dropped = 0
+        self._messages: deque[str | bytes] = deque()
+        self._text_bytes = 0
+        self._changed = asyncio.Condition()
+
+    async def put(self, message: str | bytes) -> None:
+        """Adds a message, once there is room."""
+        async with self._changed:
+            if isinstance(message, bytes):
+                self._make_way()
+            else:
+                await self._changed.wait_for(self._has_room)
+                self._text_bytes += len(message)
+            self._messages.append(message)
+            self._changed.notify_all()
+
+    async def get(self) -> str | bytes:
+        """Takes the oldest message, once there is one."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: bool(self._messages))
+            message = self._messages.popleft()
+            if isinstance(message, str):
+                self._text_bytes -= len(message)
+            self._changed.notify_all()
+            return message
+
+    def _has_room(self) -> bool:
+        return len(self._messages) < MAX_WAITING_MESSAGES and self._text_bytes < MAX_WAITING_BYTES
+
+    def _make_way(self) -> None:
+        frames = [place for place, message in enumerate(self._messages) if isinstance(message, bytes)]
+        if len(frames) >= MAX_WAITING_FRAMES:
+            del self._messages[frames[0]]
+            self.n_dropped += 1
+
+
+class Outbox:
+    """Messages to a client that wait to be sent.
+
+    Attributes:
+        overflowed: Set once more than a mebibyte waits: the client reads too slowly to be served.
+    """
+
+    def __init__(self) -> None:
+        self.overflowed = asyncio.Event()
+        self._messages: deque[str] = deque()
+        self._bytes = 0
+        self._some = asyncio.Event()
+
+    def put(self, message: str) -> None:
+        """Adds a message; beyond the bound nothing is kept."""
+        if self._bytes + len(message) > MAX_UNSENT_BYTES:
+            self.overflowed.set()
+            return
+        self._bytes += len(message)
+        self._messages.append(message)
+        self._some.set()
+
+    async def next(self) -> str:
+        """The oldest message, once there is one; it stays until it is dropped, in case it cannot be sent after all."""
+        while not self._messages:
+            self._some.clear()
+            await self._some.wait()
+        return self._messages[0]
+
+    def drop_next(self) -> None:
+        """Takes the oldest message out: it is sent."""
+        self._bytes -= len(self._messages.popleft())
+
+    def drain(self) -> list[str]:
+        """Takes everything that waits."""
+        messages = list(self._messages)
+        self._messages.clear()
+        self._bytes = 0
+        return messages

@@ -1,0 +1,154 @@
+"""``streamvlm watch``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import click
+
+from streamvlm.cli.group import main, warn
+from streamvlm.cli.units import clock, parse_time
+from streamvlm.errors import StreamVlmError, UsageError
+
+if TYPE_CHECKING:
+    from streamvlm.client import RemoteSession
+    from streamvlm.frame import Frame
+    from streamvlm.ingest.source import FrameSource
+
+_WATCH = """\
+Watch SOURCE here, send its frames to a server, and show the answers as they come.
+
+SOURCE is what `streamvlm ask` takes: a file, a URL, a camera. A recorded one is sent at the pace at which it was
+recorded. Every QUESTION is asked when SOURCE ends, and with --every again and again until then; lines typed at the
+terminal are asked at once. The server remembers: with --session NAME the same stream is taken up again later.
+"""
+
+_EXAMPLES = """\
+\b
+examples:
+  streamvlm watch /dev/video0 --server ws://localhost:8000 --every 10s "what do you see now?"
+  streamvlm watch rtsp://camera/1 --server wss://host --session door --alert "did you see a dog?"
+"""
+
+
+@main.command("watch", help=_WATCH, epilog=_EXAMPLES)
+@click.argument("source")
+@click.argument("questions", metavar="[QUESTION]...", nargs=-1)
+@click.option("--server", required=True, metavar="URL", help="Of the server, such as ws://localhost:8000.")
+@click.option("--every", metavar="TIME", help="Ask every QUESTION again after this much stream time (10s, 5m).")
+@click.option("--alert", "alerts", multiple=True, metavar="QUESTION", help="Tell when yes becomes likely; repeatable.")
+@click.option("--session", "session_id", metavar="NAME", help="Take up this session, or begin it.")
+@click.option(
+    "--token", envvar="STREAMVLM_RESUME_TOKEN", metavar="TOKEN", help="Of that session; or STREAMVLM_RESUME_TOKEN."
+)
+@click.option("--key", envvar="STREAMVLM_API_KEY", metavar="KEY", help="API key; or STREAMVLM_API_KEY.")
+@click.option("--fps", default=1.0, show_default=True, help="Frames sampled from a second of stream time.")
+def _watch(
+    source: str, questions: tuple[str, ...], server: str, every: str | None, alerts: tuple[str, ...],
+    session_id: str | None, token: str | None, key: str | None, fps: float,
+) -> None:  # fmt: skip
+    from streamvlm.client import connect
+    from streamvlm.ingest.source import open_source
+
+    every_s = parse_time(every) if every is not None else None
+    if every_s is not None and not questions:
+        raise UsageError("--every has nothing to ask; give a QUESTION.")
+
+    async def run() -> None:
+        with await asyncio.to_thread(open_source, source, fps=fps) as frames:
+            async with connect(server, key=key, session_id=session_id, resume_token=token, on_event=_tell_event) as to:
+                warn(f"session {to.session_id}" + (f", resume token {to.resume_token}" if to.resume_token else ""))
+                await _Watching(to, frames, questions, every_s).run(alerts)
+
+    failures: tuple[Exception | BaseExceptionGroup[Exception], ...] = ()
+    try:
+        asyncio.run(run())
+    except* StreamVlmError as group:
+        failures = group.exceptions
+    if failures:
+        raise failures[0]
+
+
+class _Watching:
+    """Sends a source's frames and asks meanwhile; answers are written one after another."""
+
+    def __init__(
+        self, session: RemoteSession, frames: FrameSource, questions: tuple[str, ...], every_s: float | None
+    ) -> None:
+        self._session, self._frames, self._questions, self._every_s = session, frames, questions, every_s
+        # A stream that was watched before goes on a second later.
+        self._from_s = 0.0 if session.resumed_at_s is None else session.resumed_at_s + 1.0
+        self._writing = asyncio.Lock()
+
+    async def run(self, alerts: tuple[str, ...]) -> None:
+        """Watches to the end, then asks."""
+        for question in alerts:
+            await self._session.arm(question)
+        async with asyncio.TaskGroup() as tasks:
+            telling = tasks.create_task(self._tell_alerts())
+            typing = tasks.create_task(self._ask_typed()) if sys.stdin.isatty() else None
+            asking: asyncio.Task[None] | None = None
+            next_s = self._every_s
+            async for frame in self._paced():
+                await self._session.send(frame.picture, time_s=self._from_s + frame.time_s, captured_s=frame.wall_s)
+                is_free = asking is None or asking.done()
+                if next_s is not None and self._every_s is not None and frame.time_s >= next_s and is_free:
+                    next_s = frame.time_s + self._every_s
+                    asking = tasks.create_task(self._ask_all())
+            if asking is not None:
+                await asking
+            await self._ask_all()
+            telling.cancel()
+            if typing is not None:
+                typing.cancel()
+
+    async def _paced(self) -> AsyncIterator[Frame]:
+        """The source's frames; recorded ones no sooner than their time has come."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        while (frame := await asyncio.to_thread(next, self._frames, None)) is not None:
+            if not self._frames.is_live:
+                await asyncio.sleep(began_s + frame.time_s - loop.time())
+            yield frame
+
+    async def _ask_all(self) -> None:
+        for question in self._questions:
+            await self._ask(question)
+
+    async def _ask(self, question: str) -> None:
+        async with self._writing:
+            print(question)
+            reply = self._session.ask(question)
+            async for piece in reply:
+                print(piece, end="", flush=True)
+            print()
+            for seen in reply.answer.evidence:
+                span = clock(seen.start_s) + (f"-{clock(seen.end_s)}" if seen.end_s > seen.start_s else "")
+                print(f"    {span}  {seen.fidelity}  {seen.score:.2f}", flush=True)
+
+    async def _tell_alerts(self) -> None:
+        async for alert in self._session.alerts():
+            async with self._writing:
+                print(f"! [{clock(alert.time_s)}] {alert.question} yes ({alert.probability:.2f})", flush=True)
+
+    async def _ask_typed(self) -> None:
+        loop = asyncio.get_running_loop()
+        lines: asyncio.Queue[str] = asyncio.Queue()
+        loop.add_reader(sys.stdin, lambda: lines.put_nowait(sys.stdin.readline()))
+        try:
+            while line := await lines.get():
+                if line.strip():
+                    await self._ask(line.strip())
+        finally:
+            loop.remove_reader(sys.stdin)
+
+
+def _tell_event(event: dict[str, object]) -> None:
+    match event:
+        case {"type": "streamvlm.going_away", "reason": reason}:
+            warn(str(reason))
+        case {"type": "error", "error": {"message": message}}:
+            warn(str(message))

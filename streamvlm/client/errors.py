@@ -1,0 +1,18 @@
+"""What a server answers instead of doing what it was asked."""
+
+from __future__ import annotations
+
+from streamvlm.errors import StreamVlmError
+
+
+class RemoteError(StreamVlmError):
+    """A server that refuses, fails, or cannot be reached.
+
+    Attributes:
+        code: What went wrong, in the server's words, such as ``invalid_image``; ``connection_lost`` and
+            ``unreachable`` are the client's own.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,202 @@
+"""The connection under a remote session: opens it, opens it again when it is lost, and tells events from errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from streamvlm.client.errors import RemoteError
+
+TOKEN_HEADER = "streamvlm-resume-token"
+_PATH = "/v1/realtime"
+_MAX_EVENT_BYTES = 4 << 20
+_RETRIED_CODES = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
+_RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+_LONGEST_PAUSE_S = 5.0
+
+Event = dict[str, Any]
+
+
+def address(url: str, **query: str | None) -> str:
+    """Where a server's WebSocket is: of ``ws://host:8000``, ``http://host:8000/v1`` or the whole URL.
+
+    Raises:
+        RemoteError: If it is no such URL.
+    """
+    scheme, netloc, path, asked, _ = urlsplit(url)
+    secure = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}.get(scheme)
+    if secure is None or not netloc:
+        raise RemoteError(f"{url!r} names no server; write ws://host:port or wss://host:port.", code="unreachable")
+    path = path.rstrip("/")
+    if not path.endswith(_PATH):
+        path = path.removesuffix("/v1") + _PATH
+    added = urlencode({name: value for name, value in query.items() if value is not None})
+    return urlunsplit((secure, netloc, path, "&".join(filter(None, (asked, added))), ""))
+
+
+class Link:
+    """Keeps a connection to a session.
+
+    Args:
+        url: Of the server.
+        key: API key, if the server asks for one.
+        setting: ``session.streamvlm`` of every connection.
+        reconnect_s: How long to try when the connection is lost; 0 gives up at once.
+
+    Attributes:
+        session: ``session.streamvlm`` as the server last told it; has ``session_id``, ``resume_token``, ``time_s``.
+    """
+
+    def __init__(self, url: str, *, key: str | None, setting: Event, session: Event, reconnect_s: float) -> None:
+        self.session = session
+        self._url, self._key, self._setting, self._reconnect_s = url, key, setting, reconnect_s
+        self._socket: ClientConnection | None = None
+        self._stands = asyncio.Event()
+        self._failure: RemoteError | None = None
+
+    async def open(self) -> None:
+        """Connects for the first time.
+
+        Raises:
+            RemoteError: If the server cannot be reached, or refuses.
+        """
+        self._socket = await self._connect()
+        self._stands.set()
+
+    async def send(self, message: str | bytes) -> None:
+        """Sends, once the connection stands; a frame that meets a lost one goes over the next.
+
+        Raises:
+            RemoteError: If the connection is lost for good; for an event also if it is lost just now, as what it
+                belongs with went over the old one.
+        """
+        while True:
+            await self._stands.wait()
+            if self._failure is not None:
+                raise self._failure
+            assert self._socket is not None, "a link that stands has a socket"
+            try:
+                await self._socket.send(message)
+            except ConnectionClosed as closed:
+                if isinstance(message, str):
+                    raise _lost(closed) from closed
+                self._stands.clear()  # until `events` has noticed too, and connected again
+            else:
+                return
+
+    async def events(
+        self, lost: Callable[[RemoteError], None], greeting: Callable[[], list[str]]
+    ) -> AsyncIterator[Event]:
+        """Every event, over all connections.
+
+        Args:
+            lost: Told when a connection is lost, whether or not another follows.
+            greeting: What to send first over every further one.
+
+        Raises:
+            RemoteError: When the connection is lost for good; ``send`` raises it too from then on.
+        """
+        try:
+            while True:
+                assert self._socket is not None, "open first"
+                try:
+                    while True:
+                        yield json.loads(await self._socket.recv())
+                except ConnectionClosed as closed:
+                    self._stands.clear()
+                    lost(_lost(closed))
+                    if _code(closed) not in _RETRIED_CODES or not self._reconnect_s:
+                        raise _lost(closed) from closed
+                    self._socket = await self._connect_again(_lost(closed), greeting)
+                self._stands.set()
+        except RemoteError as error:
+            self._failure = error
+            self._stands.set()  # so that nobody waits for what never comes
+            raise
+
+    async def close(self) -> None:
+        """Leaves; the session stays at the server for a while."""
+        if self._socket is not None:
+            await self._socket.close()
+
+    async def _connect_again(self, why: RemoteError, greeting: Callable[[], list[str]]) -> ClientConnection:
+        pause_s, loop = 0.1, asyncio.get_running_loop()
+        until_s = loop.time() + self._reconnect_s
+        while True:
+            try:
+                socket = await self._connect()
+                for message in greeting():
+                    await socket.send(message)
+                return socket
+            except ConnectionClosed:
+                pass
+            except RemoteError as error:
+                if error.code not in ("unreachable", "connection_lost", "model_overloaded", "going_away"):
+                    raise
+            if loop.time() + pause_s > until_s:
+                raise why
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _connect(self) -> ClientConnection:
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        if token := self.session.get("resume_token"):
+            headers[TOKEN_HEADER] = token
+        where = address(self._url, session_id=self.session.get("session_id"))
+        try:
+            socket = await connect(
+                where, additional_headers=headers, compression=None, max_size=_MAX_EVENT_BYTES, proxy=None
+            )
+        except InvalidStatus as error:
+            raise _refused(error) from error
+        except (OSError, TimeoutError, InvalidHandshake) as error:
+            raise RemoteError(
+                f"{urlsplit(where).netloc} cannot be reached ({error}); check the address, and that it runs.",
+                code="unreachable",
+            ) from error
+        try:
+            await socket.send(
+                json.dumps({"type": "session.update", "session": {"type": "realtime", "streamvlm": self._setting}})
+            )
+            while True:
+                event = json.loads(await socket.recv())
+                if event["type"] == "error":
+                    raise told_error(event)
+                if event["type"] == "session.updated":
+                    self.session = event["session"]["streamvlm"]
+                    return socket
+        except ConnectionClosed as closed:
+            raise _lost(closed) from closed
+        except RemoteError:
+            await socket.close()
+            raise
+
+
+def told_error(event: Event) -> RemoteError:
+    """The error of an error event."""
+    return RemoteError(event["error"]["message"], code=event["error"]["code"])
+
+
+def _code(closed: ConnectionClosed) -> int:
+    return 1006 if closed.rcvd is None else closed.rcvd.code
+
+
+def _lost(closed: ConnectionClosed) -> RemoteError:
+    reason = closed.rcvd.reason if closed.rcvd is not None else ""
+    return RemoteError(f"The connection is lost ({_code(closed)}). {reason}".strip(), code="connection_lost")
+
+
+def _refused(error: InvalidStatus) -> RemoteError:
+    status = error.response.status_code
+    try:
+        told = json.loads(error.response.body)["error"]
+        return RemoteError(told["message"], code=told["code"])
+    except (ValueError, KeyError, TypeError):
+        code = "unreachable" if status in _RETRIED_STATUSES else "refused"
+        return RemoteError(f"The server answered {status} instead of opening a WebSocket; check its URL.", code=code)

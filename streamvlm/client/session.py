@@ -1,0 +1,329 @@
+"""A live session of a server, as if it were here: send pictures, ask, and be told when something happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+
+from streamvlm.client.errors import RemoteError
+from streamvlm.client.link import Event, Link, told_error
+from streamvlm.client.reply import Reply, Span, spans
+from streamvlm.frame import Picture
+from streamvlm.wire import FrameMessage
+
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A standing question whose answer has turned to yes.
+
+    Attributes:
+        question: As it was armed.
+        time_s: Stream time at which it did.
+        probability: How likely yes is, in [0, 1].
+        evidence: What it rests on.
+    """
+
+    question: str
+    time_s: float
+    probability: float
+    evidence: tuple[Span, ...]
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    key: str | None = None,
+    session_id: str | None = None,
+    resume_token: str | None = None,
+    events: Sequence[Literal["stats", "frame"]] = (),
+    on_event: Callable[[Event], None] | None = None,
+    reconnect_s: float = 60.0,
+) -> AsyncIterator[RemoteSession]:
+    """Opens a session of a server, a new one or one taken up again; leaving it does not end it.
+
+    Args:
+        url: Of the server, such as ``ws://host:8000``.
+        key: API key, if the server asks for one.
+        session_id: Of a session to take up again; one that does not exist is made under this name.
+        resume_token: Of that session, where no key proves whose it is.
+        events: Which events to be told unasked: statistics once a second, decisions of the gate.
+        on_event: Told those, and news of sources and of the server; must return at once.
+        reconnect_s: How long to try to take the session up again when the connection is lost.
+
+    Raises:
+        RemoteError: If the server cannot be reached, or refuses.
+    """
+    link = Link(
+        url,
+        key=key,
+        setting={"events": [*events, "evidence"], "binary_frames": True},
+        session={"session_id": session_id, "resume_token": resume_token},
+        reconnect_s=reconnect_s,
+    )
+    await link.open()
+    session = RemoteSession(link, on_event or (lambda event: None))
+    listening = asyncio.create_task(session.listen())  # no TaskGroup: what the caller raises shall come out as it is
+    try:
+        yield session
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
+        await link.close()
+        if not listening.cancelled():
+            listening.result()
+
+
+class RemoteSession:
+    """A session of a server; made by ``connect``."""
+
+    def __init__(self, link: Link, on_event: Callable[[Event], None]) -> None:
+        self._link, self._on_event = link, on_event
+        self._sequence = 0
+        self._turn = asyncio.Lock()  # the conversation has one response at a time
+        self._asked: dict[str, Reply] = {}  # by the id that the question's events carry
+        self._responses: dict[str, str] = {}  # that id, by the id of the response
+        self._expected: dict[str, tuple[str, asyncio.Future[Event]]] = {}  # type that answers an event, by its id
+        self._standing: dict[str, Event] = {}  # what was armed, by our own id, which outlives a connection
+        self._server_ids: dict[str, str] = {}
+        self._alerts: asyncio.Queue[Alert | RemoteError] = asyncio.Queue()
+
+    @property
+    def session_id(self) -> str:
+        """By which it is taken up again."""
+        return str(self._link.session["session_id"])
+
+    @property
+    def resume_token(self) -> str | None:
+        """Proves the right to, where no key does."""
+        token: str | None = self._link.session["resume_token"]
+        return token
+
+    @property
+    def resumed_at_s(self) -> float | None:
+        """Stream time of the newest frame when the connection was opened; None if there was none."""
+        time_s: float | None = self._link.session["time_s"]
+        return time_s
+
+    async def send(
+        self, picture: Picture | bytes, *, time_s: float | None = None, captured_s: float | None = None
+    ) -> None:
+        """Sends the next frame.
+
+        Args:
+            picture: (height, width, 3) uint8 RGB, which is sent as JPEG, or a JPEG, PNG or WebP file.
+            time_s: Its stream time, later than that of the one before; by default the server's clock says.
+            captured_s: Unix time of capture, if known.
+
+        Raises:
+            RemoteError: If the connection is lost.
+        """
+        data = picture if isinstance(picture, bytes) else await asyncio.to_thread(_jpeg, picture)
+        message = FrameMessage(self._sequence, data, time_s, captured_s)
+        self._sequence = (self._sequence + 1) % 2**32
+        await self._link.send(message.pack())
+
+    def ask(
+        self, question: str, *, at_s: float | None = None, out_of_band: bool = False, max_tokens: int | None = None
+    ) -> Reply:
+        """Asks about what has been sent so far: ``async for piece in session.ask("…")``.
+
+        Args:
+            question: In plain words.
+            at_s: Answer as of this earlier stream time.
+            out_of_band: Neither see the dialogue so far nor become part of it, nor wait for a turn in it.
+            max_tokens: Most tokens of the answer.
+        """
+        asked_id = f"ask_{secrets.token_hex(8)}"
+        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": question}]}
+        response: Event = {"metadata": {"asked_id": asked_id}, "max_output_tokens": max_tokens}
+        response["streamvlm"] = {"at_s": at_s}
+        if out_of_band:
+            response |= {"conversation": "none", "input": [item]}
+
+        async def begin() -> None:
+            if not out_of_band:
+                await self._turn.acquire()
+            self._asked[asked_id] = reply
+            try:
+                if not out_of_band:
+                    await self._send("conversation.item.create", asked_id, item=item)
+                await self._send("response.create", asked_id, response=response)
+            except RemoteError:
+                over()
+                raise
+
+        async def cancel(response_id: str) -> None:
+            await self._send("response.cancel", f"cancel_{asked_id}", response_id=response_id)
+
+        def over() -> None:
+            if self._asked.pop(asked_id, None) is not None and not out_of_band:
+                self._turn.release()
+
+        reply = Reply(begin, cancel, over)
+        return reply
+
+    async def arm(self, question: str, **settings: float) -> str:
+        """Has a yes-or-no question asked again and again; ``alerts`` tells when it turns to yes.
+
+        Args:
+            question: In plain words.
+            **settings: ``threshold``, ``release``, ``every_s``, ``cool_down_s``; see the server's schema.
+
+        Returns:
+            Its id, for ``disarm``; it stays armed when the connection is lost and found again.
+
+        Raises:
+            RemoteError: If it is refused.
+        """
+        standing_id = f"standing_{secrets.token_hex(8)}"
+        self._standing[standing_id] = {"question": question, **settings}
+        armed = self._expect_armed(standing_id)
+        try:
+            await self._send("streamvlm.standing.arm", standing_id, **self._standing[standing_id])
+            await armed
+        except RemoteError:
+            del self._standing[standing_id]
+            raise
+        return standing_id
+
+    async def disarm(self, standing_id: str) -> None:
+        """Ends a standing question; raises as ``arm`` does."""
+        del self._standing[standing_id]
+        await self._request(
+            "streamvlm.standing.disarm", "streamvlm.standing.disarmed", standing_id=self._server_ids.pop(standing_id)
+        )
+
+    async def alerts(self) -> AsyncGenerator[Alert, None]:
+        """Every alert, as long as the session lasts.
+
+        Raises:
+            RemoteError: When the connection is lost for good.
+        """
+        while True:
+            told = await self._alerts.get()
+            if isinstance(told, RemoteError):
+                raise told
+            yield told
+
+    async def open_source(self, url: str, *, fps: float = 1.0) -> None:
+        """Has the server read a video itself; raises RemoteError if it may not."""
+        await self._request("streamvlm.source.open", "streamvlm.source.opened", url=url, fps=fps)
+
+    async def close_source(self) -> None:
+        """Has it stop; raises RemoteError if there is none."""
+        await self._request("streamvlm.source.close", "streamvlm.source.ended")
+
+    # --- what goes out and what comes in ---
+
+    async def listen(self) -> None:
+        """Takes what the server sends, until the connection is lost for good; ``connect`` runs it."""
+        try:
+            async for event in self._link.events(self._lost, self._greeting):
+                await self._take(event)
+        except RemoteError as error:
+            self._alerts.put_nowait(error)
+
+    async def _send(self, kind: str, event_id: str, **fields: Any) -> None:
+        await self._link.send(json.dumps({"type": kind, "event_id": event_id, **fields}))
+
+    async def _request(self, kind: str, answer: str, **fields: Any) -> Event:
+        event_id = f"request_{secrets.token_hex(8)}"
+        expected = self._expect(event_id, answer)
+        await self._send(kind, event_id, **fields)
+        return await expected
+
+    def _expect(self, event_id: str, answer: str) -> asyncio.Future[Event]:
+        expected: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        self._expected[event_id] = (answer, expected)
+        return expected
+
+    def _expect_armed(self, standing_id: str) -> asyncio.Future[Event]:
+        def armed(answer: asyncio.Future[Event]) -> None:
+            if not answer.cancelled() and answer.exception() is None:
+                self._server_ids[standing_id] = answer.result()["standing_id"]
+
+        expected = self._expect(standing_id, "streamvlm.standing.armed")
+        expected.add_done_callback(armed)
+        return expected
+
+    async def _take(self, event: Event) -> None:
+        kind = event["type"]
+        if kind == "error":
+            self._take_error(event)
+        elif kind.startswith(("response.", "streamvlm.response.")):
+            await self._take_response(event)
+        elif kind == "streamvlm.standing.fired":
+            self._alerts.put_nowait(
+                Alert(event["question"], event["time_s"], event["probability"], spans(event["evidence"]))
+            )
+        elif kind.startswith("streamvlm."):
+            self._answer_expected(kind, event)
+            self._on_event(event)
+
+    async def _take_response(self, event: Event) -> None:
+        if event["type"] == "response.created":
+            self._responses[event["response"]["id"]] = (event["response"]["metadata"] or {}).get("asked_id", "")
+        response_id = event["response"]["id"] if "response" in event else event["response_id"]
+        if (reply := self._asked.get(self._responses.get(response_id, ""))) is not None:
+            await reply.feed(event)
+        if event["type"] == "response.done":
+            self._responses.pop(response_id, None)
+
+    def _take_error(self, event: Event) -> None:
+        event_id = event["error"]["event_id"]
+        if (reply := self._asked.get(event_id)) is not None:
+            reply.fail(told_error(event))
+        elif event_id in self._expected:
+            _, expected = self._expected.pop(event_id)
+            expected.set_exception(told_error(event))
+        else:
+            self._on_event(event)
+
+    def _answer_expected(self, kind: str, event: Event) -> None:
+        """Hands an event to the request that has waited for one of its type the longest: answers come in order."""
+        for event_id, (answer, expected) in self._expected.items():
+            has_failed = answer == "streamvlm.source.opened" and kind == "streamvlm.source.ended"
+            if answer != kind and not has_failed:
+                continue
+            del self._expected[event_id]
+            if expected.done():
+                return
+            if has_failed:
+                expected.set_exception(RemoteError(event["error"] or "The source has ended.", code="invalid_source"))
+            else:
+                expected.set_result(event)
+            return
+
+    def _lost(self, error: RemoteError) -> None:
+        """A connection is lost, and with it whatever was to come over it."""
+        self._responses.clear()
+        for reply in list(self._asked.values()):
+            reply.fail(error)
+        expected, self._expected = self._expected, {}
+        for _, future in expected.values():
+            if not future.done():
+                future.set_exception(error)
+
+    def _greeting(self) -> list[str]:
+        """What a new connection is told first: what was armed on the one before."""
+        for standing_id in self._standing:
+            self._expect_armed(standing_id)
+        return [
+            json.dumps({"type": "streamvlm.standing.arm", "event_id": standing_id, **request})
+            for standing_id, request in self._standing.items()
+        ]
+
+
+def _jpeg(picture: Picture) -> bytes:
+    _, data = cv2.imencode(".jpg", picture[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY))
+    return data.tobytes()

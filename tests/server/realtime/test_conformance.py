@@ -1,0 +1,133 @@
+"""Clients that know nothing of us: the official openai package, and Pipecat's parser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from typing import Any
+
+import openai
+import pytest
+from live_server import LiveServer
+from websocket_peer import as_url, peer
+
+from streamvlm.engine import Session
+from streamvlm.frame import Frame, Picture
+from streamvlm.models.base import VideoLanguageModel
+
+QUESTIONS = ("what do you see now?", "what did you see before that?", "did you see a red circle?")
+
+# Pipecat warns of what it imports, and logs as it is imported: it gets a process of its own.
+PIPECAT = """
+import sys
+from pipecat.services.openai.realtime.events import parse_server_event
+for line in sys.stdin:
+    event = parse_server_event(line)
+    print(event.type if event is not None else "unknown")
+"""
+
+
+@pytest.fixture(scope="module")
+def expected(pocket: VideoLanguageModel, pictures: list[Picture]) -> list[str]:
+    """What the library itself answers."""
+    session = Session(pocket)
+    session.observe([Frame(second, float(second), picture) for second, picture in enumerate(pictures)])
+    return [session.ask(question).answer.text for question in QUESTIONS]
+
+
+async def use_openai(url: str, pngs: list[bytes]) -> tuple[list[str], list[Any]]:
+    """Sends frames and asks with the official package; returns the answers and every event."""
+    answers, events = [], []
+    client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none")
+    async with client, client.realtime.connect(model="pocket") as connection:
+        for second, png in enumerate(pngs):
+            content = [{"type": "input_image", "image_url": as_url(png)}]
+            item: Any = {"type": "message", "role": "user", "content": content, "streamvlm": {"time_s": float(second)}}
+            await connection.conversation.item.create(item=item)
+        for question in QUESTIONS:
+            await connection.conversation.item.create(
+                item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": question}]}
+            )
+            await connection.response.create(response={"metadata": {"asked": question}})
+            async for event in connection:
+                events.append(event)
+                if event.type == "response.done":
+                    assert event.response.metadata == {"asked": question}
+                    answers.append("".join(e.delta for e in events if e.type == "response.output_text.delta"))
+                    events = [e for e in events if e.type != "response.output_text.delta"]
+                    break
+    return answers, events
+
+
+def test_the_official_package_gets_the_answers_of_the_library(
+    live: LiveServer, pngs: list[bytes], expected: list[str]
+) -> None:
+    answers, events = asyncio.run(use_openai(live.url, pngs))
+    assert answers == expected
+    added = [event for event in events if event.type == "conversation.item.added" and event.item.role == "user"]
+    assert len(added) == len(pngs) + len(QUESTIONS)
+    assert not [event for event in events if event.type == "error"]
+
+
+def test_the_official_package_is_told_errors_and_goes_on(live: LiveServer) -> None:
+    async def use() -> list[str | None]:
+        codes = []
+        client = openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none")
+        async with client, client.realtime.connect(model="pocket") as connection:
+            await connection.response.cancel()
+            await connection.input_audio_buffer.append(audio="AAAA")
+            await connection.response.create()
+            async for event in connection:
+                if event.type == "error":
+                    codes.append(event.error.code)
+                if len(codes) == 3:
+                    break
+            await connection.session.update(session={"type": "realtime", "instructions": "be brief"})
+            assert (await connection.recv()).type == "session.updated"
+        return codes
+
+    assert asyncio.run(use()) == ["response_cancel_not_active", "invalid_event", "invalid_event"]
+
+
+def test_the_official_package_is_told_of_a_model_that_is_not_served(live: LiveServer) -> None:
+    async def use() -> tuple[Any, int]:
+        client = openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none")
+        async with client, client.realtime.connect(model="gpt-realtime") as connection:
+            event: Any = await connection.recv()
+            with pytest.raises(Exception, match="not served here") as closed:
+                await connection.recv()
+            return event.error.code, closed.value.rcvd.code  # type: ignore[attr-defined]
+
+    assert asyncio.run(use()) == ("model_not_found", 1008)
+
+
+def test_pipecat_parses_every_event_of_a_session_that_did_not_ask_for_ours(live: LiveServer, pngs: list[bytes]) -> None:
+    async def record() -> list[dict[str, Any]]:
+        async with peer(live.url) as client:
+            await client.send("session.update", session={"type": "realtime", "output_modalities": ["text"]})
+            for png in pngs[:3]:
+                content = [{"type": "input_image", "image_url": as_url(png)}]
+                item = {"type": "message", "role": "user", "content": content}
+                await client.send("conversation.item.create", item=item)
+            content = [{"type": "input_text", "text": QUESTIONS[0]}]
+            item = {"type": "message", "role": "user", "content": content, "id": "mine"}
+            await client.send("conversation.item.create", item=item)
+            await client.send("response.create", response={"output_modalities": ["text"]})
+            events = [await client.receive()]
+            while events[-1]["type"] != "response.done":
+                events.append(await client.receive())
+            for kind in ("conversation.item.retrieve", "conversation.item.delete", "conversation.item.retrieve"):
+                await client.send(kind, item_id="mine", event_id="rci_mine")
+                events.append(await client.receive())
+            return events
+
+    events = asyncio.run(record())
+    lines = "".join(json.dumps(event) + "\n" for event in events)
+    command = [sys.executable, "-c", PIPECAT]
+    parsed = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+    assert parsed.returncode == 0, parsed.stderr
+    assert parsed.stdout.split() == [event["type"] for event in events]
+    assert events[0]["type"] == "session.created"
+    assert {"response.output_text.delta", "conversation.item.deleted", "error"} <= {event["type"] for event in events}
