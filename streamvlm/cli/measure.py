@@ -196,3 +196,20 @@ def _bench_encode(name: str, chunk: int, retrieved: int, repeats: int, device: s
         name, device=where, dtype=find_dtype(dtype, where), chunk_frames=chunk, n_retrieved=retrieved, repeats=repeats
     )
     print(json.dumps(report, indent=1))
+
+
+@_bench.command("serve")
+@click.option("--sessions", default=4, show_default=True, help="Live sessions at once, each at 1 frame/s.")
+@click.option("--duration", default="1m", show_default=True, help="How long they are watched.")
+@click.option("--every", default="5s", show_default=True, help="Time from one question, anywhere, to the next.")
+@model_option
+@device_option
+def _bench_serve(sessions: int, duration: str, every: str, model: str, device: str) -> None:
+    """A server under live load, beside the same questions asked of the library alone."""
+    from streamvlm.evaluation.bench_serve import Load, bench_serve
+    from streamvlm.models.registry import load_model
+
+    load = Load(sessions, int(parse_time(duration)), parse_time(every))
+    if sessions < 1 or load.question_every_s <= 0 or load.duration_s < load.question_every_s + 3:
+        raise UsageError("Nothing would be asked; give at least one session and a longer --duration.")
+    print(json.dumps(bench_serve(load_model(model, device=device), load, progress=warn), indent=1))

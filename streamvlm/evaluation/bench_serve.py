@@ -1,0 +1,188 @@
+"""``streamvlm bench serve``: many live sessions on one server, beside the same questions asked of the library.
+
+The server is a process of its own; this one is all its clients. Every session is shown its own world at 1 frame/s, by
+the clock, and every few seconds one of them, in turn, is asked. Afterwards the library is shown the same frames and
+asked the same questions at the same moments, alone: the time it takes to the first token is the bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any
+
+import cv2
+
+from streamvlm.client import RemoteError, RemoteSession, connect
+from streamvlm.engine import Session
+from streamvlm.errors import StreamVlmError
+from streamvlm.frame import Frame
+from streamvlm.models.base import VideoLanguageModel
+from streamvlm.world.events import World, make_world
+from streamvlm.world.render import render
+
+QUESTIONS = ("what do you see now?", "did you see a red circle?", "where was the blue star?", "what did you see first?")
+_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much is asked of a server: sessions, seconds, and seconds from one question, anywhere, to the next."""
+
+    n_sessions: int
+    duration_s: int
+    question_every_s: float
+
+
+@dataclass(slots=True)
+class _Viewer:
+    """One session's side: what it was shown and asked, and what it was told."""
+
+    world: World
+    jpegs: list[bytes]
+    """One a second, made beforehand: drawing would take the server's cores."""
+    session: RemoteSession | None = None
+    lag_s: list[float] = field(default_factory=list)
+    n_dropped: int = 0
+    asked: list[tuple[float, str, float | None]] = field(default_factory=list)
+    """Stream time, question, and seconds to the first words; None where no answer came."""
+
+    def hear(self, event: dict[str, Any]) -> None:
+        if event["type"] == "streamvlm.stats":
+            self.lag_s.append(event["lag_s"])
+            self.n_dropped = event["frames_dropped"]
+
+
+def bench_serve(model: VideoLanguageModel, load: Load, *, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Loads a server of its own with sessions and questions, and reports what became of them.
+
+    Args:
+        model: What the library is asked on; the server loads its own of the same name.
+        load: How much.
+        progress: Told what goes on.
+
+    Raises:
+        StreamVlmError: If the server does not start.
+    """
+    progress("drawing what is shown")
+    worlds = [make_world(1_000 + n, load.duration_s) for n in range(load.n_sessions)]
+    viewers = [_Viewer(world, [_jpeg(world, second) for second in range(load.duration_s)]) for world in worlds]
+    with _serving(model.name, load.n_sessions) as url:
+        progress(f"{load.n_sessions} sessions on {url} for {load.duration_s} s")
+        asyncio.run(_watch_all(url, viewers, load))
+    progress("the same questions of the library")
+    alone_s = [ttft_s for viewer in viewers for ttft_s in _ask_library(model, viewer)]
+    return _report(load, viewers, alone_s)
+
+
+@contextmanager
+def _serving(model: str, n_sessions: int) -> Iterator[str]:
+    """A server in a process of its own; yields its URL."""
+    command = [sys.executable, "-m", "streamvlm", "serve", "--port", "0", "--log-level", "error", "--model", model]
+    sizes = ["--max-sessions", str(n_sessions), "--session-budget", "64MiB", "--memory-budget", f"{64 * n_sessions}MiB"]
+    with subprocess.Popen([*command, *sizes], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if "serving " in line:
+                    yield line.split()[-1]
+                    return
+            raise StreamVlmError("The server did not start; run `streamvlm serve` to see why.")
+        finally:
+            process.terminate()
+
+
+async def _watch_all(url: str, viewers: Sequence[_Viewer], load: Load) -> None:
+    began_s = asyncio.get_running_loop().time()
+    async with asyncio.TaskGroup() as tasks:
+        for viewer in viewers:
+            tasks.create_task(_watch(url, viewer, began_s))
+        tasks.create_task(_ask_around(viewers, load, began_s))
+
+
+async def _watch(url: str, viewer: _Viewer, began_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    async with connect(url, events=["stats"], on_event=viewer.hear) as session:
+        viewer.session = session
+        for second, jpeg in enumerate(viewer.jpegs):
+            await asyncio.sleep(began_s + second - loop.time())
+            await session.send(jpeg, time_s=float(second))
+        await asyncio.sleep(began_s + len(viewer.jpegs) + 2 - loop.time())  # the last answers, and the last statistics
+        viewer.session = None
+
+
+async def _ask_around(viewers: Sequence[_Viewer], load: Load, began_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    at_s = 2.0
+    async with asyncio.TaskGroup() as tasks:
+        for viewer, question in zip(cycle(viewers), cycle(QUESTIONS), strict=False):
+            at_s += load.question_every_s
+            if at_s >= load.duration_s:
+                return
+            await asyncio.sleep(began_s + at_s - loop.time())
+            tasks.create_task(_ask(viewer, question, at_s))
+
+
+async def _ask(viewer: _Viewer, question: str, at_s: float) -> None:
+    ttft_s, began_s = None, time.perf_counter()
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            if viewer.session is not None:
+                reply = viewer.session.ask(question, out_of_band=True)
+                await anext(reply)
+                ttft_s = time.perf_counter() - began_s
+                await reply.whole()
+    except (RemoteError, TimeoutError, StopAsyncIteration):
+        ttft_s = None
+    viewer.asked.append((at_s, question, ttft_s))
+
+
+def _jpeg(world: World, second: int) -> bytes:
+    return bytes(cv2.imencode(".jpg", render(world, float(second))[..., ::-1])[1])
+
+
+def _ask_library(model: VideoLanguageModel, viewer: _Viewer) -> Iterator[float]:
+    session, second = Session(model), 0
+    for at_s, question, _ in viewer.asked:
+        while second <= at_s:
+            session.observe(Frame(second, float(second), render(viewer.world, float(second))))
+            second += 1
+        yield session.ask(question, out_of_band=True).answer.timings.ttft_s
+
+
+def _report(load: Load, viewers: Sequence[_Viewer], alone_s: Sequence[float]) -> dict[str, Any]:
+    served_s = [ttft_s for viewer in viewers for *_, ttft_s in viewer.asked if ttft_s is not None]
+    n_asked = sum(len(viewer.asked) for viewer in viewers)
+    server, library = _quantiles(served_s), _quantiles(alone_s)
+    return {
+        "sessions": load.n_sessions,
+        "duration_s": load.duration_s,
+        "questions": n_asked,
+        "answers lost": n_asked - len(served_s),
+        "frames dropped": sum(viewer.n_dropped for viewer in viewers),
+        "lag growth_s of each session": [_growth(viewer.lag_s) for viewer in viewers],
+        "ttft_ms": {"server, seen by the client": server, "library, alone": library},
+        "ratio of medians": round(server["p50"] / library["p50"], 2) if served_s else None,
+    }
+
+
+def _growth(lag_s: Sequence[float]) -> float | None:
+    """By how much the median lag of the last quarter exceeds that of the first."""
+    quarter = len(lag_s) // 4
+    if not quarter:
+        return None
+    return round(statistics.median(lag_s[-quarter:]) - statistics.median(lag_s[:quarter]), 3)
+
+
+def _quantiles(times_s: Sequence[float]) -> dict[str, float]:
+    if len(times_s) < 2:
+        return {"p50": round(1000 * sum(times_s), 2), "p95": round(1000 * sum(times_s), 2), "n": len(times_s)}
+    cuts = statistics.quantiles(times_s, n=20, method="inclusive")
+    return {"p50": round(1000 * cuts[9], 2), "p95": round(1000 * cuts[18], 2), "n": len(times_s)}
