@@ -28,6 +28,7 @@ from streamvlm_server.health import healthz, metrics, readyz
 from streamvlm_server.keys import load_keys
 from streamvlm_server.metrics import Metrics
 from streamvlm_server.models import list_models, show_model
+from streamvlm_server.realtime.endpoint import Realtime
 from streamvlm_server.replies import tell_bug, tell_error, tell_http_error
 from streamvlm_server.service import Service
 from streamvlm_server.sessions import delete_session, list_sessions, show_session, show_thumbnail, show_timeline
@@ -62,7 +63,9 @@ def build_app(engine: Engine, config: ServerConfig) -> Starlette:
         fetcher=MediaFetcher(config),
         metrics=Metrics(engine),
     )
+    realtime = Realtime(service)
     api = [
+        *realtime.routes,
         Route("/models", list_models),
         Route("/models/{name:path}", show_model),
         Route("/chat/completions", chat_completions, methods=["POST"]),
@@ -83,7 +86,7 @@ def build_app(engine: Engine, config: ServerConfig) -> Starlette:
         exception_handlers=_TOLD,
         lifespan=_lifespan,
     )
-    app.state.service = service
+    app.state.service, app.state.realtime = service, realtime
     return app
 
 
@@ -105,6 +108,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     service: Service = app.state.service
     # Threads beside the engine's, which has the cores.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_N_THREADS, "server", compute_alone))
-    async with service.metrics.watching_loop():
+    realtime: Realtime = app.state.realtime
+    async with service.metrics.watching_loop(), realtime.running():
         yield
     await service.fetcher.close()

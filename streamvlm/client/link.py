@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -161,9 +162,10 @@ class Link:
                 code="unreachable",
             ) from error
         try:
-            await socket.send(
-                json.dumps({"type": "session.update", "session": {"type": "realtime", "streamvlm": self._setting}})
-            )
+            with suppress(ConnectionClosed):  # what a server says before it closes can still be read
+                await socket.send(
+                    json.dumps({"type": "session.update", "session": {"type": "realtime", "streamvlm": self._setting}})
+                )
             while True:
                 event = json.loads(await socket.recv())
                 if event["type"] == "error":

@@ -27,6 +27,7 @@ def test_every_error_of_the_product_has_its_own_line() -> None:
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
     ours = {kind for kind in subclasses(StreamVlmError) if kind.__module__.startswith("streamvlm")}
+    ours = {kind for kind in ours if not kind.__module__.startswith("streamvlm.client.")}  # those never meet a server
     assert len(ours) > 15
     assert ours == set(WIRE)
 
