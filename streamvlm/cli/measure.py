@@ -68,6 +68,37 @@ def _eval_world(
     print(as_markdown(report) if markdown else json.dumps(report, indent=1))
 
 
+@_eval.command("standing")
+@click.option("--streams", default=8, show_default=True, help="Held-out worlds to watch.")
+@click.option("--duration", default="11m", show_default=True, help="Length of each, at 1 frame/s.")
+@click.option("--questions", default=8, show_default=True, help="Standing questions armed in each.")
+@click.option("--form", default="did you see a {name}?", show_default=True, help="What is asked of the frame of now.")
+@click.option("--threshold", default=0.8, show_default=True, help="Probability of yes at which it fires.")
+@click.option("--release", default=0.3, show_default=True, help="Probability at which it may fire again.")
+@click.option("--every", "every_s", default=1.0, show_default=True, help="Seconds of stream between checks, at most.")
+@click.option("--cool-down", "cool_down_s", default=5.0, show_default=True, help="Seconds of rest after firing.")
+@model_option
+@device_option
+@dtype_option
+def _eval_standing(
+    streams: int, duration: str, questions: int, form: str, threshold: float, release: float, every_s: float,
+    cool_down_s: float, model: str, device: str, dtype: str,
+) -> None:  # fmt: skip
+    """Let held-out worlds tell when things appear: how soon, and with how many false alarms."""
+    from streamvlm.engine import StandingQuestion
+    from streamvlm.evaluation.standing_suite import run_standing_suite, summarise
+    from streamvlm.models.registry import load_model
+
+    duration_s = parse_time(duration)
+    watches = run_standing_suite(
+        load_model(model, device=device, dtype=dtype),
+        StandingQuestion(form, threshold, release, every_s, cool_down_s),
+        seeds=range(streams), duration_s=duration_s, n_questions=questions,
+        progress=lambda line: print(line, file=sys.stderr),
+    )  # fmt: skip
+    print(json.dumps(summarise(watches, streams * duration_s / 3600), indent=1))
+
+
 @_eval.command("photos")
 @click.option(
     "--stamps", type=click.Path(path_type=Path), default=Path("/usr/share/tuxpaint/stamps"), show_default=True

@@ -17,7 +17,7 @@ from streamvlm.engine.config import SessionConfig
 from streamvlm.engine.dialogue import Dialogue
 from streamvlm.engine.stream_memory import StreamMemory
 from streamvlm.engine.watching import SeenFrame, Watcher
-from streamvlm.engine.work import Inspection, Runner, Work
+from streamvlm.engine.work import Inspection, Reading, Runner, Work
 from streamvlm.errors import UsageError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock
@@ -156,7 +156,8 @@ class Inquiry:
         """
         decoded = self._decoded = yield from self._prepare()
         while decoded.addition is not None:
-            token = decoded.take((yield decoded.addition))
+            (read,) = yield Reading([decoded.addition])
+            token = decoded.take(read)
             if token is not None:
                 self._write(token)
         if not self._asking.out_of_band:

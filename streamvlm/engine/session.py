@@ -40,6 +40,7 @@ class Session:
         runner: What runs the model for several sessions; by default one of its own.
 
     Attributes:
+        config: Its settings.
         runner: What runs the model.
     """
 
@@ -55,16 +56,16 @@ class Session:
     ) -> None:
         if archive is not None and scorer is not None:
             raise ValueError("an archive keeps the retrieval heads' keys and no other scorer's")
-        self._config, self._process = config or SessionConfig(), process
+        self.config, self._process = config or SessionConfig(), process
         if process is not None:
-            process.take(self._config.host_budget_bytes)
+            process.take(self.config.host_budget_bytes)
         self.runner = runner or Runner(model)
-        self._stream = StreamMemory(self.runner, self._config, scorer, archive)
-        gate = replace(self._config.gate, noise_floor=self.runner.noise_floor)
-        self._watcher = Watcher(model, self._stream, gate, self._config.log_decisions, archive)
-        most = self._config.max_dialogue_tokens
+        self._stream = StreamMemory(self.runner, self.config, scorer, archive)
+        gate = replace(self.config.gate, noise_floor=self.runner.noise_floor)
+        self._watcher = Watcher(model, self._stream, gate, self.config.log_decisions, archive)
+        most = self.config.max_dialogue_tokens
         self._dialogue = Dialogue(model, model.max_dialogue_tokens if most is None else most, archive)
-        self._inquirer = Inquirer(self.runner, self._config, self._stream, self._watcher, self._dialogue)
+        self._inquirer = Inquirer(self.runner, self.config, self._stream, self._watcher, self._dialogue)
 
     @property
     def time_s(self) -> float | None:
@@ -89,7 +90,7 @@ class Session:
         """Leaves everything on disk, if there is an archive, and gives the session's share of the process back."""
         self.flush()
         if self._process is not None:
-            self._process.give_back(self._config.host_budget_bytes)
+            self._process.give_back(self.config.host_budget_bytes)
             self._process = None
 
     def flush(self) -> None:
@@ -110,7 +111,7 @@ class Session:
             MemoryBudgetError: If the host budget cannot hold the window.
         """
         given = [frames] if isinstance(frames, Frame) else frames
-        chunks = _chunks(given, self._config.chunk_frames)
+        chunks = _chunks(given, self.config.chunk_frames)
         return [seen.decision for chunk in chunks for seen in self.runner.run(self.watch(chunk))]
 
     def ask(

@@ -17,7 +17,7 @@ from torch import Tensor
 from streamvlm.decoding.context import Kept
 from streamvlm.decoding.decoder import Addition
 from streamvlm.engine.watching import SeenFrame
-from streamvlm.engine.work import Runner, Work
+from streamvlm.engine.work import Reading, Runner, Work
 from streamvlm.errors import UsageError
 from streamvlm.frame import Fidelity
 from streamvlm.models.base import VideoLanguageModel
@@ -115,7 +115,7 @@ class Vigil:
 
 
 def check(runner: Runner, vigils: Sequence[Vigil], seen: SeenFrame) -> Work[list[tuple[Vigil, Fired]]]:
-    """Checks a frame that was watched; the work wants an addition for the frame, and one for each question due.
+    """Checks a frame that was watched; the work wants a reading of the frame, and one of all questions that are due.
 
     Returns:
         What fired.
@@ -126,17 +126,18 @@ def check(runner: Runner, vigils: Sequence[Vigil], seen: SeenFrame) -> Work[list
         return []
     tokens = model.frame_tokens(seen.sight, decision.time_s, Fidelity.CLEAR)
     context = runner.decoder.context_of([Kept(runner.sinks)], len(tokens))
-    read = yield Addition(tokens.embeddings, context, positions=tokens.positions, deepstack=tokens.deepstack)
-    frame = Kept(read.payload, positions=tokens.positions)
+    added = Addition(tokens.embeddings, context, positions=tokens.positions, deepstack=tokens.deepstack)
+    (read,) = yield Reading([added])
+    now = [Kept(runner.sinks), Kept(read.payload, positions=tokens.positions)]
+    asked = [model.question_tokens(vigil.standing.question) for vigil in due]
+    contexts = [runner.decoder.context_of(now, len(question)) for question in asked]
+    reads = yield Reading([Addition(*pair, predicts=True) for pair in zip(asked, contexts, strict=True)])
     evidence = (Evidence(decision.time_s, decision.time_s, Fidelity.CLEAR, 1.0),)
     fired = []
-    for vigil in due:
-        question = vigil.standing.question
-        asked = model.question_tokens(question)
-        context = runner.decoder.context_of([Kept(runner.sinks), frame], len(asked))
-        read = yield Addition(asked, context, predicts=True)
+    for vigil, read in zip(due, reads, strict=True):
         probability = probability_of_yes(read.logits, model)
         if vigil.judge(decision.time_s, probability):
+            question = vigil.standing.question
             fired.append((vigil, Fired(vigil.standing_id, question, decision.time_s, probability, evidence)))
     return fired
 

@@ -12,7 +12,7 @@ from streamvlm.decoding.decoder import Addition
 from streamvlm.engine.archive import Archive
 from streamvlm.engine.diary import Watched
 from streamvlm.engine.stream_memory import StreamMemory
-from streamvlm.engine.work import Look, Work
+from streamvlm.engine.work import Look, Reading, Work
 from streamvlm.frame import Fidelity, Frame
 from streamvlm.ingest.gate import CurvatureGate, Decision, DecisionLog, GateConfig
 from streamvlm.memory.block import KVBlock
@@ -58,7 +58,7 @@ class Watcher:
         self.time_s: float | None = _left_at_s(memory, archive) if archive is not None else None
 
     def watch(self, frames: Sequence[Frame]) -> Work[list[SeenFrame]]:
-        """Watches the next frames, at least one, in order of stream time; the work wants a look and one addition.
+        """Watches the next frames, at least one, in order of stream time; the work wants a look and a reading.
 
         Raises:
             ValueError: If stream time goes backwards; nothing has been taken in then.
@@ -88,7 +88,8 @@ class Watcher:
             return []
         tokens = FrameTokens.join(frames)
         context = self._memory.context(self._memory.window, (), len(tokens))
-        read = yield Addition(tokens.embeddings, context, positions=tokens.positions, deepstack=tokens.deepstack)
+        added = Addition(tokens.embeddings, context, positions=tokens.positions, deepstack=tokens.deepstack)
+        (read,) = yield Reading([added])
         payloads = torch.split(read.payload, [len(frame) for frame in frames], dim=-2)
         return [Kept(p, positions=frame.positions) for p, frame in zip(payloads, frames, strict=True)]
 

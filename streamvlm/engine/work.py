@@ -38,8 +38,14 @@ class Inspection:
     layers: Sequence[int]
 
 
-Want = Look | Inspection | Addition
-"""An addition is sent what it read."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Wants tokens added to contexts: is sent a list of what each addition read."""
+
+    additions: Sequence[Addition]
+
+
+Want = Look | Inspection | Reading
 
 Work = Generator[Want, Any, T]
 """Yields what it wants, is sent what came of it, and returns its result."""
@@ -112,10 +118,8 @@ class Runner:
     def advance(self, tasks: Iterable[Task[Any]]) -> None:
         """Takes every task one want further, those that want the same kind of thing together."""
         waiting = [(task, task.want) for task in tasks if task.want is not None]
-        looks = [(task, want) for task, want in waiting if isinstance(want, Look)]
-        additions = [(task, want) for task, want in waiting if isinstance(want, Addition)]
-        _meet(looks, self._look)
-        _meet(additions, self.decoder.extend)
+        _meet([(task, want) for task, want in waiting if isinstance(want, Look)], self._look)
+        _meet([(task, want) for task, want in waiting if isinstance(want, Reading)], self._read)
         for task, want in waiting:
             if isinstance(want, Inspection):
                 _meet([(task, want)], self._inspect)
@@ -130,6 +134,10 @@ class Runner:
     def _look(self, looks: Sequence[Look]) -> list[object]:
         sights = iter(self.model.see([picture for look in looks for picture in look.pictures]))
         return [[next(sights) for _ in look.pictures] for look in looks]
+
+    def _read(self, readings: Sequence[Reading]) -> list[object]:
+        reads = iter(self.decoder.extend([addition for reading in readings for addition in reading.additions]))
+        return [[next(reads) for _ in reading.additions] for reading in readings]
 
     def _inspect(self, wants: Sequence[Inspection]) -> list[object]:
         return [self.decoder.probe(want.embeddings, want.context, want.layers) for want in wants]

@@ -308,3 +308,22 @@ def test_a_session_by_hand_watches_what_a_session_alone_would() -> None:
     assert [(d.time_s, d.reason) for d in live.stream.session.log] == [(d.time_s, d.reason) for d in session.log]
     assert live.stream.session.blocks() == session.blocks()
     assert math.isclose(live.stats().memory.host_bytes, session.memory.host_bytes)
+
+
+def test_a_stream_whose_disk_is_behind_waits_and_holds_nobody_up() -> None:
+    engine = ByHand(EngineConfig(session=LONG))
+    slow, other = engine.open(), engine.open()
+    reach_s = [2.0]
+    slow.stream._reach_s = lambda: reach_s[0]
+    for live in (slow, other):
+        offer(live, 6)
+    _, heard = ask(slow)
+    for _ in range(12):
+        engine.step()
+    assert watched_s(slow) == [0, 1, 2]
+    assert watched_s(other) == list(range(6))
+    assert not heard
+    assert slow.stats().lag_s == 3
+    reach_s[0] = math.inf
+    engine.finish()
+    assert heard.answer.asked_at_s == 5

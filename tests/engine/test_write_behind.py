@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from streamvlm.engine.diary import Diary, Watched
 from streamvlm.engine.write_behind import WriteBehind
 from streamvlm.frame import Fidelity
 from streamvlm.memory.arena import slot_bytes
+from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.disk_store import DiskStore
 from streamvlm.memory.hierarchy import BlockMemory
 
@@ -48,6 +51,17 @@ def watch(memory: BlockMemory, ids: range) -> None:
         )
         assert block.id == i
         memory.pin_from(max(0, i - 3))
+
+
+class HeldIO(DiskIO):
+    """Does not write before it is told to."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def write(self, fd: int, buffers: Sequence[memoryview], offset: int) -> None:
+        assert self.let_go.wait(60)
+        super().write(fd, buffers, offset)
 
 
 def test_what_has_left_the_host_comes_back_from_disk_to_the_bit(tmp_path: Path) -> None:
@@ -166,3 +180,16 @@ def test_a_stream_waits_rather_than_run_ahead_of_its_promise(tmp_path: Path) -> 
 def submit(disk: Disk, ids: range) -> None:
     for block_id in ids:
         disk.writer.submit(put(block_id))
+
+
+def test_its_reach_tells_up_to_when_blocks_are_taken_without_a_wait(tmp_path: Path) -> None:
+    slow = HeldIO()
+    store = DiskStore(tmp_path, LAYOUT, "m", budget_bytes=1 << 28, io=slow)
+    writer = WriteBehind(store, Diary(tmp_path), flush_every_s=2.0, on_event=print)
+    assert writer.reach_s == math.inf
+    writer.submit(put(7))
+    assert writer.reach_s == 9.0
+    slow.let_go.set()
+    writer.drain()
+    assert writer.reach_s == math.inf
+    writer.close()
