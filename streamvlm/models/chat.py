@@ -50,14 +50,13 @@ class Chat:
         if not path.is_file():
             raise ModelError(f"The checkpoint in {folder} has no tokenizer.json; get it from where the weights are.")
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-            self._plain = Tokenizer.from_file(str(path))
+            written = json.loads(path.read_text("utf-8"))
+            self._tokenizer = Tokenizer.from_str(json.dumps(written))
+            # One that knows no markup: the library can set aside special tokens, but not all that were added.
+            self._plain = Tokenizer.from_str(json.dumps(written | {"added_tokens": []}))
         except Exception as error:  # the library raises nothing narrower
             raise ModelError(f"{path} is damaged ({error}); get it again.") from error
-        self._plain.encode_special_tokens = True
-        self._special = [
-            token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special
-        ]
+        self._markup = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
 
     def ids(self, markup: str) -> list[int]:
         """Token ids of text in which special tokens count as such."""
@@ -74,11 +73,11 @@ class Chat:
                 raise ModelError(f"The tokenizer in {self._folder} has no token {token!r}; get the checkpoint's own.")
 
     def spoken_ids(self, before: str, said: str, after: str) -> list[int]:
-        """Token ids of what somebody said, between markup: special tokens in it are words like any other.
+        """Token ids of what somebody said, between markup: the markup's tokens in it are words like any other.
 
-        Text that meets without a special token between is read together, as it would be in training.
+        Text that meets without one of those tokens between is read together, as it would be in training.
         """
-        cut = max((before.rfind(token) + len(token) for token in self._special if token in before), default=0)
+        cut = max((before.rfind(token) + len(token) for token in self._markup if token in before), default=0)
         plain = self._plain.encode(before[cut:] + said, add_special_tokens=False).ids
         return [*self.ids(before[:cut]), *plain, *self.ids(after)]
 

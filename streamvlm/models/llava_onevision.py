@@ -15,7 +15,7 @@ from streamvlm.models.pixels import normalise, resize
 from streamvlm.models.stock import StockModel, Wrapping, clock
 
 _SYSTEM = "You are a helpful assistant."  # Qwen2's own; the sinks
-_N_TEXT_TOKENS = 10
+_N_TEXT_TOKENS = 10  # Qwen2's tokenizer takes digits one by one; one more from 100 minutes on
 
 
 class LlavaOnevision(StockModel):

@@ -27,6 +27,9 @@ FAMILIES: Mapping[str, str] = {
 CONFIGS = Path(__file__).with_name("configs")
 """Configurations of well-known checkpoints by name, without weights: for sizes and for the bench."""
 
+DAMAGED = "damaged"
+"""Stands for the family of a checkpoint in the cache whose config.json cannot be read."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -154,7 +157,11 @@ def find_checkpoints() -> list[Checkpoint]:
     }
     checkpoints = []
     for folder, name in ({CHECKPOINT: "pocket"} | found).items():
-        if (family := family_of(folder)) in FAMILIES:
+        try:
+            family = family_of(folder)
+        except ModelError:
+            family = DAMAGED  # another program's download, perhaps under way: one such must not hide the others
+        if family in (*FAMILIES, DAMAGED):
             n_bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
             checkpoints.append(Checkpoint(name, family, folder, n_bytes))
     return checkpoints

@@ -21,7 +21,7 @@ _SYSTEM = (
 )
 _INTRODUCTION = "You are provided the following series of frames from a video."
 _END_OF_STREAM = "\n\n"
-_N_TEXT_TOKENS = 13
+_N_TEXT_TOKENS = 13  # the family's tokenizer takes digits one by one; one more from 100 minutes on
 
 
 class SmolVlm(StockModel):

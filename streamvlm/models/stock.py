@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from streamvlm.errors import ModelError
 from streamvlm.frame import Fidelity, Picture
 from streamvlm.models.base import Footprint, FrameTokens, Sight
 from streamvlm.models.chat import Chat, Turns
@@ -66,6 +68,7 @@ class StockModel(ABC):
         self.chat.require(self.special_tokens)
         self.turns = self._turns()
         self.pixel_settings = read_pixel_settings(folder)
+        self._try_pixel_settings(folder)
         self.stop_ids = frozenset({*stop_ids(folder), *self.chat.ids(self.turns.asking_again)[:1]})
         yes, no = self._beginnings("yes"), self._beginnings("no")
         self.yes_ids, self.no_ids = yes - no, no - yes  # a space of its own may begin both
@@ -111,6 +114,15 @@ class StockModel(ABC):
     def pixels(self, pictures: Sequence[Picture]) -> Tensor:
         """Pictures as this checkpoint's vision tower takes them, float32."""
         return self.prepare(pictures, self.pixel_settings, self.device)
+
+    def _try_pixel_settings(self, folder: Path) -> None:
+        try:
+            self.pixels([np.zeros((48, 64, 3), np.uint8)])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ModelError(
+                f"The preprocessing numbers in {folder} are not those of the family {self.family} ({error!r}); "
+                "get preprocessor_config.json from where the weights are."
+            ) from error
 
     @torch.inference_mode()
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:

@@ -119,8 +119,12 @@ def test_models_lists_the_bundled_one_and_what_the_hub_cache_holds(
     snapshot = tmp_path / "models--someone--tiny" / "snapshots" / "1"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text(json.dumps({"family": "pocket"}))
+    broken = tmp_path / "models--someone--broken" / "snapshots" / "1"
+    broken.mkdir(parents=True)
+    (broken / "config.json").write_text("{")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     done = run("models")
+    assert "someone/broken           damaged" in done.stdout
     assert done.exit_code == 0
     assert "families: pocket" in done.stdout
     assert "someone/tiny" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,6 +47,17 @@ def test_an_answer_grows_by_appending_whatever_its_bytes(chat: Chat, ids: list[i
 def test_text_comes_back_from_its_tokens(chat: Chat, said: str) -> None:
     normal = tokenizer_of("smolvlm").normalizer.normalize_str(said)
     assert chat.text(chat.spoken_ids("", said, "")) == normal.lstrip()
+
+
+def test_markup_that_the_tokenizer_does_not_call_special_is_none_in_a_question_either(tmp_path: Path) -> None:
+    path = fabricate("smolvlm", tmp_path) / "tokenizer.json"
+    written = json.loads(path.read_text())
+    for token in written["added_tokens"]:
+        token["special"] = False
+    path.write_text(json.dumps(written))
+    ids = Chat(tmp_path).spoken_ids("<end_of_utterance>\nUser: ", "a <image> b", "<end_of_utterance>")
+    assert SPECIAL.index("<image>") not in ids
+    assert ids.count(SPECIAL.index("<end_of_utterance>")) == 2
 
 
 def test_a_folder_without_files_is_refused_by_name(tmp_path: Path) -> None:

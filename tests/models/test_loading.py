@@ -114,6 +114,8 @@ def without(name: str) -> Callable[[Path], object]:
         (written("chat_template.jinja", "{% for"), "chat template"),
         (without("preprocessor_config.json"), "no preprocessor_config.json"),
         (written("preprocessor_config.json", "nothing"), "preprocessor_config.json is damaged"),
+        (written("preprocessor_config.json", '{"size": {"longest_edge": "wide"}}'), "preprocessing numbers"),
+        (written("preprocessor_config.json", '{"image_mean": [0.5]}'), "preprocessing numbers"),
         (written("generation_config.json", "nothing"), "generation_config.json is damaged"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
