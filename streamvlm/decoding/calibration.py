@@ -67,10 +67,11 @@ def keep_smallest(ranks: Sequence[HeadRank], trials: Sequence[Trial]) -> tuple[R
 
 def _masses(trial: Trial, layer: int) -> Tensor:
     """Attention mass (H, blocks) float32 of a layer's heads."""
-    queries = trial.queries[layer][:, -1:].float()
     keys = torch.cat([payload[layer, 0] for payload in trial.payloads], dim=1).float()
-    keys = keys.repeat_interleave(len(queries) // len(keys), dim=0)
-    weights = (queries @ keys.mT / queries.shape[-1] ** 0.5).softmax(-1)[:, 0]
+    queries = (
+        trial.queries[layer][:, -1].float().reshape(len(keys), -1, keys.shape[-1])
+    )  # heads that share a key together
+    weights = (queries @ keys.mT / queries.shape[-1] ** 0.5).softmax(-1).flatten(0, 1)
     parts = torch.split(weights, [payload.shape[-2] for payload in trial.payloads], dim=-1)
     return torch.stack([part.sum(-1) for part in parts], dim=-1)
 

@@ -66,7 +66,8 @@ def find_checkpoint(name: str) -> tuple[Path, str]:
     Raises:
         ModelError: If there is no such model, or it is of no known family.
     """
-    bundled = {"pocket": CHECKPOINT} | {path.name: path for path in CONFIGS.iterdir()}
+    known = {path.name: path for path in CONFIGS.iterdir() if not Path(path.name).is_dir()}  # a directory comes first
+    bundled = known | {"pocket": CHECKPOINT}
     folder = bundled[name] if name in bundled else find_folder(name, SETTINGS)
     if not (folder / "config.json").is_file():
         raise ModelError(f"There is no model {name!r}: the directory has no config.json; give one with a checkpoint.")

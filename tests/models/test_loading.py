@@ -53,6 +53,14 @@ def test_bfloat16_holds_half_the_bytes_and_sees_the_same(whole: Path) -> None:
     assert half.frame_tokens(other, 1.0, Fidelity.FUZZY).embeddings.dtype == torch.bfloat16
 
 
+def test_a_directory_comes_before_a_configuration_of_its_name(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole, tmp_path / "smolvlm2-256m")
+    monkeypatch.chdir(tmp_path)
+    assert load_model("smolvlm2-256m", device="cpu").layout.n_layers == 3
+
+
 def test_a_dtype_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UsageError, match="float7"):
         load_model("pocket", device="cpu", dtype="float7")
