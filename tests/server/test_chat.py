@@ -180,7 +180,7 @@ def test_the_example_of_the_readme_runs_as_it_stands(
     server: LiveServer, clip: Path, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (example,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "OpenAI(" in code]
+    (example,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "import OpenAI\n" in code]
     monkeypatch.chdir(clip.parent)
     clip.with_name("demo.mp4").write_bytes(clip.read_bytes())
     session = server.engine.open("camera-1")
