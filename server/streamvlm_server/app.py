@@ -28,6 +28,7 @@ from streamvlm_server.health import healthz, metrics, readyz
 from streamvlm_server.keys import load_keys
 from streamvlm_server.metrics import Metrics
 from streamvlm_server.models import list_models, show_model
+from streamvlm_server.realtime.attachments import Attachments
 from streamvlm_server.realtime.endpoint import Realtime
 from streamvlm_server.replies import tell_bug, tell_error, tell_http_error
 from streamvlm_server.service import Service
@@ -62,6 +63,7 @@ def build_app(engine: Engine, config: ServerConfig) -> Starlette:
         drain=Drain(),
         fetcher=MediaFetcher(config),
         metrics=Metrics(engine),
+        attachments=Attachments(engine, config.linger_s),
     )
     realtime = Realtime(service)
     api = [

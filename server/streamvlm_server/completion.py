@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamvlm.engine import Answer, Engine, LiveSession
+from streamvlm.engine import Answer, LiveSession
 from streamvlm.frame import Picture
 from streamvlm_server.answers import AnswerStream
 from streamvlm_server.chat_media import FrameReader, MediaLoader
@@ -130,7 +130,7 @@ class Completion:
                 "A live session is shown its frames over /v1/realtime; leave pictures and videos out, or the session.",
                 param="messages",
             )
-        return await asyncio.to_thread(self._service.engine.find, session_id, owner=self._principal.owner)
+        return await self._service.attachments.visit(session_id, owner=self._principal.owner)
 
     @asynccontextmanager
     async def _shown(self, turns: Sequence[Turn]) -> AsyncIterator[LiveSession]:
@@ -138,13 +138,13 @@ class Completion:
 
         Earlier questions are asked again, so that the last may refer to them; those before anything was shown are talk.
         """
-        engine, fps = self._service.engine, self.request.options.fps
+        fps = self.request.options.fps
         reader = FrameReader(self._service, fps)
         with self._principal.meter.session(), tempfile.TemporaryDirectory(prefix="streamvlm-") as folder:
             loader = MediaLoader(self._service, Path(folder), fps)
             media = [[await loader.load(part) for part in turn.media] for turn in turns]
             self._principal.meter.frames(loader.n_pictures, loader.n_bytes)
-            async with _temporary_session(engine, self._principal.owner) as session:
+            async with self._temporary_session() as session:
                 for to_come, (turn, shown) in enumerate(zip(turns, media, strict=True), 1 - len(turns)):
                     await _show(session, reader.frames(shown))
                     if turn.question and reader.n_frames and -MAX_EARLIER <= to_come < 0:
@@ -153,16 +153,18 @@ class Completion:
                 self._principal.meter.owe_frames(reader.n_frames - loader.n_pictures)
                 yield session
 
+    @asynccontextmanager
+    async def _temporary_session(self) -> AsyncIterator[LiveSession]:
+        def opened() -> LiveSession:
+            return self._service.engine.open(owner=self._principal.owner, is_temporary=True)
 
-@asynccontextmanager
-async def _temporary_session(engine: Engine, owner: str) -> AsyncIterator[LiveSession]:
-    opening = asyncio.ensure_future(asyncio.to_thread(engine.open, owner=owner, is_temporary=True))
-    try:
-        yield await asyncio.shield(opening)
-    finally:
-        await asyncio.wait([opening])  # a client that goes away meanwhile does not keep it from opening
-        if opening.exception() is None:
-            await asyncio.shield(asyncio.to_thread(opening.result().close))
+        opening = asyncio.ensure_future(self._service.attachments.with_room(opened))
+        try:
+            yield await asyncio.shield(opening)
+        finally:
+            await asyncio.wait([opening])  # a client that goes away meanwhile does not keep it from opening
+            if opening.exception() is None:
+                await asyncio.shield(asyncio.to_thread(opening.result().close))
 
 
 async def _show(session: LiveSession, frames: Generator[tuple[float, Picture], None, None]) -> None:

@@ -13,6 +13,7 @@ from streamvlm_server.fetch import MediaFetcher
 from streamvlm_server.keys import Keys, Principal
 from streamvlm_server.media import PictureBounds
 from streamvlm_server.metrics import Metrics
+from streamvlm_server.realtime.attachments import Attachments
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Service:
     drain: Drain
     fetcher: MediaFetcher
     metrics: Metrics
+    attachments: Attachments
 
     @property
     def bounds(self) -> PictureBounds:

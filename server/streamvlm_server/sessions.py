@@ -67,8 +67,8 @@ async def show_thumbnail(request: Request) -> Response:
 
 
 async def _find(request: Request) -> LiveSession:
-    engine, owner = service_of(request).engine, principal_of(request).owner
-    return await asyncio.to_thread(engine.find, request.path_params["id"], owner=owner)
+    owner = principal_of(request).owner
+    return await service_of(request).attachments.visit(request.path_params["id"], owner=owner)
 
 
 def _card(info: SessionInfo) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,6 +168,36 @@ def test_the_timeline_tells_blocks_decisions_and_where_their_pictures_are(server
         assert (bad.status_code, bad.json()["error"]["param"]) == (400, "start_s")
     finally:
         server.engine.delete("filmed")
+
+
+def test_sessions_that_rest_on_disk_are_asked_one_after_another_in_the_one_place_there_is(
+    pocket: VideoLanguageModel, world: World, clip_url: str, tmp_path: Path
+) -> None:
+    with live_server(pocket, home=tmp_path, max_sessions=1) as crowded:
+        for name in ("first", "second", "third"):
+            film(crowded, world, name)
+            crowded.engine.find(name).close()
+        for name in ("first", "second", "third", "first"):
+            assert get(crowded, f"/v1/sessions/{name}").json()["time_s"] == 11
+            body = {"model": "pocket", "messages": [{"role": "user", "content": "what do you see now?"}]}
+            asked = httpx2.post(f"{crowded.url}/v1/chat/completions", json={**body, "streamvlm": {"session": name}})
+            assert asked.json()["choices"][0]["message"]["content"]
+            assert crowded.engine.stats().n_sessions == 1
+        part = {"type": "video_url", "video_url": {"url": clip_url}}
+        body = {"model": "pocket", "messages": [{"role": "user", "content": [part, {"type": "text", "text": "what?"}]}]}
+        assert httpx2.post(f"{crowded.url}/v1/chat/completions", json=body).status_code == 200
+
+
+def test_a_session_that_was_only_asked_gives_its_place_back(
+    pocket: VideoLanguageModel, world: World, tmp_path: Path
+) -> None:
+    with live_server(pocket, home=tmp_path, linger_s=0.1) as running:
+        film(running, world, "resting")
+        running.engine.find("resting").close()
+        assert get(running, "/v1/sessions/resting/timeline").status_code == 200
+        while running.engine.stats().n_sessions:
+            time.sleep(0.02)
+        assert get(running, "/v1/sessions").json()["data"][0]["is_open"] is False
 
 
 # --- models, health, metrics ---

@@ -77,6 +77,28 @@ class Attachments:
                         await self._close(place, forget=True)
             return
 
+    async def visit(self, session_id: str, *, owner: str) -> LiveSession:
+        """A session for the while of a request; one that nobody holds then lingers as if it had been left just now.
+
+        Raises:
+            SessionNotFoundError, BusyError, StoreError: As ``Engine.find`` does.
+        """
+        session = await self.with_room(lambda: self._engine.find(session_id, owner=owner))
+        place = self._places.setdefault(session.id, _Place(session))
+        if not place.holding.locked():
+            place.session, place.left_at_s = session, time.monotonic()
+        return session
+
+    async def with_room(self, opened: Callable[[], LiveSession]) -> LiveSession:
+        """Opens a session by ``opened``, on a thread; where all places are taken, those that linger make room."""
+        while True:
+            try:
+                return await asyncio.to_thread(opened)
+            except BusyError:
+                if not (lingering := self._lingering()):
+                    raise
+                await self._close_if_left(lingering[0])
+
     async def sweep(self) -> None:
         """Closes sessions that have lingered long enough, for ever."""
         while True:
@@ -86,21 +108,16 @@ class Attachments:
                     await self._close_if_left(place)
 
     def _lingering(self) -> list[_Place]:
-        """Sessions that nobody holds, those left longest ago first."""
-        left = [place for place in self._places.values() if place.left_at_s is not None and not place.holding.locked()]
+        """Sessions that nobody holds or asks, those left longest ago first."""
+        left = [
+            place
+            for place in self._places.values()
+            if place.left_at_s is not None and not place.holding.locked() and not place.session.stats().n_questions
+        ]
         return sorted(left, key=lambda place: place.left_at_s or 0.0)
 
     async def _open(self, session_id: str | None, owner: str, secret: str) -> LiveSession:
-        def opened() -> LiveSession:
-            return self._engine.open(session_id, owner=owner, secret=secret)
-
-        while True:
-            try:
-                return await asyncio.to_thread(opened)
-            except BusyError:
-                if not (lingering := self._lingering()):
-                    raise
-                await self._close_if_left(lingering[0])
+        return await self.with_room(lambda: self._engine.open(session_id, owner=owner, secret=secret))
 
     async def _close_if_left(self, place: _Place) -> None:
         async with place.holding:

@@ -14,7 +14,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamvlm_server.errors import ModelNotFoundError, error_object, wire
 from streamvlm_server.logs import about
-from streamvlm_server.realtime.attachments import Attachments
 from streamvlm_server.realtime.connection import Connection, close
 from streamvlm_server.realtime.live_stream import LiveStream
 from streamvlm_server.realtime.pictures import PictureDecoder
@@ -37,7 +36,6 @@ class Realtime:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._decoder = PictureDecoder(service.bounds)
-        self._attachments = Attachments(service.engine, service.config.linger_s)
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -48,7 +46,7 @@ class Realtime:
     async def running(self) -> AsyncIterator[None]:
         """Closes sessions that nobody comes back to, all the while."""
         async with asyncio.TaskGroup() as tasks:
-            sweeping = tasks.create_task(self._attachments.sweep())
+            sweeping = tasks.create_task(self._service.attachments.sweep())
             yield
             sweeping.cancel()
         self._decoder.close()
@@ -79,7 +77,7 @@ class Realtime:
             for connection in ends:
                 connection.end(1008, "Another connection has taken the session up.")
 
-        attached = self._attachments.attach(
+        attached = service.attachments.attach(
             websocket.query_params.get("session_id"),
             owner=principal.owner,
             token=_token(websocket),
