@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from streamvlm.engine import ArchiveConfig, Engine, EngineConfig, SessionConfig
+from streamvlm.engine.threads import in_passing
 from streamvlm.memory.codec import Codec
 from streamvlm.models.registry import load_model
 from streamvlm_server.app import build_app
@@ -30,19 +31,15 @@ async def serve(config: ServerConfig, *, on_ready: Callable[[str], None]) -> Non
     check_tls(config)
     opened = listen(config)
     configure_logging(config.log_level)
-    with opened, await _start_engine(config) as engine:
+    # A thread that stays where a model was loaded would compete with the engine's for the cores.
+    started = partial(_start_engine, config)
+    with opened, await asyncio.to_thread(in_passing, started) as engine:
         url = _url(config, opened.getsockname()[1])
         await DrainingServer(build_app(engine, config), config, on_ready=lambda: on_ready(url)).serve([opened])
 
 
-async def _start_engine(config: ServerConfig) -> Engine:
-    """Loads the model on a thread that ends with it: one that stays would compete with the engine's for the cores."""
-
-    def start() -> Engine:
-        return Engine(load_model(config.model, device=config.device), engine_config(config))
-
-    with ThreadPoolExecutor(1) as passing:
-        return await asyncio.get_running_loop().run_in_executor(passing, start)
+def _start_engine(config: ServerConfig) -> Engine:
+    return Engine(load_model(config.model, device=config.device), engine_config(config))
 
 
 def engine_config(config: ServerConfig) -> EngineConfig:
