@@ -24,14 +24,14 @@ from streamvlm_server.config import ServerConfig
 from streamvlm_server.logs import JsonFormatter, about
 from streamvlm_server.server import check_tls
 
-KEYS = {"anna-key": "anna", "bert-key": "bert"}
+KEYS = {"anna-key": "anna", "bert-key": "bert", "carl-key": "carl"}
 
 
 @pytest.fixture(scope="module")
 def guarded(pocket: VideoLanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server with two owners, of whom one may ask a question a minute, and one allowed web origin."""
+    """A server with three owners, of whom one may ask a question a minute and one have no session, and an origin."""
     folder = tmp_path_factory.mktemp("guarded")
-    limits = {"anna": "", "bert": "questions_per_min = 1\nsessions = 0\n"}
+    limits = {"anna": "", "bert": "questions_per_min = 1\n", "carl": "sessions = 0\n"}
     entries = [
         f'[[keys]]\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"\nowner = "{owner}"\n{limits[owner]}'
         for key, owner in KEYS.items()
@@ -124,7 +124,7 @@ def test_questions_beyond_a_keys_limit_are_told_when_to_come_back(guarded: LiveS
 def test_a_key_without_sessions_may_bring_no_video(guarded: LiveServer, clip_url: str) -> None:
     part = {"type": "video_url", "video_url": {"url": clip_url}}
     body = {"model": "pocket", "messages": [{"role": "user", "content": [part, {"type": "text", "text": "what?"}]}]}
-    told = httpx2.post(f"{guarded.url}/v1/chat/completions", json=body, headers={"x-api-key": "bert-key"})
+    told = httpx2.post(f"{guarded.url}/v1/chat/completions", json=body, headers={"x-api-key": "carl-key"})
     assert (told.status_code, told.json()["error"]["type"]) == (429, "rate_limit_error")
 
 
