@@ -2,92 +2,53 @@
 
 from __future__ import annotations
 
-import mmap
+import multiprocessing
 import os
 import random
 import signal
-import struct
+import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+import doomed_watcher
+import pytest
 import torch
-from breakable_disk import FUZZY_TOKENS, LAYOUT, content, put
+from breakable_disk import LAYOUT, content
+from doomed_watcher import BLOCKS_A_SECOND, FLUSH_EVERY_S, DyingIO, ingest, n_tokens_of
 
-from streamvlm.engine.diary import Diary, Watched
-from streamvlm.engine.write_behind import WriteBehind
+from streamvlm.engine.diary import Diary
 from streamvlm.memory.arena import slot_bytes
-from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.disk_store import DiskStore
 
-KILLS, FLUSH_EVERY_S = 200, 4.0
-BLOCKS_A_SECOND = 2  # of stream time
-_LENGTHS = (13, FUZZY_TOKENS)
+KILLS = 200
 
 
-class DyingIO(DiskIO):
-    """Dies inside its n-th write, with a part of it written."""
-
-    def __init__(self, dies_at: int, share: float) -> None:
-        self.left, self.share = dies_at, share
-
-    def write(self, fd: int, buffers: Sequence[memoryview], offset: int) -> None:
-        self.left -= 1
-        if self.left == 0:
-            whole = b"".join(buffers)
-            super().write(fd, [memoryview(whole[: int(len(whole) * self.share)])], offset)
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().write(fd, buffers, offset)
-
-
-def n_tokens_of(block_id: int) -> int:
-    return _LENGTHS[block_id % 3 == 0]
-
-
-def ingest(folder: Path, watched: mmap.mmap, io: DiskIO | None) -> None:
-    """Watches at full speed from where the folder was left, and tells how far it has come."""
-    store = DiskStore(folder, LAYOUT, "m", budget_bytes=1 << 30, io=io)
-    writer = WriteBehind(store, Diary(folder), flush_every_s=FLUSH_EVERY_S, on_event=lambda text: None)
-    block_id = store.next_id()
-    while True:
-        one = put(block_id, n_tokens_of(block_id))
-        start_s = block_id / BLOCKS_A_SECOND
-        line = replace(one.block, start_s=start_s, end_s=start_s)
-        writer.submit(replace(one, block=line))
-        writer.note(Watched(start_s, "clear", 1.0))
-        watched[:8] = struct.pack("<d", start_s)
-        block_id += 1
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Runs ``work`` in a fork of this process; whatever happens, it never comes back."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(3)
-    return pid
-
-
-def test_two_hundred_kills_lose_no_more_than_promised_and_nothing_is_ever_wrong(tmp_path: Path) -> None:
+def test_two_hundred_kills_lose_no_more_than_promised_and_nothing_is_ever_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = random.Random(0)
-    watched = mmap.mmap(-1, 8)
+    # Forked from a fresh process: this one may have threads by now, whose locks a fork would hold for ever.
+    nursery = multiprocessing.get_context("forkserver")
+    nursery.set_forkserver_preload([doomed_watcher.__name__])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # or the preloading would pass over it in silence
+    watched = nursery.Value("d", lock=False)
     worst_s, inside_writes, n_blocks = 0.0, 0, 0
     for kill in range(KILLS):
         io = DyingIO(rng.randint(1, 6), rng.random()) if kill % 4 == 0 else None
-        watched[:8] = struct.pack("<d", -1.0)
+        watched.value = -1.0
         before = n_blocks
-        pid = in_child(lambda io=io: ingest(tmp_path, watched, io))  # type: ignore[misc]
+        child = nursery.Process(target=ingest, args=(tmp_path, watched, io))
+        child.start()
         if io is None:
+            while kill % 2 and watched.value < 0 and child.is_alive():
+                time.sleep(0.001)  # half of them while it opens the folder, half once it watches
             time.sleep(rng.uniform(0, 0.06))
-            os.kill(pid, signal.SIGKILL)
+            child.kill()
         else:
             inside_writes += 1
-        _, status = os.waitpid(pid, 0)
-        assert os.WIFSIGNALED(status), f"child ended with {status}"
-        (watched_s,) = struct.unpack("<d", watched[:8])
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+        watched_s = watched.value
 
         store = DiskStore(tmp_path, LAYOUT, "m", budget_bytes=1 << 30)
         diary = Diary(tmp_path)

@@ -1,0 +1,55 @@
+"""A process that writes a memory at full speed until it is killed, if need be by its own hand inside a write."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from ctypes import c_double
+from dataclasses import replace
+from pathlib import Path
+
+from breakable_disk import FUZZY_TOKENS, LAYOUT, put
+
+from streamvlm.engine.diary import Diary, Watched
+from streamvlm.engine.write_behind import WriteBehind
+from streamvlm.memory.disk_io import DiskIO
+from streamvlm.memory.disk_store import DiskStore
+
+FLUSH_EVERY_S = 4.0
+BLOCKS_A_SECOND = 2  # of stream time
+_LENGTHS = (13, FUZZY_TOKENS)
+
+
+class DyingIO(DiskIO):
+    """Dies inside its n-th write, with a part of it written."""
+
+    def __init__(self, dies_at: int, share: float) -> None:
+        self.left, self.share = dies_at, share
+
+    def write(self, fd: int, buffers: Sequence[memoryview], offset: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            whole = b"".join(buffers)
+            super().write(fd, [memoryview(whole[: int(len(whole) * self.share)])], offset)
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().write(fd, buffers, offset)
+
+
+def n_tokens_of(block_id: int) -> int:
+    return _LENGTHS[block_id % 3 == 0]
+
+
+def ingest(folder: Path, watched: c_double, io: DiskIO | None) -> None:
+    """Watches at full speed from where the folder was left, and tells how far it has come."""
+    store = DiskStore(folder, LAYOUT, "m", budget_bytes=1 << 30, io=io)
+    writer = WriteBehind(store, Diary(folder), flush_every_s=FLUSH_EVERY_S, on_event=lambda text: None)
+    block_id = store.next_id()
+    while True:
+        one = put(block_id, n_tokens_of(block_id))
+        start_s = block_id / BLOCKS_A_SECOND
+        line = replace(one.block, start_s=start_s, end_s=start_s)
+        writer.submit(replace(one, block=line))
+        writer.note(Watched(start_s, "clear", 1.0))
+        watched.value = start_s
+        block_id += 1
