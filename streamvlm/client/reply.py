@@ -12,12 +12,17 @@ from streamvlm.client.errors import RemoteError
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A span of the stream that something rests on: stream times in seconds, and its share of the attention."""
+    """A span of the stream that something rests on: stream times in seconds, and its share of the attention.
+
+    ``block_id`` and ``thumbnail``, a path on the server, are None for the frame at question time, which is in no block.
+    """
 
     start_s: float
     end_s: float
     fidelity: Literal["clear", "fuzzy"]
     score: float
+    block_id: int | None
+    thumbnail: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,14 @@ class Evidence:
         end_s: Stream time up to which it stands.
         fidelity: ``clear`` or ``fuzzy``.
         score: Its share, in (0, 1], of the attention that all blocks got.
+        block_id: Which block it is; None for what is in none, such as the frame at question time.
     """
 
     start_s: float
     end_s: float
     fidelity: Fidelity
     score: float
+    block_id: int | None = None
 
 
 def rank_evidence(
@@ -32,7 +34,7 @@ def rank_evidence(
     """Names the blocks that an answer attended to, best first; of equal ones the newer first.
 
     Args:
-        blocks: The blocks the answer could see.
+        blocks: The blocks the answer could see; a negative id stands for what is in no block.
         masses: Attention mass that each got, >= 0, in any unit.
         most: Most blocks to name.
         least_share: Share of the total under which a block is not worth naming.
@@ -42,7 +44,7 @@ def rank_evidence(
         return []
     ranked = sorted(zip(masses, blocks, strict=True), key=lambda pair: (-pair[0], -pair[1].id))
     return [
-        Evidence(block.start_s, block.end_s, block.fidelity, mass / total)
+        Evidence(block.start_s, block.end_s, block.fidelity, mass / total, block.id if block.id >= 0 else None)
         for mass, block in ranked[:most]
         if mass / total >= least_share
     ]

@@ -48,7 +48,7 @@ def test_asks_at_their_times_and_then_the_rest_as_json_and_nothing_else(clip: Pa
         assert t["answer"]
         assert t["model"] == "pocket"
         assert 0 < t["timings"]["ttft_s"] <= t["timings"]["total_s"]
-        assert all(set(e) == {"start_s", "end_s", "fidelity", "score"} for e in t["evidence"])
+        assert all(set(e) == {"start_s", "end_s", "fidelity", "score", "block_id"} for e in t["evidence"])
         assert all(e["start_s"] <= t["asked_at_s"] for e in t["evidence"])
 
 

@@ -15,7 +15,7 @@ from streamvlm_server.realtime.client_events import StandingArm
 from streamvlm_server.realtime.server_events import StatsEvent
 from streamvlm_server.realtime.stream import Fired, Reply
 
-EVIDENCE = Evidence(1.0, 2.0, Fidelity.CLEAR, 0.75)
+EVIDENCE = Evidence(1.0, 2.0, Fidelity.CLEAR, 0.75, 4)
 _MEMORY = MemoryStats(3, 2, 1, 0, 1000, 4000, 0, 0)
 
 
@@ -125,7 +125,8 @@ class ScriptedStream:
 
     def stats(self) -> StatsEvent:
         return StatsEvent(
-            time_s=float(len(self.offered)) or None, lag_s=0.0, frames_offered=len(self.offered), frames_dropped=0,
+            time_s=float(len(self.offered)) or None, lag_s=0.0, wait_s=0.0,
+            frames_offered=len(self.offered), frames_dropped=0,
             frames_waiting=0, frames_clear=0, frames_fuzzy=0, frames_discarded=0, blocks=0, host_bytes=0,
             disk_bytes=None, questions=len(self.asked),
         )  # fmt: skip

@@ -112,6 +112,7 @@ class LiveStream:
         return StatsEvent(
             time_s=now.time_s,
             lag_s=now.lag_s,
+            wait_s=now.wait_s,
             frames_offered=now.n_offered + self.n_lost,
             frames_dropped=now.n_dropped + self.n_lost,
             frames_waiting=now.n_waiting,

@@ -244,7 +244,7 @@ class RealtimeProtocol:
             self._tell,
             response,
             self._conversation if in_band else None,
-            with_evidence=self._extension is not None and "evidence" in self._extension.events,
+            session_id=self._stream.id if self._extension and "evidence" in self._extension.events else None,
             ended=partial(self._ended, response.id),
         )
         most = response.max_output_tokens
@@ -273,14 +273,14 @@ class RealtimeProtocol:
             said = "\n".join(filter(None, map(self._input_text, settings.input)))
         else:
             said = self._conversation.question()
-        instructions = self._session.instructions if settings.instructions is None else settings.instructions
-        if not said and not settings.instructions:
+        question = said or settings.instructions
+        if not question:
             raise ProtocolError(
                 "There is nothing to answer; create an item with input_text first, or give response.instructions."
             )
         if in_band:
             self._conversation.mark_asked()
-        return "\n".join(filter(None, (instructions, said)))
+        return question
 
     def _input_text(self, item: object) -> str:
         if isinstance(item, NewItem):
@@ -359,7 +359,7 @@ class RealtimeProtocol:
                     question=fired.question,
                     time_s=fired.time_s,
                     probability=fired.probability,
-                    evidence=list(map(events.Seen.of, fired.evidence)),
+                    evidence=[events.Seen.of(seen, self._stream.id) for seen in fired.evidence],
                 )
             )
 

@@ -30,7 +30,7 @@ class Writing:
         send: Takes the events.
         response: As it was created.
         conversation: What its message joins; None for an out-of-band response.
-        with_evidence: Whether to tell what the answer rests on.
+        session_id: Whose evidence to tell; None leaves it out.
         ended: Called once, when it is over.
     """
 
@@ -40,11 +40,11 @@ class Writing:
         response: Response,
         conversation: Conversation | None,
         *,
-        with_evidence: bool,
+        session_id: str | None,
         ended: Callable[[], None],
     ) -> None:
         self._send, self._response, self._conversation = send, response, conversation
-        self._with_evidence, self._ended = with_evidence, ended
+        self._session_id, self._ended = session_id, ended
         self._item_id, self._text = events.new_id("item"), ""
         self._previous: str | None = None
         self._is_open = False
@@ -70,8 +70,8 @@ class Writing:
             details = None
             self._open()
         self._close("incomplete" if details else "completed")
-        if self._with_evidence:
-            self._tell_evidence(answer)
+        if self._session_id is not None:
+            self._tell_evidence(answer, self._session_id)
         self._finish(details, _usage(answer))
 
     def failed(self, error: Exception) -> None:
@@ -112,12 +112,12 @@ class Writing:
         self._ended()
         self._send(events.ResponseDone(response=self._response.model_copy(update=update)))
 
-    def _tell_evidence(self, answer: Answer) -> None:
+    def _tell_evidence(self, answer: Answer, session_id: str) -> None:
         self._send(
             events.EvidenceEvent(
                 response_id=self._response.id,
                 asked_at_s=answer.asked_at_s,
-                evidence=list(map(events.Seen.of, answer.evidence)),
+                evidence=[events.Seen.of(seen, session_id) for seen in answer.evidence],
                 ttft_s=answer.timings.ttft_s,
                 total_s=answer.timings.total_s,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict
 from typing import Literal, Self
 
 from pydantic import Field
@@ -158,11 +159,20 @@ class Seen(Shape):
     fidelity: Literal["clear", "fuzzy"]
     score: float = Field(description="Share of the attention that all blocks got.")
 
+    block_id: int | None = Field(description="None for the frame at question time, which is in no block.")
+    thumbnail: str | None = Field(description="Path of its picture on this server, where that keeps a disk.")
+
     @classmethod
-    def of(cls, evidence: Evidence) -> Self:
+    def of(cls, evidence: Evidence, session_id: str) -> Self:
         """From the engine's own."""
-        told = {"start_s": evidence.start_s, "end_s": evidence.end_s, "score": evidence.score}
-        return cls.model_validate({**told, "fidelity": str(evidence.fidelity)})
+        block_id = evidence.block_id
+        return cls.model_validate(
+            {
+                **asdict(evidence),
+                "fidelity": str(evidence.fidelity),
+                "thumbnail": None if block_id is None else f"/v1/sessions/{session_id}/thumbnails/{block_id}",
+            }
+        )
 
 
 class EvidenceEvent(ServerEvent):
@@ -202,6 +212,7 @@ class StatsEvent(ServerEvent):
     type: Literal["streamvlm.stats"] = "streamvlm.stats"
     time_s: float | None = Field(description="Stream time of the newest frame taken in.")
     lag_s: float = Field(description="Stream time between the newest frame offered and the newest taken in.")
+    wait_s: float = Field(description="Seconds from offering the newest frame taken in to its being remembered.")
     frames_offered: int
     frames_dropped: int = Field(description="Overwritten by newer ones before they were taken in.")
     frames_waiting: int

@@ -128,7 +128,7 @@ class SessionSettings(Shape):
     object: Literal["realtime.session"] | None = None
     id: str | None = None
     model: str | None = None
-    instructions: Text | None = None
+    instructions: Text | None = Field(default=None, description="Kept and told; not used, as the model has its own.")
     output_modalities: list[Literal["text"]] | None = Field(default=None, max_length=1)
     max_output_tokens: MaxTokens | None = None
     tools: NoTools | None = None
@@ -180,7 +180,7 @@ class ResponseSettings(Shape):
     input: list[NewItem | ItemReference] | None = Field(
         default=None, max_length=64, description='Replaces the conversation; only with conversation "none".'
     )
-    instructions: Text | None = None
+    instructions: Text | None = Field(default=None, description="The question, where no message asks one.")
     output_modalities: list[Literal["text"]] | None = Field(default=None, max_length=1)
     max_output_tokens: MaxTokens | None = None
     metadata: Metadata | None = None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from live_server import LiveServer
-from websocket_peer import as_url, peer
+from websocket_peer import as_png, as_url, peer
 
 from streamvlm.engine import Session
 from streamvlm.frame import Frame, Picture
@@ -131,3 +134,24 @@ def test_pipecat_parses_every_event_of_a_session_that_did_not_ask_for_ours(live:
     assert parsed.stdout.split() == [event["type"] for event in events]
     assert events[0]["type"] == "session.created"
     assert {"response.output_text.delta", "conversation.item.deleted", "error"} <= {event["type"] for event in events}
+
+
+@pytest.mark.parametrize("words", ["import AsyncOpenAI", "import connect"])
+def test_the_examples_of_the_readme_run_as_they_stand(
+    live: LiveServer, pictures: list[Picture], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    (example,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if words in code]
+    for shown, meant in (
+        ("http://127.0.0.1:8000", live.url),
+        ("ws://127.0.0.1:8000", live.url),
+        ("data:image/jpeg;base64,…", as_url(as_png(pictures[0]))),
+    ):
+        example = example.replace(shown, meant)
+
+    async def run() -> None:
+        program = compile(example, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        await eval(program, {"picture": pictures[0]})
+
+    asyncio.run(run())
+    assert capsys.readouterr().out

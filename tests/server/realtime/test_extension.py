@@ -65,8 +65,9 @@ def test_evidence_comes_just_before_the_end_of_its_response(client: Client) -> N
     evidence, done = client.received[-2:]
     assert done["type"] == "response.done"
     assert (evidence["type"], evidence["response_id"]) == ("streamvlm.response.evidence", done["response"]["id"])
-    assert evidence["evidence"] == [{"start_s": 1.0, "end_s": 2.0, "fidelity": "clear", "score": 0.75}]
-    assert EVIDENCE.score == 0.75
+    (seen,) = evidence["evidence"]
+    assert (seen["start_s"], seen["end_s"], seen["fidelity"], seen["score"]) == (1.0, 2.0, "clear", 0.75)
+    assert seen["thumbnail"] == f"/v1/sessions/sess/thumbnails/{EVIDENCE.block_id}"
 
 
 def test_statistics_and_decisions_come_with_the_tick(client: Client) -> None:

@@ -212,11 +212,12 @@ def test_a_response_that_cannot_be_given_is_refused(client: Client, response: ob
     assert not client.stream.asked
 
 
-def test_instructions_come_before_the_question(client: Client) -> None:
+def test_instructions_are_the_question_where_nothing_else_is_asked_and_never_a_part_of_one(client: Client) -> None:
     client.send("session.update", session={"type": "realtime", "instructions": "be brief"})
-    assert client.ask("what is it?").question == "be brief\nwhat is it?"
+    assert client.ask("what is it?", instructions="in French").question == "what is it?"
     client.stream.asked[-1].complete("a dog")
-    assert client.ask("what is it?", instructions="in French").question == "in French\nwhat is it?"
+    client.send("response.create", response={"instructions": "what do you see?"})
+    assert client.stream.asked[-1].question == "what do you see?"
 
 
 def test_a_session_update_changes_only_what_it_names_and_null_clears(client: Client) -> None:
