@@ -5,12 +5,14 @@ from streamvlm.engine.answering import Answering
 from streamvlm.engine.archive import Archive, ArchiveConfig
 from streamvlm.engine.budget import ProcessBudget
 from streamvlm.engine.config import EngineConfig, SessionConfig
-from streamvlm.engine.engine import Engine, EngineStats, SessionInfo
-from streamvlm.engine.live import Asked, LiveSession, LiveStats, Timeline
+from streamvlm.engine.engine import Engine
+from streamvlm.engine.home import SessionInfo
+from streamvlm.engine.live import Asked, LiveSession
+from streamvlm.engine.live_question import Listener, Piece
 from streamvlm.engine.pulling import PullEvent, PullState
+from streamvlm.engine.reports import EngineStats, LiveStats, Timeline
 from streamvlm.engine.session import Session
 from streamvlm.engine.standing import Fired, StandingQuestion
-from streamvlm.engine.stream import Listener, Piece
 
 __all__ = [
     "Answer",

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-import re
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from streamvlm.engine.archive import Archive
 from streamvlm.engine.budget import ProcessBudget
 from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.home import Home, SessionInfo, check_session_id, is_session_id
 from streamvlm.engine.live import LiveSession
 from streamvlm.engine.ownership import Ownership
+from streamvlm.engine.reports import EngineStats
 from streamvlm.engine.scheduler import Scheduler
 from streamvlm.engine.session import Session
 from streamvlm.engine.stream import Stream, Tally
@@ -33,90 +32,11 @@ from streamvlm.errors import (
     MemoryBudgetError,
     SessionNotFoundError,
     SessionRefusedError,
-    UsageError,
 )
 from streamvlm.frame import Fidelity
 from streamvlm.models.base import VideoLanguageModel
 
 logger = logging.getLogger(__name__)
-
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
-    """A session that is open, or rests on disk.
-
-    Attributes:
-        id: By which it is taken up again.
-        owner: Whose it is; "" for nobody's.
-        is_open: Whether it has a place in the engine now.
-        used_unix_s: When it was last opened or written to.
-    """
-
-    id: str
-    owner: str
-    is_open: bool
-    used_unix_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class EngineStats:
-    """Counts since the engine began, and what it holds now.
-
-    Attributes:
-        n_sessions: Open now.
-        max_sessions: That may be open.
-        up_s: Seconds since it began.
-        busy_s: Of these, spent in steps: its load is the ratio of what both grow by.
-        n_steps: Steps done.
-        n_frames: Frames watched.
-        n_dropped: Frames dropped before they could be watched.
-        n_clear: Frames kept clear; likewise ``n_fuzzy`` and ``n_discarded``.
-        n_fuzzy: See ``n_clear``.
-        n_discarded: See ``n_clear``.
-        n_waiting: Frames waiting now.
-        n_questions: Questions waiting or being answered now.
-        n_answers: Questions answered to the end.
-        n_cancelled: Questions cancelled.
-        n_refused: Questions that ended in an error.
-        n_tokens: Tokens answered.
-        n_fired: Times that standing questions fired.
-        n_clear_blocks: Blocks that the open sessions remember clear.
-        n_fuzzy_blocks: The same, fuzzy.
-        device_bytes: Device memory that their blocks take.
-        host_bytes: RAM that their blocks take.
-        host_budget_bytes: RAM that all blocks may take.
-        disk_bytes: Disk that their blocks take.
-        lag_s: Stream time by which the session furthest behind its newest frame is behind.
-        wait_s: Seconds from the coming of a frame to its being remembered, in the slowest session.
-    """
-
-    n_sessions: int
-    max_sessions: int
-    up_s: float
-    busy_s: float
-    n_steps: int
-    n_frames: int
-    n_dropped: int
-    n_clear: int
-    n_fuzzy: int
-    n_discarded: int
-    n_waiting: int
-    n_questions: int
-    n_answers: int
-    n_cancelled: int
-    n_refused: int
-    n_tokens: int
-    n_fired: int
-    n_clear_blocks: int
-    n_fuzzy_blocks: int
-    device_bytes: int
-    host_bytes: int
-    host_budget_bytes: int
-    disk_bytes: int
-    lag_s: float
-    wait_s: float
 
 
 class Engine:
@@ -130,6 +50,7 @@ class Engine:
     def __init__(self, model: VideoLanguageModel, config: EngineConfig | None = None) -> None:
         self.model, self.config = model, config or EngineConfig()
         self._runner, self._tally = in_passing(partial(Runner, model)), Tally()
+        self._home = Home(self.config.home)
         self._process = ProcessBudget(self.config.host_budget_bytes)
         self._changed = threading.Condition()
         self._places: dict[str, _Place] = {}
@@ -174,7 +95,7 @@ class Engine:
             BusyError: If there is no place for one more.
             StoreError: If its folder cannot be used.
         """
-        session_id = secrets.token_hex(12) if session_id is None else _check_id(session_id)
+        session_id = secrets.token_hex(12) if session_id is None else check_session_id(session_id)
         with self._holding(session_id):
             known = self._known(session_id)
             if known is not None and not known.admits(owner, secret):
@@ -198,13 +119,7 @@ class Engine:
             for place in self._open_places()
             if not place.is_temporary
         }
-        home = self.config.home
-        for folder in home.iterdir() if home is not None and home.is_dir() else ():
-            if folder.name not in found and _ID.fullmatch(folder.name) and folder.is_dir():
-                known = Ownership.load(folder)
-                found[folder.name] = SessionInfo(
-                    folder.name, known.owner, is_open=False, used_unix_s=_used_unix_s(folder)
-                )
+        found = {info.id: info for info in self._home.sessions()} | found
         infos = [info for info in found.values() if owner is None or info.owner == owner]
         return sorted(infos, key=lambda info: -info.used_unix_s)
 
@@ -218,8 +133,7 @@ class Engine:
             self._own(session_id, owner)
             if (place := self._places.get(session_id)) is not None:
                 self._dismiss(place)
-            if (folder := self._folder(session_id)) is not None:
-                shutil.rmtree(folder)
+            self._home.remove(session_id)
 
     def stats(self) -> EngineStats:
         """Counts as of now; never waits for a step."""
@@ -282,18 +196,14 @@ class Engine:
         with self._changed:
             return list(self._places.values())
 
-    def _folder(self, session_id: str) -> Path | None:
-        return None if self.config.home is None else self.config.home / session_id
-
     def _known(self, session_id: str) -> Ownership | None:
         """Whose a session is that is open or rests on disk; None where there is none."""
         if (place := self._places.get(session_id)) is not None:
             return place.live.ownership
-        folder = self._folder(session_id)
-        return Ownership.load(folder) if folder is not None and folder.is_dir() else None
+        return self._home.ownership(session_id)
 
     def _own(self, session_id: str, owner: str) -> Ownership:
-        known = self._known(session_id) if _ID.fullmatch(session_id) else None
+        known = self._known(session_id) if is_session_id(session_id) else None
         if known is None or known.owner != owner:
             raise SessionNotFoundError(f"There is no session {session_id[:64]!r}; open one.")
         return known
@@ -323,7 +233,7 @@ class Engine:
         with ExitStack() as undo:
             undo.callback(self._process.give_back, self.config.session.host_budget_bytes)
             archive, reach = None, {}
-            folder = None if is_temporary else self._folder(session_id)
+            folder = None if is_temporary else self._home.folder(session_id)
             if folder is not None:
                 ownership.save(folder)
                 archive = Archive(folder, self.model, self.config.archive, on_event=partial(self._notice, session_id))
@@ -371,15 +281,3 @@ class _Place:
     opened_unix_s: float
     is_temporary: bool
     undo: ExitStack
-
-
-def _check_id(session_id: str) -> str:
-    if not _ID.fullmatch(session_id):
-        raise UsageError(
-            f"{session_id[:80]!r} cannot name a session; give 1 to 64 letters, digits, underscores and hyphens."
-        )
-    return session_id
-
-
-def _used_unix_s(folder: Path) -> float:
-    return max((path.stat().st_mtime for path in folder.iterdir()), default=folder.stat().st_mtime)

@@ -7,7 +7,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,59 +14,18 @@ import numpy as np
 from streamvlm.engine.asking import Asking
 from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.diary import Watched, read_decisions, read_thumbnail
+from streamvlm.engine.live_question import Listener, LiveQuestion
 from streamvlm.engine.ownership import Ownership
 from streamvlm.engine.pulling import RESUME_GAP_S, Pull, PullEvent
+from streamvlm.engine.reports import LiveStats, Timeline
 from streamvlm.engine.standing import Fired, StandingQuestion, Vigil
-from streamvlm.engine.stream import Listener, LiveQuestion, Stream
+from streamvlm.engine.stream import Stream
 from streamvlm.engine.worker import Worker
 from streamvlm.errors import BusyError, StreamVlmError, UsageError
 from streamvlm.frame import Frame, Picture
 from streamvlm.ingest.gate import Decision
-from streamvlm.memory.block import KVBlock
-from streamvlm.memory.hierarchy import MemoryStats
 
 _LEAST_STEP_S = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class LiveStats:
-    """How a live session stands.
-
-    Attributes:
-        time_s: Stream time of the newest frame watched; None before the first.
-        n_offered: Frames offered, by this process.
-        n_dropped: Of these, dropped because newer ones came before they could be watched.
-        n_clear: Of these, kept clear; likewise ``n_fuzzy`` and ``n_discarded``.
-        n_fuzzy: See ``n_clear``.
-        n_discarded: See ``n_clear``.
-        n_waiting: Frames that wait to be watched.
-        n_questions: Questions that wait or are being answered.
-        lag_s: Stream time by which the newest frame watched is behind the newest one offered.
-        wait_s: Seconds that passed between offering the newest frame watched and its being remembered.
-        memory: What is remembered.
-        failure: Why the stream cannot go on; None while it can.
-    """
-
-    time_s: float | None
-    n_offered: int
-    n_dropped: int
-    n_clear: int
-    n_fuzzy: int
-    n_discarded: int
-    n_waiting: int
-    n_questions: int
-    lag_s: float
-    wait_s: float
-    memory: MemoryStats
-    failure: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """What is known of a stretch of a stream: the blocks that stand for it, and what was decided on its frames."""
-
-    blocks: tuple[KVBlock, ...]
-    decisions: tuple[Watched, ...]
 
 
 class Asked:

@@ -42,11 +42,18 @@ class Ownership:
         return owner == ""
 
     def save(self, folder: Path) -> None:
-        """Keeps it in a session's folder, which is made if need be."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Keeps it in a session's folder, which is made if need be.
+
+        Raises:
+            StoreError: If that cannot be written.
+        """
         draft = folder / f"{NAME}.tmp"
-        draft.write_text(json.dumps(asdict(self)) + "\n", "utf-8")
-        draft.replace(folder / NAME)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(asdict(self)) + "\n", "utf-8")
+            draft.replace(folder / NAME)
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be written ({error.strerror}); choose another home.") from error
 
     @classmethod
     def load(cls, folder: Path) -> Ownership:

@@ -38,7 +38,7 @@ class Scheduler:
             stream.begin_questions()
         urgent = [stream for stream in streams if stream.is_urgent]
         self._begin_chunks(urgent)
-        is_asked = bool(urgent) or any(stream.tasks for stream in streams)
+        is_asked = any(stream.tasks for stream in streams) or any(stream.chunk is not None for stream in urgent)
         patient = [stream for stream in streams if stream not in urgent]
         is_due = not is_asked or self._since_ingest >= self._config.ingest_every
         if is_due and all(stream.chunk is None for stream in patient) and self._begin_chunks(patient):

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamvlm.engine.answer import Answer, Timings, TokenCounts
-from streamvlm.engine.asking import Asking, Inquiry, Moment
 from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.frame_queue import FrameQueue, WaitingFrame
+from streamvlm.engine.live_question import LiveQuestion, Piece
 from streamvlm.engine.session import Session
 from streamvlm.engine.standing import Vigil, check
 from streamvlm.engine.watching import SeenFrame
@@ -25,45 +25,6 @@ from streamvlm.ingest.gate import Decision
 from streamvlm.memory.hierarchy import MemoryStats
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """The next words of an answer."""
-
-    text: str
-
-
-Listener = Callable[[Piece | Answer | StreamVlmError], None]
-"""Told the pieces of an answer as they come, then once the whole answer or an error, and nothing after it.
-
-Called on the worker's thread: it must return at once.
-"""
-
-
-@dataclass(eq=False, slots=True)
-class LiveQuestion:
-    """A question on its way: it waits for its frames, for its turn in the dialogue, and then is under way.
-
-    Attributes:
-        asking: What is asked.
-        asked_at_s: It sees the frames up to this stream time, and is not begun before they are watched.
-        listener: Who hears the answer.
-        began_s: When it was asked (``time.perf_counter``).
-        is_cancelled: Whether nobody wants the answer any more.
-        moment: What it may see, once its frames are watched.
-        inquiry: The question under way.
-        task: The work of it.
-    """
-
-    asking: Asking
-    asked_at_s: float
-    listener: Listener
-    began_s: float
-    is_cancelled: bool = False
-    moment: Moment | None = None
-    inquiry: Inquiry | None = None
-    task: Task[Answer] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +147,8 @@ class Stream:
         with self._changed:
             until_s = min((q.asked_at_s for q in self.questions if q.moment is None), default=math.inf)
             taken = self.queue.take(most, min(until_s, self._reach_s()), self._chunk_s)
-        if taken:
-            self.chunk = Task(self._watch(taken))
+            if taken:  # still under the lock: there is no moment without work, in which the stream could be released
+                self.chunk = Task(self._watch(taken))
 
     # --- after a step ---
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from remembered_sights import RememberedSights
 
 from streamvlm.frame import Frame
 from streamvlm.models.base import VideoLanguageModel
@@ -25,8 +24,3 @@ def world() -> World:
 @pytest.fixture(scope="session")
 def frames(world: World) -> list[Frame]:
     return [Frame(i, float(i), render(world, float(i))) for i in range(90)]
-
-
-@pytest.fixture(scope="session")
-def quick(pocket: VideoLanguageModel, frames: list[Frame]) -> RememberedSights:
-    return RememberedSights(pocket, frames)

@@ -24,10 +24,11 @@ from streamvlm.errors import (
     MemoryBudgetError,
     SessionNotFoundError,
     SessionRefusedError,
+    StoreError,
     StreamVlmError,
     UsageError,
 )
-from streamvlm.frame import Picture
+from streamvlm.frame import Frame, Picture
 
 TINY = SessionConfig(host_budget_bytes=1 << 20, max_answer_tokens=6)
 WAIT_S = 60
@@ -175,14 +176,8 @@ def test_an_answer_comes_in_pieces_and_then_whole(engine: Engine) -> None:
     assert 0 < answer.timings.ttft_s <= answer.timings.total_s
     assert answer.tokens.answer == 6
     session = Session(engine.model, TINY)
-    session.observe([waiting for waiting in _frames(5)])
+    session.observe([Frame(i, float(i), colour(i)) for i in range(5)])
     assert session.ask("abc?").answer.text == answer.text
-
-
-def _frames(n: int) -> list[Any]:
-    from streamvlm.frame import Frame
-
-    return [Frame(i, float(i), colour(i)) for i in range(n)]
 
 
 def test_settings_of_a_question_are_its_own(engine: Engine) -> None:
@@ -431,6 +426,16 @@ def test_a_deleted_session_is_gone_for_good(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+def test_a_temporary_session_is_deleted_without_a_folder(tmp_path: Path) -> None:
+    with durable(tmp_path) as engine:
+        live = engine.open(is_temporary=True)
+        offer(live, 2)
+        assert not engine.sessions()
+        engine.delete(live.id)
+        assert not list(tmp_path.iterdir())
+        assert engine.stats().n_sessions == 0
+
+
 def test_a_folder_that_cannot_be_used_takes_no_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with durable(tmp_path, max_sessions=1) as engine:
@@ -440,6 +445,19 @@ def test_a_folder_that_cannot_be_used_takes_no_place(tmp_path: Path) -> None:
             engine.open("a")
         assert engine.stats().n_sessions == 0
         engine.open("b")
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence_and_a_damaged_session_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with durable(tmp_path / "file") as engine, pytest.raises(StoreError, match="choose another home"):
+        engine.open()
+    with durable(tmp_path) as engine:
+        engine.open("a").close()
+        engine.open("b").close()
+        (tmp_path / "a" / "owner.json").write_text("{")
+        assert [info.id for info in engine.sessions()] == ["b"]
+        with pytest.raises(StoreError, match="damaged"):
+            engine.open("a")
 
 
 CHILD = """

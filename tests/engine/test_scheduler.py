@@ -12,7 +12,7 @@ import torch
 from by_hand import ByHand, Heard, ask, offer
 
 from streamvlm.engine import Asked, EngineConfig, LiveSession, Piece, Session, SessionConfig
-from streamvlm.engine.stream import LiveQuestion
+from streamvlm.engine.live_question import LiveQuestion
 from streamvlm.errors import BusyError, UsageError
 
 N_INTERLEAVINGS = 1000

@@ -1,0 +1,99 @@
+"""Where the sessions of an engine rest: a folder each, by their ids."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamvlm.engine.ownership import Ownership
+from streamvlm.errors import StoreError, UsageError
+
+logger = logging.getLogger(__name__)
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session that is open, or rests on disk.
+
+    Attributes:
+        id: By which it is taken up again.
+        owner: Whose it is; "" for nobody's.
+        is_open: Whether it has a place in the engine now.
+        used_unix_s: When it was last opened or written to.
+    """
+
+    id: str
+    owner: str
+    is_open: bool
+    used_unix_s: float
+
+
+def is_session_id(text: str) -> bool:
+    """Whether this can name a session, and so a folder: nothing that leads out of the house."""
+    return _ID.fullmatch(text) is not None
+
+
+def check_session_id(text: str) -> str:
+    """The id itself; raises ``UsageError`` if it can name no session."""
+    if not is_session_id(text):
+        raise UsageError(f"{text[:80]!r} cannot name a session; give 1 to 64 letters, digits, underscores and hyphens.")
+    return text
+
+
+class Home:
+    """The folders of sessions.
+
+    Args:
+        root: Holds them; None: nothing rests anywhere.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+
+    def folder(self, session_id: str) -> Path | None:
+        """Where a session rests, if it does; None where none can."""
+        return None if self._root is None else self._root / session_id
+
+    def ownership(self, session_id: str) -> Ownership | None:
+        """Whose a session is that rests here; None if there is none.
+
+        Raises:
+            StoreError: If that cannot be read.
+        """
+        folder = self.folder(session_id)
+        return Ownership.load(folder) if folder is not None and folder.is_dir() else None
+
+    def sessions(self) -> list[SessionInfo]:
+        """All that rest here and can be read."""
+        folders = self._root.iterdir() if self._root is not None and self._root.is_dir() else ()
+        found = (_at_rest(folder) for folder in folders if is_session_id(folder.name) and folder.is_dir())
+        return [info for info in found if info is not None]
+
+    def remove(self, session_id: str) -> None:
+        """Forgets a session for good, if it rests here.
+
+        Raises:
+            StoreError: If that cannot be done.
+        """
+        folder = self.folder(session_id)
+        if folder is None or not folder.is_dir():
+            return
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be removed ({error.strerror}); remove it by hand.") from error
+
+
+def _at_rest(folder: Path) -> SessionInfo | None:
+    """What is known of a session on disk; None if it is being removed, or damaged: that is told when it is opened."""
+    try:
+        used_unix_s = max((path.stat().st_mtime for path in folder.iterdir()), default=folder.stat().st_mtime)
+        return SessionInfo(folder.name, Ownership.load(folder).owner, is_open=False, used_unix_s=used_unix_s)
+    except (OSError, StoreError) as error:
+        logger.warning("session %s is not listed: %s", folder.name, error)
+        return None
