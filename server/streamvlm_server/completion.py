@@ -19,6 +19,7 @@ from streamvlm_server.chat_reply import Finish
 from streamvlm_server.chat_request import ChatRequest, MediaPart, Message
 from streamvlm_server.errors import DrainingError, RequestError
 from streamvlm_server.keys import Principal
+from streamvlm_server.logs import about
 from streamvlm_server.service import Service
 from streamvlm_server.stop import StopCutter
 
@@ -49,7 +50,7 @@ class Completion:
         self._service, self._principal = service, principal
         self._cutter = StopCutter(request.stop or ())
         self._answering: AnswerStream | None = None
-        self._first = ""
+        self._first = self._session_id = ""
 
     async def begin(self, opened: AsyncExitStack) -> None:
         """Asks, and waits for the first words; ``opened`` is to be closed when the answer has been told.
@@ -63,6 +64,7 @@ class Completion:
             session = await self._live_session(self.request.options.session, turns)
         else:
             session = await opened.enter_async_context(self._shown(turns))
+        self._session_id = session.id
         self._answering = self._ask(session, turns[-1].question)
         opened.callback(self._answering.cancel)
         self._first = await anext(self._answering, "")
@@ -85,7 +87,8 @@ class Completion:
         reason = "abort" if self._is_broken_off else self.finish
         self._service.metrics.answered(self.answer, reason)
         took = self.answer.timings
-        logger.info("answered (%s): first words after %.3f s, all after %.3f s", reason, took.ttft_s, took.total_s)
+        with about(session_id=self._session_id):
+            logger.info("answered (%s): first words after %.3f s, all after %.3f s", reason, took.ttft_s, took.total_s)
         if self._is_broken_off:
             raise DrainingError("The answer was broken off, as its session ends; ask again.")
 

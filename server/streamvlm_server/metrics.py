@@ -43,6 +43,9 @@ class Metrics:
         self._written = self._histogram("request_generation_tokens", "Tokens of an answer.", _TOKENS)
         self._retrieved = self._histogram("retrieved_blocks", "Blocks fetched for a question.", _BLOCKS)
         self._loop_lag = self._histogram("event_loop_lag_seconds", "How late the event loop wakes.", _TOKEN_S)
+        self._prompt = Counter(
+            "prompt_tokens", "Tokens that answers attended to.", namespace=_PREFIX, registry=self._registry
+        )
         self._ended = Counter(
             "request_success", "Answers, by why they ended.", ["finished_reason"],
             namespace=_PREFIX, registry=self._registry,
@@ -61,7 +64,9 @@ class Metrics:
         self._ended.labels(reason).inc()
         self._ttft.observe(answer.timings.ttft_s)
         self._whole.observe(answer.timings.total_s)
-        self._read.observe(answer.tokens.context + answer.tokens.question)
+        n_read = answer.tokens.context + answer.tokens.question
+        self._read.observe(n_read)
+        self._prompt.inc(n_read)
         self._written.observe(answer.tokens.answer)
         self._retrieved.observe(len(answer.retrieved))
         if answer.tokens.answer > 1:

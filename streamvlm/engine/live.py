@@ -240,7 +240,8 @@ class LiveSession:
         decided = [Watched(d.time_s, str(d.fidelity), d.score) for d in log]
         if self._folder is not None:
             before_s = decided[0].time_s if decided else math.inf
-            decided = [*read_decisions(self._folder, start_s, min(stop_s, before_s)), *decided]
+            until_s = min(math.nextafter(stop_s, math.inf), before_s)
+            decided = [*read_decisions(self._folder, start_s, until_s), *decided]
         return Timeline(
             tuple(line for line in lines if line.end_s >= start_s and line.start_s <= stop_s),
             tuple(d for d in decided if start_s <= d.time_s <= stop_s),
