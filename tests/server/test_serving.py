@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from streamvlm.world.events import World
 from streamvlm.world.render import render
 from streamvlm_server.config import ServerConfig
 from streamvlm_server.logs import JsonFormatter, about
-from streamvlm_server.server import check_tls
+from streamvlm_server.server import check_tls, listen
 
 KEYS = {"anna-key": "anna", "bert-key": "bert", "carl-key": "carl"}
 
@@ -296,6 +297,14 @@ def test_tls_is_spoken_where_a_certificate_is_given(
     with live_server(pocket, tls_cert=cert, tls_key=key) as running:
         assert running.url.startswith("https://")
         assert httpx2.get(f"{running.url}/healthz", verify=trusting).status_code == 200
+
+
+def test_small_packets_are_sent_at_once() -> None:
+    with listen(ServerConfig(port=0)) as opened, socket.create_connection(opened.getsockname()) as client:
+        accepted, _ = opened.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert client.getpeername() == accepted.getsockname()
 
 
 def test_a_certificate_that_cannot_be_used_is_said_before_anything_is_loaded(
