@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import queue
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -24,10 +28,8 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_clip(path: Path) -> Path:
     """Forty frames, ten a second."""
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=10, options={"threads": "1"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -36,6 +38,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         out.mux(stream.encode())
     return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4")
 
 
 def pull(live: LiveSession, uri: str, fps: float = 10.0) -> queue.Queue[PullEvent]:
@@ -60,6 +67,39 @@ def test_a_file_is_pulled_to_its_end_without_a_drop(engine: Engine, clip: Path) 
     assert answer(live).asked_at_s == pytest.approx(3.9)
     stats = live.stats()
     assert (stats.n_offered, stats.n_dropped, stats.lag_s) == (40, 0, 0)
+
+
+def test_of_a_live_source_the_latest_frames_win(engine: Engine, tmp_path: Path) -> None:
+    live = engine.open()
+    live.stream._reach_s = lambda: -1.0  # as if the disk were behind: nothing is watched for now
+    with broadcast(write_clip(tmp_path / "clip.ts").read_bytes()) as uri:
+        events = pull(live, uri)
+        assert events.get(timeout=WAIT_S).state is PullState.OPENED
+        last = events.get(timeout=WAIT_S)
+    stats = live.stats()
+    assert stats.n_offered == last.n_frames >= 30
+    assert (stats.n_waiting, stats.n_dropped) == (4, last.n_frames - 4)
+    assert stats.lag_s >= 2.9
+    live.stream._reach_s = lambda: math.inf
+    answer(live)
+    assert len(live.timeline().decisions) == 4
+    assert live.stats().lag_s == 0
+
+
+@contextmanager
+def broadcast(data: bytes) -> Iterator[str]:
+    """Sends this to the first that connects, and hangs up; yields the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def send() -> None:
+            line, _ = listener.accept()
+            with line:
+                line.sendall(data)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
 
 
 def test_the_next_source_goes_on_from_there(engine: Engine, clip: Path) -> None:
