@@ -241,6 +241,6 @@ def _bench_serve(sessions: int, duration: str, every: str, model: str, device: s
     from streamvlm.models.registry import load_model
 
     load = Load(sessions, int(parse_time(duration)), parse_time(every))
-    if sessions < 1 or load.question_every_s <= 0 or load.duration_s < load.question_every_s + 3:
+    if sessions < 1 or load.question_every_s <= 0 or load.duration_s <= load.question_every_s:
         raise UsageError("Nothing would be asked; give at least one session and a longer --duration.")
     print(json.dumps(bench_serve(load_model(model, device=device), load, progress=warn), indent=1))

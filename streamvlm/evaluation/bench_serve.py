@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
@@ -30,6 +30,7 @@ from streamvlm.world.render import render
 
 QUESTIONS = ("what do you see now?", "did you see a red circle?", "where was the blue star?", "what did you see first?")
 _PATIENCE_S = 60.0
+_LAST_STATS_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,12 @@ class _Viewer:
     world: World
     jpegs: list[bytes]
     """One a second, made beforehand: drawing would take the server's cores."""
-    session: RemoteSession | None = None
     lag_s: list[float] = field(default_factory=list)
     n_dropped: int = 0
-    asked: list[tuple[float, str, float | None]] = field(default_factory=list)
-    """Stream time, question, and seconds to the first words; None where no answer came."""
+    asked: list[tuple[float, str]] = field(default_factory=list)
+    """Stream time and question."""
+    served: list[tuple[float, float]] = field(default_factory=list)
+    """Seconds to the first words, here and by the server's own clock, of every answer."""
 
     def hear(self, event: dict[str, Any]) -> None:
         if event["type"] == "streamvlm.stats":
@@ -100,48 +102,49 @@ def _serving(model: str, n_sessions: int) -> Iterator[str]:
 
 
 async def _watch_all(url: str, viewers: Sequence[_Viewer], load: Load) -> None:
-    began_s = asyncio.get_running_loop().time()
-    async with asyncio.TaskGroup() as tasks:
-        for viewer in viewers:
-            tasks.create_task(_watch(url, viewer, began_s))
-        tasks.create_task(_ask_around(viewers, load, began_s))
+    async with AsyncExitStack() as connected:
+        sessions = [
+            await connected.enter_async_context(connect(url, events=["stats"], on_event=viewer.hear))
+            for viewer in viewers
+        ]
+        began_s = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as tasks:
+            for viewer, session in zip(viewers, sessions, strict=True):
+                tasks.create_task(_show(viewer, session, began_s))
+            tasks.create_task(_ask_around(viewers, sessions, load, began_s))
+        await asyncio.sleep(_LAST_STATS_S)
 
 
-async def _watch(url: str, viewer: _Viewer, began_s: float) -> None:
+async def _show(viewer: _Viewer, session: RemoteSession, began_s: float) -> None:
     loop = asyncio.get_running_loop()
-    async with connect(url, events=["stats"], on_event=viewer.hear) as session:
-        viewer.session = session
-        for second, jpeg in enumerate(viewer.jpegs):
-            await asyncio.sleep(began_s + second - loop.time())
-            await session.send(jpeg, time_s=float(second))
-        await asyncio.sleep(began_s + len(viewer.jpegs) + 2 - loop.time())  # the last answers, and the last statistics
-        viewer.session = None
+    for second, jpeg in enumerate(viewer.jpegs):
+        await asyncio.sleep(began_s + second - loop.time())
+        await session.send(jpeg, time_s=float(second))
 
 
-async def _ask_around(viewers: Sequence[_Viewer], load: Load, began_s: float) -> None:
+async def _ask_around(
+    viewers: Sequence[_Viewer], sessions: Sequence[RemoteSession], load: Load, began_s: float
+) -> None:
     loop = asyncio.get_running_loop()
-    at_s = 2.0
+    at_s = 0.0
     async with asyncio.TaskGroup() as tasks:
-        for viewer, question in zip(cycle(viewers), cycle(QUESTIONS), strict=False):
+        for viewer, session, question in zip(cycle(viewers), cycle(sessions), cycle(QUESTIONS), strict=False):
             at_s += load.question_every_s
             if at_s >= load.duration_s:
                 return
             await asyncio.sleep(began_s + at_s - loop.time())
-            tasks.create_task(_ask(viewer, question, at_s))
+            tasks.create_task(_ask(viewer, session, question, at_s))
 
 
-async def _ask(viewer: _Viewer, question: str, at_s: float) -> None:
-    ttft_s, began_s = None, time.perf_counter()
-    try:
+async def _ask(viewer: _Viewer, session: RemoteSession, question: str, at_s: float) -> None:
+    viewer.asked.append((at_s, question))
+    began_s = time.perf_counter()
+    with suppress(RemoteError, TimeoutError, StopAsyncIteration):  # then it counts as lost
         async with asyncio.timeout(_PATIENCE_S):
-            if viewer.session is not None:
-                reply = viewer.session.ask(question, out_of_band=True)
-                await anext(reply)
-                ttft_s = time.perf_counter() - began_s
-                await reply.whole()
-    except (RemoteError, TimeoutError, StopAsyncIteration):
-        ttft_s = None
-    viewer.asked.append((at_s, question, ttft_s))
+            reply = session.ask(question, out_of_band=True)
+            await anext(reply)
+            ttft_s = time.perf_counter() - began_s
+            viewer.served.append((ttft_s, (await reply.whole()).ttft_s))
 
 
 def _jpeg(world: World, second: int) -> bytes:
@@ -150,7 +153,7 @@ def _jpeg(world: World, second: int) -> bytes:
 
 def _ask_library(model: VideoLanguageModel, viewer: _Viewer) -> Iterator[float]:
     session, second = Session(model), 0
-    for at_s, question, _ in viewer.asked:
+    for at_s, question in viewer.asked:
         while second <= at_s:
             session.observe(Frame(second, float(second), render(viewer.world, float(second))))
             second += 1
@@ -158,18 +161,18 @@ def _ask_library(model: VideoLanguageModel, viewer: _Viewer) -> Iterator[float]:
 
 
 def _report(load: Load, viewers: Sequence[_Viewer], alone_s: Sequence[float]) -> dict[str, Any]:
-    served_s = [ttft_s for viewer in viewers for *_, ttft_s in viewer.asked if ttft_s is not None]
+    served = [times for viewer in viewers for times in viewer.served]
     n_asked = sum(len(viewer.asked) for viewer in viewers)
-    server, library = _quantiles(served_s), _quantiles(alone_s)
+    client, server, library = (_quantiles(times) for times in ([t for t, _ in served], [t for _, t in served], alone_s))
     return {
         "sessions": load.n_sessions,
         "duration_s": load.duration_s,
         "questions": n_asked,
-        "answers lost": n_asked - len(served_s),
+        "answers lost": n_asked - len(served),
         "frames dropped": sum(viewer.n_dropped for viewer in viewers),
         "lag growth_s of each session": [_growth(viewer.lag_s) for viewer in viewers],
-        "ttft_ms": {"server, seen by the client": server, "library, alone": library},
-        "ratio of medians": round(server["p50"] / library["p50"], 2) if served_s else None,
+        "ttft_ms": {"seen by the client": client, "by the server's clock": server, "library, alone": library},
+        "ratio of medians, client to library": round(client["p50"] / library["p50"], 2) if served else None,
     }
 
 

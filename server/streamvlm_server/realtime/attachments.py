@@ -20,12 +20,12 @@ _SWEEP_EVERY_S = 0.2
 
 @dataclass(eq=False, slots=True)
 class _Place:
-    """A session that is or was held, by whom, and since when it is not."""
+    """A session that is or was held, by whom, and since when it is not; None while it is."""
 
     session: LiveSession
     holding: asyncio.Lock = field(default_factory=asyncio.Lock)
     take_over: Callable[[], None] | None = None
-    left_at_s: float | None = None
+    left_at_s: float | None = field(default_factory=time.monotonic)
 
 
 class Attachments:
@@ -105,7 +105,10 @@ class Attachments:
             await asyncio.sleep(_SWEEP_EVERY_S)
             for place in self._lingering():
                 if place.left_at_s is not None and time.monotonic() - place.left_at_s >= self._linger_s:
-                    await self._close_if_left(place)
+                    try:
+                        await self._close_if_left(place)
+                    except Exception:  # the others have to be closed nevertheless
+                        logger.exception("session %s could not be closed in order", place.session.id)
 
     def _lingering(self) -> list[_Place]:
         """Sessions that nobody holds or asks, those left longest ago first."""
