@@ -1,0 +1,55 @@
+"""The queue of frames that wait: bounded, in order, the latest win, and promises are kept."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamvlm.engine.frame_queue import FrameQueue
+from streamvlm.frame import Frame
+
+PICTURE = np.zeros((1, 1, 3), np.uint8)
+acts = st.lists(
+    st.one_of(
+        st.tuples(st.just("offer"), st.floats(0.01, 5)),
+        st.tuples(st.just("promise"), st.floats(0, 60)),
+        st.tuples(st.just("take"), st.integers(1, 5), st.floats(0, 60), st.floats(0, 6)),
+    ),
+    max_size=60,
+)
+
+
+@given(st.integers(1, 5), acts)
+def test_it_holds_the_newest_and_what_was_promised_in_order(capacity: int, todo: list[tuple[object, ...]]) -> None:
+    queue, time_s = FrameQueue(capacity, None), 0.0
+    promised: list[float] = []
+    waiting: list[float] = []
+    n_taken = n_offered = 0
+    for act in todo:
+        match act:
+            case ("offer", float(elapsed_s)):
+                time_s += elapsed_s
+                assert queue.is_full == (len(waiting) == capacity)
+                queue.offer(Frame(n_offered, time_s, PICTURE), 0.0)
+                waiting = [*waiting, time_s][-capacity:]
+                n_offered += 1
+                assert queue.newest_s == time_s
+            case ("promise", float(until_s)):
+                queue.promise(until_s)
+                promised += [t for t in waiting if t <= until_s]
+                waiting = [t for t in waiting if t > until_s]
+            case ("take", int(most), float(until_s), float(within_s)):
+                all_s = [*promised, *waiting]
+                assert queue.holds(until_s) == any(t <= until_s for t in all_s)
+                got = [one.frame.time_s for one in queue.take(most, until_s, within_s)]
+                expected = [t for t in all_s if t <= until_s and t - all_s[0] <= within_s][:most]
+                assert got == expected
+                n_taken += len(got)
+                promised, waiting = [t for t in promised if t not in got], [t for t in waiting if t not in got]
+        assert len(queue) == len(promised) + len(waiting)
+        assert queue.n_offered == n_offered
+        assert queue.n_dropped == n_offered - n_taken - len(queue)
+    queue.clear()
+    assert len(queue) == 0
+    assert queue.n_dropped == n_offered - n_taken
