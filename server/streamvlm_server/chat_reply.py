@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from streamvlm.engine import Answer
+from streamvlm.retrieval.evidence import Evidence
 
 Finish = Literal["stop", "length"]
 DONE = b"data: [DONE]\n\n"
@@ -74,7 +75,14 @@ def evidence(answer: Answer, session_id: str | None) -> dict[str, Any]:
     told = {
         "session": session_id,
         "asked_at_s": answer.asked_at_s,
-        "evidence": [asdict(seen) for seen in answer.evidence],
+        "evidence": [{**asdict(seen), "thumbnail": _thumbnail(session_id, seen)} for seen in answer.evidence],
         "timings": asdict(answer.timings),
     }
     return {"streamvlm": told}
+
+
+def _thumbnail(session_id: str | None, seen: Evidence) -> str | None:
+    """The path of a block's picture on this server; what came with a request, and the frame of now, have none."""
+    if session_id is None or seen.block_id is None:
+        return None
+    return f"/v1/sessions/{session_id}/thumbnails/{seen.block_id}"

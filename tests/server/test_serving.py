@@ -150,7 +150,9 @@ def test_a_session_is_listed_shown_and_deleted_by_its_owner_alone(guarded: LiveS
     assert get(guarded, "/v1/sessions", "anna-key").json()["data"] == []
 
 
-def test_the_timeline_tells_blocks_decisions_and_where_their_pictures_are(server: LiveServer, world: World) -> None:
+def test_the_timeline_and_evidence_tell_where_their_pictures_are(
+    server: LiveServer, client: openai.OpenAI, world: World
+) -> None:
     film(server, world, "filmed")
     try:
         server.engine.find("filmed").close()  # all of it is on disk, and is taken up from there
@@ -164,6 +166,13 @@ def test_the_timeline_tells_blocks_decisions_and_where_their_pictures_are(server
         jpeg = get(server, whole["blocks"][0]["thumbnail"])
         assert jpeg.headers["content-type"] == "image/jpeg"
         assert jpeg.content.startswith(b"\xff\xd8")
+        asked = client.chat.completions.create(
+            model="pocket",
+            messages=[{"role": "user", "content": "where was the orange heart?"}],
+            extra_body={"streamvlm": {"session": "filmed"}},
+        )
+        shown = [seen["thumbnail"] for seen in asked.model_dump()["streamvlm"]["evidence"]]
+        assert get(server, next(filter(None, shown))).content.startswith(b"\xff\xd8")
         assert get(server, "/v1/sessions/filmed/thumbnails/999").json()["error"]["code"] == "thumbnail_not_found"
         bad = get(server, "/v1/sessions/filmed/timeline?start_s=noon")
         assert (bad.status_code, bad.json()["error"]["param"]) == (400, "start_s")
