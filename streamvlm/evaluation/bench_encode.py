@@ -21,12 +21,14 @@ from transformers import AutoModelForImageTextToText
 from streamvlm.decoding.context import Kept
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.errors import UsageError
+from streamvlm.frame import Fidelity
 from streamvlm.memory.block import BlockLayout
+from streamvlm.models.base import FrameTokens
 from streamvlm.models.loading import layout_of, read_config, require_memory
 from streamvlm.models.pixels import read_pixel_settings
 from streamvlm.models.registry import adapter_of, find_checkpoint
 
-_PICTURE = (480, 640, 3)
+_PICTURE = (720, 1280, 3)  # the shape that footprints are told for, where a family keeps a frame's shape
 _SINK_TOKENS, _QUESTION_TOKENS, _WINDOW_BLOCKS = 40, 24, 8
 
 
@@ -59,18 +61,18 @@ def bench_encode(
 
     with torch.inference_mode():
         _, grids = adapter.look(stock, pixels)
-        n_text = footprint.clear_tokens - grids.shape[1]
-        text = grids[:, :1].expand(-1, n_text, -1)
-        tokens = torch.cat([text, grids], dim=1).flatten(0, 1)
+        frames = [_with_text(adapter.visual_tokens(grid, Fidelity.CLEAR), footprint.clear_tokens) for grid in grids]
+        chunk = FrameTokens.join(frames)
         sinks, block = (_payload(decoder.layout, n, device) for n in (_SINK_TOKENS, footprint.clear_tokens))
         near, far = [sinks, *[block] * _WINDOW_BLOCKS], [block] * n_retrieved
-        question = tokens[:1].expand(_QUESTION_TOKENS, -1)
+        question = chunk.embeddings[:1].expand(_QUESTION_TOKENS, -1)
 
         def see() -> None:
             adapter.look(stock, pixels)
 
         def prefill() -> None:
-            decoder.prefill(tokens, decoder.context_of([Kept(part) for part in near], len(tokens)))
+            context = decoder.context_of([Kept(part) for part in near], len(chunk))
+            decoder.prefill(chunk.embeddings, context, positions=chunk.positions, deepstack=chunk.deepstack)
 
         def answer() -> None:
             layers = [decoder.layout.n_layers // 2]
@@ -82,7 +84,7 @@ def bench_encode(
         prepare_s = _median_s(lambda: adapter.prepare(pictures, settings, device), device, repeats)
         see_s, prefill_s, ttft_s = (_median_s(work, device, repeats) for work in (see, prefill, answer))
         n_near = sum(part.shape[-2] for part in near)
-        flops = {"see": _counted_flops(see), "prefill": _prefill_flops(stock, len(tokens), n_near)}
+        flops = {"see": _counted_flops(see), "prefill": _prefill_flops(stock, len(chunk), n_near)}
     ceiling = _matrix_product_flops(device, dtype, repeats)
     reached = sum(flops.values()) / (see_s + prefill_s)
     return {
@@ -117,6 +119,11 @@ def _build(config: Any, device: torch.device, dtype: torch.dtype) -> Any:
     with device:
         stock = from_config(config, dtype=dtype, attn_implementation="sdpa")
     return stock.eval().requires_grad_(False)
+
+
+def _with_text(visual: FrameTokens, n_tokens: int) -> FrameTokens:
+    """A frame of so many tokens: its visual ones behind some that stand for its timestamp."""
+    return FrameTokens.join([FrameTokens(visual.embeddings[:1].expand(n_tokens - len(visual), -1)), visual])
 
 
 def _payload(layout: BlockLayout, n_tokens: int, device: torch.device) -> Tensor:

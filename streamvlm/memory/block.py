@@ -50,6 +50,11 @@ class Positions:
         return cls(axes.cpu().numpy().astype("<i2").tobytes(), extent)
 
     @classmethod
+    def of_text(cls, n_tokens: int) -> Positions:
+        """One behind the other on all axes."""
+        return cls.of(torch.arange(n_tokens).expand(3, -1), n_tokens)
+
+    @classmethod
     def join(cls, parts: Sequence[Positions]) -> Positions:
         """Those of several blocks, one behind the other."""
         begins = itertools.accumulate((part.extent for part in parts), initial=0)

@@ -50,14 +50,17 @@ class FrameTokens:
 
     @classmethod
     def join(cls, frames: Sequence[FrameTokens]) -> FrameTokens:
-        """Those of several frames of one model, one behind the other."""
-        positions = [frame.positions for frame in frames if frame.positions is not None]
-        deepstack = [frame.deepstack for frame in frames if frame.deepstack is not None]
-        return cls(
-            torch.cat([frame.embeddings for frame in frames]),
-            Positions.join(positions) if positions else None,
-            torch.cat(deepstack, dim=1) if deepstack else None,
-        )
+        """Those of several frames of one model, or parts of them, one behind the other."""
+        embeddings = torch.cat([frame.embeddings for frame in frames])
+        positions = deepstack = None
+        if any(frame.positions for frame in frames):
+            positions = Positions.join([frame.positions or Positions.of_text(len(frame)) for frame in frames])
+        given = next((frame.deepstack for frame in frames if frame.deepstack is not None), None)
+        if given is not None:
+            none = given.new_zeros(len(given), 1, given.shape[-1])
+            features = [none.expand(-1, len(f), -1) if f.deepstack is None else f.deepstack for f in frames]
+            deepstack = torch.cat(features, dim=1)
+        return cls(embeddings, positions, deepstack)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from transformers import PreTrainedTokenizerFast
 
 from streamvlm.errors import ModelError
 
+QWEN_SYSTEM = "You are a helpful assistant."
+"""The system prompt that Qwen decoders were trained with."""
+
 _STREAM, _FIRST, _ANSWER, _SECOND = "STREAM-GOES-HERE", "FIRST-QUESTION", "FIRST-ANSWER", "SECOND-QUESTION"
 _HALF_A_LETTER = "\N{REPLACEMENT CHARACTER}"
 

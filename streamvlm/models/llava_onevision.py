@@ -10,11 +10,10 @@ from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration
 
 from streamvlm.frame import Picture
-from streamvlm.models.chat import Turns
+from streamvlm.models.chat import QWEN_SYSTEM, Turns
 from streamvlm.models.pixels import normalise, resize
 from streamvlm.models.stock import StockModel, Wrapping, clock
 
-_SYSTEM = "You are a helpful assistant."  # Qwen2's own; the sinks
 _N_TEXT_TOKENS = 10  # Qwen2's tokenizer takes digits one by one; one more from 100 minutes on
 
 
@@ -55,7 +54,7 @@ class LlavaOnevision(StockModel):
         return asked if follows_up else torch.cat([self.stock.model.image_newline[None], asked])
 
     def _turns(self) -> Turns:
-        turns = self.chat.turns({"type": "video"}, "<video>", _SYSTEM)
+        turns = self.chat.turns({"type": "video"}, "<video>", QWEN_SYSTEM)
         # A frame begins with a line break, as the video does in the family's training; the template has a blank there.
         return Turns(turns.opening.rstrip(" "), turns.asking, turns.answering, turns.asking_again)
 

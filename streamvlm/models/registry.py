@@ -21,6 +21,8 @@ FAMILIES: Mapping[str, str] = {
     "pocket": "streamvlm.models.pocket.adapter:Pocket",
     "smolvlm": "streamvlm.models.smolvlm:SmolVlm",
     "llava_onevision": "streamvlm.models.llava_onevision:LlavaOnevision",
+    "qwen2_5_vl": "streamvlm.models.qwen2_5_vl:Qwen2_5Vl",
+    "qwen3_vl": "streamvlm.models.qwen3_vl:Qwen3Vl",
 }
 """Adapter of each family; ``family`` or ``model_type`` in config.json names it."""
 

@@ -132,11 +132,18 @@ class StockModel(ABC):
 
     @torch.inference_mode()
     def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> FrameTokens:
-        """See ``VideoLanguageModel.frame_tokens``; a fuzzy frame's grid is pooled to half its side."""
-        visual = halve_grid(sight.detail) if fidelity is Fidelity.FUZZY else sight.detail
+        """See ``VideoLanguageModel.frame_tokens``."""
         wrapping = self._wrapping(time_s)
-        before, after = (self.embed(self.chat.ids(markup)) for markup in (wrapping.before, wrapping.after))
-        return FrameTokens(torch.cat([before, visual, after]))
+        before, after = (FrameTokens(self.embed(self.chat.ids(text))) for text in (wrapping.before, wrapping.after))
+        return FrameTokens.join([before, self.visual_tokens(sight.detail, fidelity), after])
+
+    @staticmethod
+    def visual_tokens(detail: Tensor, fidelity: Fidelity) -> FrameTokens:
+        """A frame's visual tokens, without text: all of its square grid (N, E), or pooled to half its side if fuzzy."""
+        if fidelity is Fidelity.CLEAR:
+            return FrameTokens(detail)
+        side = math.isqrt(len(detail))
+        return FrameTokens(halve_grid(detail.reshape(side, side, -1)).flatten(0, 1))
 
     def opening_tokens(self) -> Tensor:
         """See ``VideoLanguageModel.opening_tokens``."""
@@ -163,13 +170,13 @@ class StockModel(ABC):
         return self.chat.text(ids)
 
 
-def halve_grid(tokens: Tensor) -> Tensor:
-    """Pools a square grid of tokens (..., N, E) bilinearly to half its side, rounded up."""
-    side = math.isqrt(tokens.shape[-2])
-    grid = tokens.reshape(*tokens.shape[:-2], side, side, -1).movedim(-1, -3)
-    half = math.ceil(side / 2)
-    pooled = nn.functional.interpolate(grid.reshape(-1, *grid.shape[-3:]), size=(half, half), mode="bilinear")
-    return pooled.reshape(*grid.shape[:-2], half, half).movedim(-3, -1).flatten(-3, -2)
+def halve_grid(grid: Tensor) -> Tensor:
+    """Pools a grid of tokens (..., rows, columns, E) bilinearly to half its sides, rounded up."""
+    rows, columns, _ = grid.shape[-3:]
+    half = math.ceil(rows / 2), math.ceil(columns / 2)
+    maps = grid.movedim(-1, -3).reshape(-1, 1, rows, columns)
+    pooled = nn.functional.interpolate(maps, size=half, mode="bilinear")
+    return pooled.reshape(*grid.shape[:-3], -1, *half).movedim(-3, -1)
 
 
 def clock(time_s: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,10 @@ from fabricate import FAMILIES, fabricate
 from pairs import pictures
 
 from streamvlm.cli import main
-from streamvlm.engine import Session, SessionConfig, calibration
-from streamvlm.engine.calibration import Calibration, save_calibration
+from streamvlm.engine import Archive, Session, SessionConfig, calibration
 from streamvlm.frame import Frame
+from streamvlm.models.base import VideoLanguageModel
 from streamvlm.models.registry import load_model
-from streamvlm.retrieval.heads import RetrievalHead
 from streamvlm.world.events import make_world
 from streamvlm.world.video import write_video
 
@@ -48,16 +48,48 @@ def test_a_directory_answers_questions_about_a_clip(checkpoint: Path, cache: Pat
     assert set(json.loads(kept.read_text())) == {"heads", "noise_floor"}
 
 
-def test_an_hour_of_stream_keeps_its_byte_budget(checkpoint: Path) -> None:
+def calibrated(checkpoint: Path) -> VideoLanguageModel:
+    """The checkpoint's model, as if it had been calibrated: random weights have nothing to find."""
     model = load_model(str(checkpoint), device="cpu")
-    budget_bytes = 1 << 18
-    save_calibration(model, Calibration((), (RetrievalHead(2, 1),), 0.01))
-    session = Session(model, SessionConfig(host_budget_bytes=budget_bytes, window_blocks=4, max_answer_tokens=8))
+    model.retrieval_heads, model.noise_floor = ((2, 1), (1, 3)), 0.01
+    return model
+
+
+def test_an_hour_of_stream_keeps_its_byte_budget(checkpoint: Path) -> None:
+    budget_bytes = 1 << 19
+    config = SessionConfig(host_budget_bytes=budget_bytes, window_blocks=4, max_answer_tokens=8)
+    session = Session(calibrated(checkpoint), config)
     scenes = pictures(24)
-    for second in range(0, 3600, 20):
-        session.observe(Frame(second // 20, float(second), scenes[(second // 40) % 24]))
+    for second in range(0, 3600, 30):
+        session.observe(Frame(second // 30, float(second), scenes[(second // 60) % 24]))
         assert session.memory.host_bytes <= budget_bytes
     assert session.memory.n_forgotten > 0
     answer = session.ask("what was there?").answer
-    assert answer.asked_at_s == 3580
+    assert answer.asked_at_s == 3570
     assert answer.evidence
+
+
+def test_what_is_evicted_to_disk_and_reopened_answers_as_if_it_had_stayed(checkpoint: Path, tmp_path: Path) -> None:
+    model = calibrated(checkpoint)
+    frames = [Frame(i, float(i), picture) for i, picture in enumerate(pictures(24))]
+    in_ram = Session(model, SessionConfig(window_blocks=4, top_k=4))
+    in_ram.observe(frames)
+    expected = told(in_ram)
+    small = SessionConfig(host_budget_bytes=in_ram.memory.host_bytes * 3 // 4, window_blocks=4, top_k=4)
+    with closing(Archive(tmp_path, model, on_event=print)) as archive:
+        session = Session(model, small, archive=archive)
+        session.observe(frames)
+        session.flush()
+        assert session.memory.host_bytes < in_ram.memory.host_bytes
+        assert told(session) == expected
+    with closing(Archive(tmp_path, model, on_event=print)) as archive:
+        again = Session(model, small, archive=archive)
+        again._watcher.newest = in_ram._watcher.newest  # never kept in full: a new process does not have it
+        assert again.blocks() == in_ram.blocks()
+        assert told(again) == expected
+
+
+def told(session: Session) -> tuple[object, ...]:
+    answer = session.ask("what was there?", out_of_band=True).answer
+    assert answer.retrieved
+    return answer.text, answer.evidence, answer.retrieved, answer.tokens

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,15 @@ from torch import Tensor
 from transformers import (
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from streamvlm.frame import Picture
@@ -46,6 +51,21 @@ QWEN = pre_tokenizers.Sequence(
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """Pictures as a family's own processor prepares them.
+
+    Attributes:
+        pixels: (3, height, width) each.
+        n_visual: Visual tokens each.
+        inputs: Keyword arguments of the stock class that hand them over as frames of a video.
+    """
+
+    pixels: Sequence[Tensor]
+    n_visual: Sequence[int]
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Family:
     """A family, tiny.
 
@@ -56,12 +76,12 @@ class Family:
         special_tokens: All of them; the first ends a turn.
         template: Its chat template.
         preprocessing: Its ``preprocessor_config.json``.
-        n_clear: Visual tokens of a clear frame.
+        n_clear: Visual tokens of a clear frame of 1280 x 720 pixels.
         n_fuzzy: Visual tokens of a fuzzy one.
-        prompt: The text that its processor makes of frames at these seconds, a question, and maybe an answer and a
-            second question; written out here, and read by the tokenizer in one go.
-        pixels: Pictures (T, 3, height, width) as its own processor prepares them.
-        stock_inputs: Keyword arguments of the stock class that hand these pixels over as one video.
+        prompt: The text that its processor makes of frames at these seconds, of so many visual tokens each, a question,
+            and maybe an answer and a second question; written out here, and read by the tokenizer in one go.
+        prepare: Runs its own processor.
+        token_types: What a stock model that asks for it is told of some tokens; 0 stands for text.
     """
 
     stock_class: Any
@@ -72,9 +92,9 @@ class Family:
     preprocessing: Mapping[str, Any]
     n_clear: int
     n_fuzzy: int
-    prompt: Callable[[Sequence[float], Sequence[str]], str]
-    pixels: Callable[[Path, Sequence[Picture]], Tensor]
-    stock_inputs: Callable[[Tensor], dict[str, Any]]
+    prompt: Callable[[Sequence[float], Sequence[int], Sequence[str]], str]
+    prepare: Callable[[Path, Sequence[Picture]], Prepared]
+    token_types: Mapping[str, int] = field(default_factory=dict)
 
 
 def fabricate(family: str, folder: Path, *, seed: int = 0, shard_bytes: int | None = None) -> Path:
@@ -142,9 +162,12 @@ def _smolvlm_config(n_words: int, special: Mapping[str, int]) -> Any:
     )  # fmt: skip
 
 
-def _smolvlm_prompt(times_s: Sequence[float], said: Sequence[str]) -> str:
-    picture = "<fake_token_around_image><global-img>" + "<image>" * 16 + "<fake_token_around_image>"
-    frames = "".join(f"\nFrame from {clock(time_s)}:{picture}" for time_s in times_s)
+def _smolvlm_prompt(times_s: Sequence[float], n_visual: Sequence[int], said: Sequence[str]) -> str:
+    fake = "<fake_token_around_image>"
+    frames = "".join(
+        f"\nFrame from {clock(time_s)}:{fake}<global-img>{'<image>' * n}{fake}"
+        for time_s, n in zip(times_s, n_visual, strict=True)
+    )
     turns = [f"{words}<end_of_utterance>\n{'Assistant:' if i % 2 == 0 else 'User: '}" for i, words in enumerate(said)]
     return (
         "<|im_start|>System: You are a helpful language and vision assistant. You are able to understand the visual "
@@ -154,12 +177,11 @@ def _smolvlm_prompt(times_s: Sequence[float], said: Sequence[str]) -> str:
     )
 
 
-def _smolvlm_pixels(folder: Path, pictures: Sequence[Picture]) -> Tensor:
+def _smolvlm_prepare(folder: Path, pictures: Sequence[Picture]) -> Prepared:
     processor: Any = SmolVLMImageProcessorPil.from_pretrained(folder)
     video_size = processor.video_sampling["video_size"]
     prepared = processor(list(pictures), size=video_size, do_image_splitting=False, return_tensors="pt")
-    pixels: Tensor = prepared["pixel_values"][0]
-    return pixels
+    return Prepared(prepared["pixel_values"][0], [16] * len(pictures), {"pixel_values": prepared["pixel_values"]})
 
 
 # --- LLaVA-OneVision ---
@@ -178,8 +200,10 @@ def _llava_config(n_words: int, special: Mapping[str, int]) -> Any:
     )  # fmt: skip
 
 
-def _llava_prompt(times_s: Sequence[float], said: Sequence[str]) -> str:
-    frames = "".join(f"\nFrame from {clock(time_s)}:{'<video>' * 16}" for time_s in times_s)
+def _llava_prompt(times_s: Sequence[float], n_visual: Sequence[int], said: Sequence[str]) -> str:
+    frames = "".join(
+        f"\nFrame from {clock(time_s)}:{'<video>' * n}" for time_s, n in zip(times_s, n_visual, strict=True)
+    )
     turns = [
         f"\n{words}<|im_end|><|im_start|>assistant\n" if i % 2 == 0 else f"{words}<|im_end|><|im_start|>user "
         for i, words in enumerate(said)
@@ -188,10 +212,85 @@ def _llava_prompt(times_s: Sequence[float], said: Sequence[str]) -> str:
     return f"{opening}{frames}<video>{''.join(turns)}"  # the last one is the line break that ends a video
 
 
-def _llava_pixels(folder: Path, pictures: Sequence[Picture]) -> Tensor:
+def _llava_prepare(folder: Path, pictures: Sequence[Picture]) -> Prepared:
     processor: Any = LlavaOnevisionImageProcessorPil.from_pretrained(folder)
     whole = [processor(picture, return_tensors="pt")["pixel_values"][0, 0] for picture in pictures]  # parts left out
-    return torch.stack(whole)
+    return Prepared(whole, [16] * len(pictures), {"pixel_values_videos": torch.stack(whole)[None]})
+
+
+# --- Qwen2.5-VL and Qwen3-VL ---
+
+_QWEN_TEMPLATE = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
+    "{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_QWEN_SPECIAL = (
+    "<|im_end|>", "<|im_start|>", "<|endoftext|>",
+    "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+)  # fmt: skip
+
+
+def _qwen_config(kind: Any, n_words: int, special: Mapping[str, int], vision: dict[str, Any], **rope: Any) -> Any:
+    name = kind.model_type
+    sizes = {"depth": 3, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48, "initializer_range": 0.2}
+    text = {"hidden_size": 64, "head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, **rope}}
+    return kind(
+        text_config=llama_like(f"{name}_text", n_words, **text),
+        vision_config={"model_type": f"{name}_vision", "out_hidden_size": 64, **sizes, **vision},
+        image_token_id=special["<|image_pad|>"],
+        video_token_id=special["<|video_pad|>"],
+        vision_start_token_id=special["<|vision_start|>"],
+        vision_end_token_id=special["<|vision_end|>"],
+    )
+
+
+def _qwen2_5_config(n_words: int, special: Mapping[str, int]) -> Any:
+    tower = {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1]}
+    return _qwen_config(Qwen2_5_VLConfig, n_words, special, tower, mrope_section=[2, 3, 3])
+
+
+def _qwen3_config(n_words: int, special: Mapping[str, int]) -> Any:
+    tower = {"patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0, 2]}
+    return _qwen_config(Qwen3VLConfig, n_words, special, tower, mrope_section=[3, 3, 2], mrope_interleaved=True)
+
+
+def _qwen_prompt(pad: str) -> Callable[[Sequence[float], Sequence[int], Sequence[str]], str]:
+    def prompt(times_s: Sequence[float], n_visual: Sequence[int], said: Sequence[str]) -> str:
+        frames = "".join(
+            f"<{time_s:.1f} seconds><|vision_start|>{pad * n}<|vision_end|>"
+            for time_s, n in zip(times_s, n_visual, strict=True)
+        )
+        roles = [("user", "assistant")[i % 2] for i in range(len(said) + 1)]
+        turns = [f"{words}<|im_end|>\n<|im_start|>{role}\n" for words, role in zip(said, roles[1:], strict=True)]
+        opening = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+        return f"{opening}{frames}{''.join(turns)}"
+
+    return prompt
+
+
+def _qwen_prepare(pixels_name: str, grid_name: str) -> Callable[[Path, Sequence[Picture]], Prepared]:
+    def prepare(folder: Path, pictures: Sequence[Picture]) -> Prepared:
+        processor: Any = Qwen2VLImageProcessorPil.from_pretrained(folder)
+        prepared = processor(list(pictures), return_tensors="pt")
+        grids = prepared["image_grid_thw"]
+        patches = prepared["pixel_values"].split([int(grid.prod()) for grid in grids])
+        pixels = [_whole(own, grid, processor.patch_size) for own, grid in zip(patches, grids, strict=True)]
+        inputs = {pixels_name: prepared["pixel_values"], grid_name: grids}
+        return Prepared(pixels, [int(grid.prod()) // 4 for grid in grids], inputs)
+
+    return prepare
+
+
+def _whole(patches: Tensor, grid: Tensor, patch: int) -> Tensor:
+    """The picture (3, height, width) that a processor cut into patches, four of a visual token after each other."""
+    rows, columns = (int(n) // 2 for n in grid[1:])
+    parts = patches.reshape(rows, columns, 2, 2, 3, 2, patch, patch)[..., 0, :, :]  # rows, columns, 2, 2, 3, h, w
+    return parts.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * 2 * patch, columns * 2 * patch)
 
 
 FAMILIES: dict[str, Family] = {
@@ -219,8 +318,7 @@ FAMILIES: dict[str, Family] = {
         n_clear=16,
         n_fuzzy=4,
         prompt=_smolvlm_prompt,
-        pixels=_smolvlm_pixels,
-        stock_inputs=lambda pixels: {"pixel_values": pixels[None]},
+        prepare=_smolvlm_prepare,
     ),
     "llava_onevision": Family(
         stock_class=LlavaOnevisionForConditionalGeneration,
@@ -247,7 +345,40 @@ FAMILIES: dict[str, Family] = {
         n_clear=16,
         n_fuzzy=4,
         prompt=_llava_prompt,
-        pixels=_llava_pixels,
-        stock_inputs=lambda pixels: {"pixel_values_videos": pixels[None]},
+        prepare=_llava_prepare,
+    ),
+    "qwen2_5_vl": Family(  # frames as pictures: as a video, the stock model would not let them have shapes of their own
+        stock_class=Qwen2_5_VLForConditionalGeneration,
+        config=_qwen2_5_config,
+        words=QWEN,
+        special_tokens=_QWEN_SPECIAL,
+        template=_QWEN_TEMPLATE,
+        preprocessing={
+            "image_processor_type": "Qwen2VLImageProcessor", "min_pixels": 3136, "max_pixels": 12845056,
+            "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
+            "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
+        },
+        n_clear=252,
+        n_fuzzy=66,
+        prompt=_qwen_prompt("<|image_pad|>"),
+        prepare=_qwen_prepare("pixel_values", "image_grid_thw"),
+        token_types={"<|image_pad|>": 1},
+    ),
+    "qwen3_vl": Family(
+        stock_class=Qwen3VLForConditionalGeneration,
+        config=_qwen3_config,
+        words=QWEN,
+        special_tokens=_QWEN_SPECIAL,
+        template=_QWEN_TEMPLATE,
+        preprocessing={
+            "image_processor_type": "Qwen2VLImageProcessorFast",
+            "size": {"longest_edge": 16777216, "shortest_edge": 4096}, "patch_size": 16, "temporal_patch_size": 2,
+            "merge_size": 2, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+        },
+        n_clear=252,
+        n_fuzzy=66,
+        prompt=_qwen_prompt("<|video_pad|>"),
+        prepare=_qwen_prepare("pixel_values_videos", "video_grid_thw"),
+        token_types={"<|video_pad|>": 2},
     ),
 }  # fmt: skip

@@ -38,10 +38,15 @@ class Pair:
         self, pictures: Sequence[Picture], times_s: Sequence[float], said: Sequence[str]
     ) -> dict[str, Any]:
         """What the family's own processor would hand to the stock model."""
-        ids = tokenizer_of(self.family).encode(self.made.prompt(times_s, said), add_special_tokens=False).ids
-        tokens = torch.tensor([ids])
-        inputs = self.made.stock_inputs(self.made.pixels(self.folder, pictures))
-        return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), **inputs}
+        prepared = self.made.prepare(self.folder, pictures)
+        tokenizer = tokenizer_of(self.family)
+        prompt = self.made.prompt(times_s, prepared.n_visual, said)
+        tokens = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False).ids])
+        types = torch.zeros_like(tokens)
+        for token, kind in self.made.token_types.items():
+            types[tokens == tokenizer.token_to_id(token)] = kind
+        told = {"mm_token_type_ids": types} if self.made.token_types else {}
+        return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), **told, **prepared.inputs}
 
 
 def pictures(n_pictures: int, seed: int = 0) -> list[Picture]:
