@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from streamvlm.errors import UsageError
 from streamvlm.frame import Fidelity, Picture
 from streamvlm.memory.block import Positions
 from streamvlm.models.base import FrameTokens, Sight
@@ -25,7 +24,7 @@ from streamvlm.models.stock import StockModel, Wrapping, halve_grid
 
 _MOST_TOKENS = 256
 """Visual tokens of a clear frame at most, whatever more the checkpoint allows: a 16:9 picture takes 252."""
-_MOST_ASPECT = 200  # the families' own limit
+_MOST_ASPECT = 200  # beyond which the families refuse a picture; one in a stream is squeezed
 _BICUBIC = 3  # where a settings file names no filter, as those of Qwen2.5-VL do not
 _N_TEXT_TOKENS = 11  # from 1,000 seconds on; Qwen's tokenizer takes digits one by one
 
@@ -121,17 +120,9 @@ class Sizes:
         most = min(settings.get("max_pixels") or settings["size"]["longest_edge"], _MOST_TOKENS * token**2)
         return cls(token, min(least, most), most)
 
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the visual tokens of a picture, in whose shape and within the limits.
-
-        Raises:
-            UsageError: If the picture is a strip.
-        """
-        if max(height, width) > _MOST_ASPECT * min(height, width):
-            raise UsageError(
-                f"A picture of {width} x {height} pixels is too long for its breadth; at most {_MOST_ASPECT} times can "
-                "be seen: cut it."
-            )
+    def grid(self, height: float, width: float) -> tuple[int, int]:
+        """Rows and columns of the visual tokens of a picture: in its shape, within the limits."""
+        height, width = max(height, width / _MOST_ASPECT), max(width, height / _MOST_ASPECT)
         rows, columns = round(height / self.token), round(width / self.token)
         n_pixels = rows * columns * self.token**2
         if n_pixels > self.most:
