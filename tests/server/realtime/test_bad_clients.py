@@ -159,20 +159,23 @@ def test_who_does_not_read_is_dropped_and_little_is_kept_for_it(
 
 
 @pytest.fixture(scope="module")
-def impatient(pocket: VideoLanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server with keys that waits for nobody for long."""
+def impatient(pocket: VideoLanguageModel) -> Iterator[LiveServer]:
+    """A server that waits for nobody for long."""
+    with live_server(pocket, idle_s=0.5) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded(pocket: VideoLanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server with the keys of two owners, and of a third with narrow limits."""
+    narrow = "frames_per_s = 1\nquestions_per_min = 1\nsessions = 1\n"
     keys = "".join(
         f'[[keys]]\nowner = "{owner}"\nsha256 = "{hashlib.sha256(owner.encode()).hexdigest()}"\n{limits}'
-        for owner, limits in (
-            ("ann", ""),
-            ("bob", ""),
-            ("cid", "frames_per_s = 1\nquestions_per_min = 1\nsessions = 1\n"),
-        )
+        for owner, limits in (("ann", ""), ("bob", ""), ("cid", narrow))
     )
     file: Path = tmp_path_factory.mktemp("keys") / "keys.toml"
     file.write_text(keys)
-    with live_server(pocket, keys_file=file, idle_s=0.5, max_sessions=4, linger_s=5.0) as running:
-        running.server.config.ws_ping_interval = running.server.config.ws_ping_timeout = 0.3
+    with live_server(pocket, keys_file=file, max_sessions=4) as running:
         yield running
 
 
@@ -182,23 +185,24 @@ def bearer(key: str) -> dict[str, Any]:
 
 def test_a_silent_peer_is_let_go_with_a_reason(impatient: LiveServer) -> None:
     async def silent() -> tuple[int, str]:
-        async with peer(impatient.url, **bearer("ann")) as client:
+        async with peer(impatient.url) as client:
             return await client.closed()
 
     code, reason = asyncio.run(silent())
     assert (code, reason) == (1000, "Nothing was heard of you for 0.5 s.")
 
 
-def test_a_half_open_connection_is_found_out(impatient: LiveServer) -> None:
-    """A peer whose machine is gone answers no ping; here, one that never reads what it is sent."""
+def test_a_half_open_connection_is_found_out(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer whose machine is gone answers no ping; here, one that knows nothing of pings."""
+    for setting in ("ws_ping_interval", "ws_ping_timeout"):
+        monkeypatch.setattr(live.server.config, setting, 0.1)
 
     async def half_open() -> bytes:
-        host, port = impatient.url.removeprefix("http://").split(":")
+        host, port = live.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(
             b"GET /v1/realtime HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-            b"Authorization: Bearer ann\r\n\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         received = await reader.read()  # until the server closes; pings in it are not answered
         writer.close()
@@ -206,7 +210,7 @@ def test_a_half_open_connection_is_found_out(impatient: LiveServer) -> None:
 
     received = asyncio.run(asyncio.wait_for(half_open(), 20))
     assert b"101 Switching Protocols" in received
-    assert b"\x03\xf3keepalive ping timeout" in received or b"\x03\xe8Nothing was heard" in received
+    assert received.endswith(b"\x03\xf3keepalive ping timeout")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,7 @@ def test_a_half_open_connection_is_found_out(impatient: LiveServer) -> None:
     ],
 )
 def test_who_may_not_come_in_is_told_before_the_socket_opens(
-    impatient: LiveServer, options: dict[str, Any], status: int, code: str
+    guarded: LiveServer, options: dict[str, Any], status: int, code: str
 ) -> None:
     async def bad(url: str) -> object:
         with pytest.raises(InvalidStatus) as refused:
@@ -228,12 +232,12 @@ def test_who_may_not_come_in_is_told_before_the_socket_opens(
         response = refused.value.response
         return response.status_code, json.loads(response.body)["error"]["code"]
 
-    assert asyncio.run(bad(impatient.url)) == (status, code)
+    assert asyncio.run(bad(guarded.url)) == (status, code)
 
 
-def test_a_browser_puts_its_key_among_the_subprotocols_and_only_realtime_is_chosen(impatient: LiveServer) -> None:
+def test_a_browser_puts_its_key_among_the_subprotocols_and_only_realtime_is_chosen(guarded: LiveServer) -> None:
     async def browser() -> str | None:
-        async with peer(impatient.url, subprotocols=["realtime", "openai-insecure-api-key.ann"]) as client:
+        async with peer(guarded.url, subprotocols=["realtime", "openai-insecure-api-key.ann"]) as client:
             await client.receive("session.created")
             return client.socket.subprotocol
 
@@ -250,14 +254,14 @@ def test_an_id_that_is_no_name_is_refused(live: LiveServer, session_id: str) -> 
     assert with_company(live.url, bad) == ("invalid_value", 1008)
 
 
-def test_nobody_takes_up_the_session_of_another_key(impatient: LiveServer) -> None:
+def test_nobody_takes_up_the_session_of_another_key(guarded: LiveServer) -> None:
     async def steal() -> tuple[str, int]:
-        async with peer(impatient.url, **bearer("ann")) as owner:
+        async with peer(guarded.url, **bearer("ann")) as owner:
             told = await owner.opt_in(binary_frames=True)
             await owner.frame(0, as_jpeg(NOISE), 0.0)
             await owner.ask("what do you see now?")
             headers = {**bearer("bob")["additional_headers"], "streamvlm-resume-token": told["resume_token"]}
-            async with peer(impatient.url, f"?session_id={told['session_id']}", additional_headers=headers) as thief:
+            async with peer(guarded.url, f"?session_id={told['session_id']}", additional_headers=headers) as thief:
                 code: str = (await thief.receive())["error"]["code"]
                 close_code, _ = await thief.closed()
             await owner.ask("what do you see now?")
@@ -278,16 +282,16 @@ def test_a_wrong_token_does_not_even_disturb_who_has_the_right_one(live: LiveSer
     assert asyncio.run(guess(live.url)) == 0.0
 
 
-def test_a_key_beyond_its_limits_loses_frames_quietly_and_questions_with_a_word(impatient: LiveServer) -> None:
+def test_a_key_beyond_its_limits_loses_frames_quietly_and_questions_with_a_word(guarded: LiveServer) -> None:
     async def greedy() -> tuple[int, str, str]:
-        async with peer(impatient.url, **bearer("cid")) as client:
+        async with peer(guarded.url, **bearer("cid")) as client:
             await client.opt_in(binary_frames=True, events=["stats"])
             for number in range(10):
                 await client.frame(number, as_jpeg(NOISE), float(number))
             await client.ask("what do you see now?")
             await client.send("response.create", response={"instructions": "and now?"})
             refused = (await client.receive("error"))["error"]["code"]
-            async with peer(impatient.url, **bearer("cid")) as second:
+            async with peer(guarded.url, **bearer("cid")) as second:
                 crowded = (await second.receive())["error"]["code"]
             stats = await client.receive("streamvlm.stats")
             return stats["frames_dropped"], refused, crowded
