@@ -204,7 +204,9 @@ class Connection:
                 raise UsageError("Binary messages are frames for who says so; send session.streamvlm.binary_frames.")
             frame = FrameMessage.unpack(message)
             sequence = frame.sequence
-            if self._admits(1, len(message)):
+            if self._inbox.holds_frame and self._stream.is_behind:
+                self._stream.n_lost += 1  # decoding what a newer frame will push out would only take the model's time
+            elif self._admits(1, len(message)):
                 picture = await self._decoder.decode(frame.picture)
                 self._protocol.frame(picture, time_s=frame.time_s, wall_s=frame.captured_s)
         except StreamVlmError as error:

@@ -85,7 +85,7 @@ class Realtime:
         )
         with principal.meter.session():
             async with attached as (session, token):
-                stream = LiveStream(session, principal.meter, service.metrics)
+                stream = LiveStream(session, principal.meter, service.metrics, frame_queue=service.config.frame_queue)
                 connection = Connection(
                     websocket,
                     stream,

@@ -25,18 +25,25 @@ class LiveStream:
         session: Of the engine.
         meter: Counts questions.
         metrics: Counts answers.
+        frame_queue: Frames that may wait in the session.
 
     Attributes:
         id: Of the session.
         n_lost: Frames that never reached the session: dropped at the door, or beyond what the key allows.
     """
 
-    def __init__(self, session: LiveSession, meter: Meter, metrics: Metrics) -> None:
+    def __init__(self, session: LiveSession, meter: Meter, metrics: Metrics, *, frame_queue: int) -> None:
         self.id, self.n_lost = session.id, 0
+        self._frame_queue = frame_queue
         self._session, self._meter, self._metrics = session, meter, metrics
         self._loop = asyncio.get_running_loop()
         self._arming = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether one more frame would push another out."""
+        return self._session.stats().n_waiting >= self._frame_queue
 
     def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> float:
         """Takes the next frame; see ``LiveSession.offer``."""

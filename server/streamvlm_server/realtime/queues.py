@@ -27,6 +27,11 @@ class Inbox:
         self._text_bytes = 0
         self._changed = asyncio.Condition()
 
+    @property
+    def holds_frame(self) -> bool:
+        """Whether a frame waits."""
+        return any(isinstance(message, bytes) for message in self._messages)
+
     async def put(self, message: str | bytes) -> None:
         """Adds a message, once there is room."""
         async with self._changed:

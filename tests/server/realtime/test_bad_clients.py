@@ -299,3 +299,17 @@ def test_a_key_beyond_its_limits_loses_frames_quietly_and_questions_with_a_word(
     n_dropped, refused, crowded = asyncio.run(greedy())
     assert n_dropped >= 7
     assert (refused, crowded) == ("rate_limit_exceeded", "rate_limit_exceeded")
+
+
+def test_who_sends_faster_than_can_be_watched_loses_frames_but_never_the_newest(guarded: LiveServer) -> None:
+    async def fast() -> tuple[int, bool, float]:
+        async with peer(guarded.url, **bearer("bob")) as client:
+            await client.opt_in(binary_frames=True, events=["stats", "evidence"])
+            for number in range(400):
+                await client.frame(number, as_jpeg(NOISE), float(number))
+            await client.send("response.create", response={"instructions": "what do you see now?"})
+            evidence = await client.receive("streamvlm.response.evidence")
+            stats = await client.receive("streamvlm.stats")
+            return stats["frames_offered"], stats["frames_dropped"] > 0, evidence["asked_at_s"]
+
+    assert asyncio.run(fast()) == (400, True, 399.0)
