@@ -29,6 +29,7 @@ from streamvlm.world.events import World, make_world
 from streamvlm.world.render import render
 
 QUESTIONS = ("what do you see now?", "did you see a red circle?", "where was the blue star?", "what did you see first?")
+_GOLDEN = 0.618
 _PATIENCE_S = 60.0
 _LAST_STATS_S = 1.5
 
@@ -126,10 +127,11 @@ async def _ask_around(
     viewers: Sequence[_Viewer], sessions: Sequence[RemoteSession], load: Load, began_s: float
 ) -> None:
     loop = asyncio.get_running_loop()
-    at_s = 0.0
     async with asyncio.TaskGroup() as tasks:
-        for viewer, session, question in zip(cycle(viewers), cycle(sessions), cycle(QUESTIONS), strict=False):
-            at_s += load.question_every_s
+        around = zip(cycle(viewers), cycle(sessions), cycle(QUESTIONS), strict=False)
+        for n, (viewer, session, question) in enumerate(around, 1):
+            # Frames come on the beat of the second, questions anywhere in it.
+            at_s = n * load.question_every_s + n * _GOLDEN % 1
             if at_s >= load.duration_s:
                 return
             await asyncio.sleep(began_s + at_s - loop.time())
@@ -177,11 +179,14 @@ def _report(load: Load, viewers: Sequence[_Viewer], alone_s: Sequence[float]) ->
 
 
 def _growth(lag_s: Sequence[float]) -> float | None:
-    """By how much the median lag of the last quarter exceeds that of the first."""
+    """By how much the least lag of the last quarter exceeds that of the first.
+
+    A frame that has just come and is being watched is a lag of a second, and no growth: hence the least.
+    """
     quarter = len(lag_s) // 4
     if not quarter:
         return None
-    return round(statistics.median(lag_s[-quarter:]) - statistics.median(lag_s[:quarter]), 3)
+    return round(min(lag_s[-quarter:]) - min(lag_s[:quarter]), 3)
 
 
 def _quantiles(times_s: Sequence[float]) -> dict[str, float]:
