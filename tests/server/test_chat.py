@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import httpx2
 import numpy as np
 import openai
 import pytest
-from live_server import LiveServer, live_server
+from live_server import LiveServer, live_server, wait_until
 from PIL import Image
 
 from streamvlm.engine import Session, SessionConfig
@@ -380,9 +380,3 @@ def test_a_client_that_goes_away_takes_its_question_with_it(stream: bool, server
     after = server.engine.stats()
     assert after.n_frames - before.n_frames < 300
     assert after.n_answers == before.n_answers
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    """Returns when it is; the limit of the test ends what never is."""
-    while not is_true():
-        time.sleep(0.02)

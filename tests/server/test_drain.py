@@ -10,15 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from click.testing import CliRunner
-from live_server import live_server
+from live_server import live_server, wait_until
 from PIL import Image
 
 from streamvlm.cli import main
@@ -152,9 +150,3 @@ def test_what_does_not_end_in_time_is_not_waited_for() -> None:
             return drain.n_running
 
     assert asyncio.run(run()) == 1
-
-
-def wait_until(is_true: Callable[[], bool]) -> None:
-    """Returns when it is; the limit of the test ends what never is."""
-    while not is_true():
-        time.sleep(0.02)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -54,3 +55,9 @@ def live_server(model: VideoLanguageModel, **settings: object) -> Iterator[LiveS
             with contextlib.suppress(RuntimeError):  # the test has stopped it
                 server.stop()
             thread.join()
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    """Returns when it is; the limit of the test ends what never is."""
+    while not is_true():
+        time.sleep(0.02)
