@@ -462,6 +462,7 @@ def test_a_home_that_cannot_be_written_is_one_sentence_and_a_damaged_session_is_
 
 CHILD = """
 import sys
+import time
 from pathlib import Path
 from by_hand import offer
 from tiny_model import TinyModel
@@ -472,7 +473,7 @@ while True:
     offer(live, 8)
     live.ask("abc?", lambda told: print(told.asked_at_s, flush=True) if isinstance(told, Answer) else None)
     while live.stats().n_questions:
-        pass
+        time.sleep(0.001)
 """
 
 
