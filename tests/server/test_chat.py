@@ -282,7 +282,7 @@ def test_media_that_cannot_be_taken_is_refused_in_openais_words(
     ],
 )
 def test_a_body_that_cannot_be_taken_is_refused(body: bytes, status: int, code: str, server: LiveServer) -> None:
-    answer = httpx2.post(f"{server.url}/v1/chat/completions", content=body)
+    answer = httpx2.post(f"{server.url}/v1/chat/completions", content=body, timeout=60)
     assert answer.status_code == status
     told = answer.json()["error"]
     assert told["code"] == code
@@ -297,7 +297,7 @@ def test_a_body_beyond_its_bound_is_refused_whether_it_says_so_or_not(pocket: Vi
 
     with live_server(pocket, max_body="10kB") as small:
         for content in (bytes(10_001), pieces()):
-            answer = httpx2.post(f"{small.url}/v1/chat/completions", content=content)
+            answer = httpx2.post(f"{small.url}/v1/chat/completions", content=content, timeout=60)
             assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
 
 
