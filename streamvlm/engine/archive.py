@@ -25,6 +25,7 @@ from streamvlm.errors import StoreError, UsageError
 from streamvlm.memory.codec import Codec
 from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.disk_store import DiskStore
+from streamvlm.memory.segment import PATTERN
 from streamvlm.models.base import VideoLanguageModel
 
 FORMAT_VERSION = 2
@@ -205,13 +206,16 @@ def _card(folder: Path, model: VideoLanguageModel, config: ArchiveConfig | None)
         changed = replace(card, config=config or card.config)
         if changed == card:
             return card
-    elif any(folder.glob("seg-*.kv")):
+    elif any(folder.glob(PATTERN)):
         raise StoreError(f"{folder} has segments but no {NAME}; put it back, or choose another --memory.")
     else:
         changed = ArchiveCard(
             FORMAT_VERSION, model.name, model.fingerprint, repr(model.layout), time.time(), config or ArchiveConfig()
         )
-    draft = folder / f"{NAME}.tmp"
-    draft.write_text(json.dumps(asdict(changed), indent=1) + "\n", "utf-8")
+    draft = folder / f"{NAME}.draft"
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(changed), indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut may leave the name without the bytes
     draft.replace(folder / NAME)
     return changed

@@ -12,6 +12,7 @@ from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.catalog import Catalog
 from streamvlm.memory.mend import check_blocks
+from streamvlm.memory.segment import PATTERN
 
 _MOST_SPOKEN = 20
 
@@ -42,7 +43,7 @@ def take_stock(folder: Path) -> Stock:
     catalog, diary = Catalog(folder), Diary(folder)
     places = catalog.places()
     lines = [place.block for place in places]
-    files = [path.stat().st_size for path in folder.glob("seg-*.kv")]
+    files = [path.stat().st_size for path in folder.glob(PATTERN)]
     stock = Stock(
         card=card,
         n_blocks=len(lines),

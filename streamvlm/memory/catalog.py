@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamvlm.errors import StoreError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock, Positions
 from streamvlm.memory.codec import Codec
 from streamvlm.memory.database import open_database
+from streamvlm.memory.segment import PATTERN
 
 NAME = "catalog.db"
 _SCHEMA = """
@@ -40,11 +42,14 @@ class Catalog:
     Write-ahead log with full synchronisation: once a commit returns, kill -9 and power cuts leave its rows alone.
 
     Raises:
-        StoreError: If the file is damaged.
+        StoreError: If the file is damaged, or missing where there are segments.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
+        if not self.path.exists() and any(folder.glob(PATTERN)):
+            # An empty one in its place would call every slot free, and the stream would write over its past.
+            raise StoreError(f"{self.path} is missing and there are segments; run: streamvlm memory repair {folder}")
         mend = f"run: streamvlm memory repair {folder}"
         self._db = open_database(self.path, _SCHEMA, synchronous="FULL", mend=mend)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from streamvlm.errors import StoreError
 from streamvlm.memory.block import KVBlock
@@ -37,13 +38,15 @@ def repair(folder: Path, io: DiskIO | None = None) -> tuple[int, int]:
             elif known is None or known.sequence < header.sequence:
                 best[block.id] = Place(block, number, slot, header.sequence, header.codec)
         segment.close()
-    for suffix in ("", "-wal", "-shm"):
-        path = folder / f"{NAME}{suffix}"
-        if path.exists():
-            path.rename(folder / f"{NAME}.old{suffix}")
-    catalog = Catalog(folder)
-    catalog.commit(best.values(), {}, [])
-    catalog.close()
+    with TemporaryDirectory(dir=folder, prefix="repair-") as draft:
+        catalog = Catalog(Path(draft))
+        catalog.commit(best.values(), {}, [])
+        catalog.close()
+        for suffix in ("", "-wal", "-shm"):
+            path = folder / f"{NAME}{suffix}"
+            if path.exists():
+                path.rename(folder / f"{NAME}.old{suffix}")
+        catalog.path.rename(folder / NAME)
     return len(best), n_damaged
 
 

@@ -16,6 +16,8 @@ from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.slot import SlotHeader, SlotShape, unpack_header
 
 FORMAT_VERSION = 2
+PATTERN = "seg-*.kv"
+DRAFT_PATTERN = "seg-*.draft"
 _MAGIC = b"SVLMSEG1"
 
 
@@ -62,19 +64,24 @@ class Segment:
     def create(cls, path: Path, shape: SlotShape, n_slots: int, fingerprint: str, io: DiskIO) -> Segment:
         """Makes the file with all its bytes reserved, or leaves nothing behind.
 
+        It gets its name last, so that a process killed here leaves a draft and no segment.
+
         Raises:
             OSError: If there is no room or no right to.
         """
         header = SegmentHeader(FORMAT_VERSION, fingerprint, shape.head_bytes, shape.body_bytes, n_slots)
         text = json.dumps(asdict(header)).encode("ascii")
         page = (_MAGIC + xxhash.xxh3_64_digest(text) + len(text).to_bytes(2, "little") + text).ljust(PAGE_BYTES, b"\0")
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        draft = path.with_suffix(".draft")
+        fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             io.reserve(fd, PAGE_BYTES + shape.n_bytes * n_slots)
             io.write(fd, [memoryview(page)], 0)
             io.sync(fd)
+            draft.rename(path)
             _sync_folder(path.parent)
         except BaseException:
+            draft.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             raise
         finally:

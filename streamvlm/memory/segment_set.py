@@ -15,7 +15,7 @@ from streamvlm.memory.block import BlockLayout, KVBlock
 from streamvlm.memory.catalog import Place
 from streamvlm.memory.codec import Codec, decode, encoded_bytes
 from streamvlm.memory.disk_io import DiskIO
-from streamvlm.memory.segment import Segment
+from streamvlm.memory.segment import DRAFT_PATTERN, PATTERN, Segment
 from streamvlm.memory.slot import SlotHeader, SlotShape, arrived, describe, unpack_header, write_head
 
 _PIECE_BYTES = 1 << 17
@@ -53,6 +53,8 @@ class SegmentSet:
     ) -> None:
         self._folder, self._layout, self._fingerprint = folder, layout, fingerprint
         self._io, self._tell = io, on_event
+        for draft in folder.glob(DRAFT_PATTERN):
+            draft.unlink()  # of a process that was killed while it made a segment
         self._segments = dict(open_segments(folder, fingerprint, io))
 
     @property
@@ -199,7 +201,7 @@ def open_segments(folder: Path, fingerprint: str | None, io: DiskIO) -> Iterator
     Raises:
         StoreError: If one is damaged, or of another model than ``fingerprint``, where that is given.
     """
-    for path in sorted(folder.glob("seg-*.kv")):
+    for path in sorted(folder.glob(PATTERN)):
         segment = Segment(path, io)
         if fingerprint is not None and segment.header.fingerprint != fingerprint:
             segment.close()

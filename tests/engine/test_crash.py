@@ -13,12 +13,13 @@ from pathlib import Path
 import doomed_watcher
 import pytest
 import torch
-from breakable_disk import LAYOUT, content
+from breakable_disk import LAYOUT, content, put
 from doomed_watcher import BLOCKS_A_SECOND, FLUSH_EVERY_S, DyingIO, ingest, n_tokens_of
 
 from streamvlm.engine.diary import Diary
 from streamvlm.memory.arena import slot_bytes
 from streamvlm.memory.disk_store import DiskStore
+from streamvlm.memory.mend import check_blocks
 
 KILLS = 200
 
@@ -76,3 +77,22 @@ def test_two_hundred_kills_lose_no_more_than_promised_and_nothing_is_ever_wrong(
         f"{KILLS} kills, {inside_writes} of them inside a write: {n_blocks} blocks, all right; "
         f"at most {worst_s:.1f} s of stream missing, {FLUSH_EVERY_S:g} s promised"
     )
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5, 1.0])
+def test_a_kill_while_a_segment_is_made_leaves_no_half_segment(share: float, tmp_path: Path) -> None:
+    nursery = multiprocessing.get_context("forkserver")
+    watched = nursery.Value("d", lock=False)
+    child = nursery.Process(target=ingest, args=(tmp_path, watched, DyingIO(1, share)))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert [path.suffix for path in tmp_path.glob("seg-*")] == [".draft"]
+    assert check_blocks(tmp_path) == (0, [])
+
+    store = DiskStore(tmp_path, LAYOUT, "m", budget_bytes=1 << 30)
+    assert store.blocks() == []
+    assert not list(tmp_path.glob("seg-*")), "what was half made is gone"
+    assert store.commit([put(0)], {}) == {0}
+    store.close()
+    assert check_blocks(tmp_path) == (1, [])

@@ -22,7 +22,7 @@ from streamvlm.frame import Fidelity
 from streamvlm.memory.arena import slot_bytes
 from streamvlm.memory.codec import Codec
 from streamvlm.memory.disk_store import DiskStore
-from streamvlm.memory.mend import repair
+from streamvlm.memory.mend import check_blocks, repair
 
 MODEL = "a-model"
 
@@ -245,6 +245,20 @@ def test_the_catalog_is_made_again_from_the_segments(tmp_path: Path) -> None:
     again = open_store(tmp_path)
     assert again.blocks() == before
     assert all(get(again, i) is not None for i in range(20))
+
+
+def test_a_lost_catalog_is_never_taken_for_an_empty_memory(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.commit([put(i) for i in range(5)], {})
+    before = store.blocks()
+    store.close()
+    (tmp_path / "catalog.db").unlink()
+    with pytest.raises(StoreError, match=r"missing.*memory repair"):
+        open_store(tmp_path)
+    with pytest.raises(StoreError, match=r"missing.*memory repair"):
+        check_blocks(tmp_path)
+    assert repair(tmp_path) == (5, 0)
+    assert open_store(tmp_path).blocks() == before
 
 
 def test_repair_leaves_damaged_slots_out(tmp_path: Path) -> None:
