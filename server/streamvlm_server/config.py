@@ -48,11 +48,21 @@ class ServerConfig(BaseModel):
     frame_queue: int = Field(
         default=16, ge=1, description="Newest frames of a session that wait; older ones are dropped."
     )
+    device_budget: ByteSize = Field(
+        default=ByteSize(8 << 30), gt=0, description="Device memory for blocks, in equal shares for all sessions."
+    )
     memory_budget: ByteSize = Field(
         default=ByteSize(2 << 30), gt=0, description="RAM for blocks, all sessions together."
     )
-    session_budget: ByteSize = Field(default=ByteSize(256 << 20), gt=0, description="RAM for blocks of one session.")
-    disk_budget: ByteSize = Field(default=ByteSize(4 << 30), gt=0, description="Disk for blocks of one session.")
+    disk_budget: ByteSize = Field(
+        default=ByteSize(64 << 30), gt=0, description="Disk for blocks, all sessions together, those at rest too."
+    )
+    session_memory_budget: ByteSize = Field(
+        default=ByteSize(256 << 20), gt=0, description="RAM for blocks of one session."
+    )
+    session_disk_budget: ByteSize = Field(
+        default=ByteSize(4 << 30), gt=0, description="Disk for blocks of one session."
+    )
     disk_codec: Literal["raw", "int8", "int4"] = Field(
         default="raw", description="How exactly blocks are kept on disk."
     )
@@ -83,8 +93,11 @@ class ServerConfig(BaseModel):
     def _whole(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("a TLS certificate and its key go together; give both or none")
-        if self.session_budget > self.memory_budget:
-            raise ValueError("one session's budget is larger than that of all together; lower session_budget")
+        for tier in ("memory", "disk"):
+            if getattr(self, f"session_{tier}_budget") > getattr(self, f"{tier}_budget"):
+                raise ValueError(
+                    f"one session's {tier} budget is larger than that of all together; lower session_{tier}_budget"
+                )
         return self
 
 

@@ -37,10 +37,15 @@ def _gauges(stats: EngineStats) -> Iterator[Metric]:
     }
     for name, (value, says) in one.items():
         yield GaugeMetricFamily(f"streamvlm_{name}", says, value)
-    memory = {"device": stats.device_bytes, "host": stats.host_bytes, "disk": stats.disk_bytes}
-    yield _labelled(GaugeMetricFamily, "kv_bytes", "Bytes of blocks.", "tier", memory)
-    share = stats.host_bytes / stats.host_budget_bytes
-    yield _labelled(GaugeMetricFamily, "kv_cache_usage_perc", "Share of the budget in use.", "tier", {"host": share})
+    tiers = {
+        "device": (stats.device_bytes, stats.device_budget_bytes),
+        "host": (stats.host_bytes, stats.host_budget_bytes),
+        "disk": (stats.disk_bytes, stats.disk_budget_bytes),
+    }
+    used = {tier: used_bytes for tier, (used_bytes, _) in tiers.items()}
+    yield _labelled(GaugeMetricFamily, "kv_bytes", "Bytes of blocks.", "tier", used)
+    shares = {tier: used_bytes / most_bytes for tier, (used_bytes, most_bytes) in tiers.items()}
+    yield _labelled(GaugeMetricFamily, "kv_cache_usage_perc", "Share of the budget in use.", "tier", shares)
     blocks = {"clear": stats.n_clear_blocks, "fuzzy": stats.n_fuzzy_blocks}
     yield _labelled(GaugeMetricFamily, "kv_blocks", "Blocks remembered.", "fidelity", blocks)
 

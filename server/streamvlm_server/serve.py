@@ -48,11 +48,15 @@ def engine_config(config: ServerConfig) -> EngineConfig:
         max_sessions=config.max_sessions,
         frame_queue=config.frame_queue,
         max_questions=config.max_questions,
+        device_budget_bytes=config.device_budget,
         host_budget_bytes=config.memory_budget,
+        disk_budget_bytes=config.disk_budget,
         home=config.home,
-        session=SessionConfig(host_budget_bytes=config.session_budget),
+        session=SessionConfig(host_budget_bytes=config.session_memory_budget),
         archive=ArchiveConfig(
-            codec=Codec(config.disk_codec), budget_bytes=config.disk_budget, flush_every_s=config.flush_every_s
+            codec=Codec(config.disk_codec),
+            budget_bytes=config.session_disk_budget,
+            flush_every_s=config.flush_every_s,
         ),
     )
 

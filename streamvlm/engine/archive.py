@@ -25,6 +25,7 @@ from streamvlm.errors import StoreError, UsageError
 from streamvlm.memory.codec import Codec
 from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.disk_store import DiskStore
+from streamvlm.memory.quota import DiskQuota
 from streamvlm.memory.segment import PATTERN
 from streamvlm.models.base import VideoLanguageModel
 
@@ -81,6 +82,7 @@ class Archive:
         model: Whose blocks these are.
         config: Codec, budget and flush interval; by default those that the folder was opened with last.
         on_event: Told in a sentence of what should not go unnoticed, from any thread.
+        quota: Disk that this and other archives may take together; by default as much as there is.
         io: How files are read and written.
 
     Raises:
@@ -94,6 +96,7 @@ class Archive:
         config: ArchiveConfig | None = None,
         *,
         on_event: Callable[[str], None],
+        quota: DiskQuota | None = None,
         io: DiskIO | None = None,
     ) -> None:
         self.folder = folder
@@ -104,7 +107,8 @@ class Archive:
             self.diary = Diary(folder)
             self.store = DiskStore(
                 folder, model.layout, model.fingerprint,
-                codec=config.codec, budget_bytes=config.budget_bytes, io=io, on_event=on_event,
+                codec=config.codec, budget_bytes=config.budget_bytes, quota=quota, io=io,
+                on_event=on_event,
             )  # fmt: skip
         except OSError as error:
             self._unlock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from streamvlm.engine.archive import ArchiveConfig
@@ -66,7 +66,10 @@ class EngineConfig:
         max_standing: Standing questions armed in a session; one more is refused.
         step_frames: Most frames, of all sessions together, that one vision call takes.
         ingest_every: While questions are under way, frames that wait begin to be watched at least every so many steps.
+        device_budget_bytes: Device memory for the caches of all sessions: each gets the same share, at most its own.
         host_budget_bytes: RAM for the blocks of all sessions; one whose share no longer fits is refused.
+        disk_budget_bytes: Disk for the blocks of all sessions, those at rest too; where it is used up, each lets its
+            own oldest fade and go.
         home: Each session's archive is the folder of its id in here; None: nothing survives.
         session: What each session gets.
         archive: How each is kept on disk.
@@ -78,7 +81,9 @@ class EngineConfig:
     max_standing: int = 8
     step_frames: int = 8
     ingest_every: int = 4
+    device_budget_bytes: int = 8 << 30
     host_budget_bytes: int = 2 << 30
+    disk_budget_bytes: int = 64 << 30
     home: Path | None = None
     session: SessionConfig = field(default_factory=lambda: SessionConfig(host_budget_bytes=256 << 20))
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
@@ -97,3 +102,9 @@ class EngineConfig:
                 f"A session's host budget of {self.session.host_budget_bytes >> 20} MiB is more than the "
                 f"{self.host_budget_bytes >> 20} MiB of all sessions; give it less, or all more."
             )
+
+    @property
+    def share(self) -> SessionConfig:
+        """What each session gets: as set, with its share of the device."""
+        share_bytes = self.device_budget_bytes // self.max_sessions
+        return replace(self.session, device_budget_bytes=min(self.session.device_budget_bytes, share_bytes))

@@ -50,7 +50,7 @@ class Engine:
     def __init__(self, model: VideoLanguageModel, config: EngineConfig | None = None) -> None:
         self.model, self.config = model, config or EngineConfig()
         self._runner, self._tally = in_passing(partial(Runner, model)), Tally()
-        self._home = Home(self.config.home)
+        self._home = Home(self.config.home, self.config.disk_budget_bytes)
         self._process = ProcessBudget(self.config.host_budget_bytes)
         self._changed = threading.Condition()
         self._places: dict[str, _Place] = {}
@@ -161,9 +161,11 @@ class Engine:
                 n_clear_blocks=sum(memory.n_clear for memory in memories),
                 n_fuzzy_blocks=sum(memory.n_fuzzy for memory in memories),
                 device_bytes=sum(memory.device_bytes for memory in memories),
+                device_budget_bytes=self.config.device_budget_bytes,
                 host_bytes=sum(memory.host_bytes for memory in memories),
                 host_budget_bytes=self.config.host_budget_bytes,
-                disk_bytes=sum(memory.disk.file_bytes for memory in memories if memory.disk is not None),
+                disk_bytes=self._home.quota.used_bytes,
+                disk_budget_bytes=self.config.disk_budget_bytes,
                 lag_s=max((stream.lag_s for stream in streams), default=0.0),
                 wait_s=max((stream.progress.wait_s for stream in streams), default=0.0),
             )
@@ -236,10 +238,11 @@ class Engine:
             folder = None if is_temporary else self._home.folder(session_id)
             if folder is not None:
                 ownership.save(folder)
-                archive = Archive(folder, self.model, self.config.archive, on_event=partial(self._notice, session_id))
+                notice = partial(self._notice, session_id)
+                archive = Archive(folder, self.model, self.config.archive, on_event=notice, quota=self._home.quota)
                 undo.callback(archive.close)
                 reach["reach_s"] = partial(getattr, archive.writer, "reach_s")
-            session = Session(self.model, self.config.session, archive=archive, runner=self._runner)
+            session = Session(self.model, self.config.share, archive=archive, runner=self._runner)
             stream = Stream(session, self.config, self._changed, self._tally, **reach)
             live = LiveSession(
                 session_id, ownership, stream, self._worker, self._changed,

@@ -1,4 +1,4 @@
-"""Where the sessions of an engine rest: a folder each, by their ids."""
+"""Where the sessions of an engine rest: a folder each, by their ids, within one budget of disk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from streamvlm.engine.ownership import Ownership
 from streamvlm.errors import StoreError, UsageError
+from streamvlm.memory.quota import DiskQuota
+from streamvlm.memory.segment import PATTERN
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +52,16 @@ class Home:
 
     Args:
         root: Holds them; None: nothing rests anywhere.
+        budget_bytes: Most bytes of their blocks, of sessions open and at rest.
+
+    Attributes:
+        quota: What is left of these bytes.
     """
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, root: Path | None, budget_bytes: int) -> None:
         self._root = root
+        used_bytes = 0 if root is None else sum(path.stat().st_size for path in root.glob(f"*/{PATTERN}"))
+        self.quota = DiskQuota(budget_bytes, used_bytes)
 
     def folder(self, session_id: str) -> Path | None:
         """Where a session rests, if it does; None where none can."""
@@ -83,10 +91,13 @@ class Home:
         folder = self.folder(session_id)
         if folder is None or not folder.is_dir():
             return
+        sizes = {path: path.stat().st_size for path in folder.glob(PATTERN)}
         try:
             shutil.rmtree(folder)
         except OSError as error:
             raise StoreError(f"{folder} cannot be removed ({error.strerror}); remove it by hand.") from error
+        finally:
+            self.quota.give_back(sum(size for path, size in sizes.items() if not path.exists()))
 
 
 def _at_rest(folder: Path) -> SessionInfo | None:

@@ -34,9 +34,11 @@ class EngineStats:
         n_clear_blocks: Blocks that the open sessions remember clear.
         n_fuzzy_blocks: The same, fuzzy.
         device_bytes: Device memory that their blocks take.
+        device_budget_bytes: Device memory that all blocks may take.
         host_bytes: RAM that their blocks take.
         host_budget_bytes: RAM that all blocks may take.
-        disk_bytes: Disk that their blocks take.
+        disk_bytes: Disk that the blocks of all sessions take, those at rest too.
+        disk_budget_bytes: Disk that they may take.
         lag_s: Stream time by which the session furthest behind its newest frame is behind.
         wait_s: Seconds from the coming of a frame to its being remembered, in the slowest session.
     """
@@ -61,9 +63,11 @@ class EngineStats:
     n_clear_blocks: int
     n_fuzzy_blocks: int
     device_bytes: int
+    device_budget_bytes: int
     host_bytes: int
     host_budget_bytes: int
     disk_bytes: int
+    disk_budget_bytes: int
     lag_s: float
     wait_s: float
 

@@ -89,7 +89,14 @@ def bench_serve(model: VideoLanguageModel, load: Load, *, progress: Callable[[st
 def _serving(model: str, n_sessions: int) -> Iterator[str]:
     """A server in a process of its own; yields its URL."""
     command = [sys.executable, "-m", "streamvlm", "serve", "--port", "0", "--log-level", "error", "--model", model]
-    sizes = ["--max-sessions", str(n_sessions), "--session-budget", "64MiB", "--memory-budget", f"{64 * n_sessions}MiB"]
+    sizes = [
+        "--max-sessions",
+        str(n_sessions),
+        "--session-memory-budget",
+        "64MiB",
+        "--memory-budget",
+        f"{64 * n_sessions}MiB",
+    ]
     with subprocess.Popen([*command, *sizes], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:

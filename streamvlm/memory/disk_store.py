@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import heapq
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from streamvlm.memory.catalog import Catalog, Place
 from streamvlm.memory.codec import Codec, encode
 from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.fade import fade
+from streamvlm.memory.quota import DiskQuota
+from streamvlm.memory.segment import segment_bytes
 from streamvlm.memory.segment_set import Sealed, SegmentSet, spot
 from streamvlm.memory.slot import SlotShape
 
@@ -62,6 +65,7 @@ class DiskStore:
         fingerprint: Of the model, at most 16 ASCII characters.
         codec: How new blocks are encoded; those there keep theirs.
         budget_bytes: Most bytes of segment files.
+        quota: What this and other stores may take together; by default as much as there is.
         io: How files are read and written.
         on_event: Told in a sentence of whatever should not go unnoticed.
 
@@ -77,15 +81,18 @@ class DiskStore:
         *,
         codec: Codec = Codec.RAW,
         budget_bytes: int,
+        quota: DiskQuota | None = None,
         io: DiskIO | None = None,
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.folder, self._codec, self._budget_bytes, self._tell = folder, codec, budget_bytes, on_event
+        self._quota = quota or DiskQuota(sys.maxsize)
         self._catalog = Catalog(folder)
         self._segments = SegmentSet(folder, layout, fingerprint, io or DiskIO(), on_event)
         self._places: dict[int, Place] = {}
         self._free: dict[SlotShape, list[tuple[int, int]]] = defaultdict(list)
         self._n_faded = self._n_dropped = self._n_damaged = 0
+        self._is_starved = False
         self._quarantined: list[int] = []
         self._dropped: set[int] = set()
         self._take_up()
@@ -224,13 +231,15 @@ class DiskStore:
 
     def _add_segment(self, shape: SlotShape, fidelity: Fidelity) -> bool:
         share = _CLEAR_SHARE if fidelity is Fidelity.CLEAR else 1.0
-        left_bytes = int(self._budget_bytes * share) - self._segments.n_bytes
+        left_bytes = min(int(self._budget_bytes * share) - self._segments.n_bytes, self._quota.left_bytes)
         n_slots = min(SEGMENT_BYTES, self._budget_bytes // _SEGMENTS_A_BUDGET, left_bytes) // shape.n_bytes - 1
-        if n_slots < 1:
+        n_bytes = segment_bytes(shape, n_slots)
+        if n_slots < 1 or not self._quota.take(n_bytes):
             return False
         try:
             self._free[shape] = self._segments.add(shape, n_slots)
         except OSError as error:
+            self._quota.give_back(n_bytes)
             if error.errno != errno.ENOSPC:
                 raise
             self._budget_bytes = self._segments.n_bytes
@@ -244,6 +253,9 @@ class DiskStore:
         older = own[: -(-len(own) // 2)]
         leaving = sorted(older, key=lambda i: self._places[i].block.score)[: -(-len(older) // 4)]
         if not leaving:
+            if not self._is_starved:
+                self._tell(f"no disk is left for {self.folder}: what is seen goes on in RAM alone until there is")
+            self._is_starved = True
             return
         old = [self._places[i] for i in leaving]
         faded = [sealed for place in old if (sealed := self._faded(place)) is not None]
@@ -258,7 +270,7 @@ class DiskStore:
         self._n_dropped += len(old) - len(faded)
         self._dropped |= set(leaving) - kept.keys()
         self._tell(
-            f"the memory's {self._budget_bytes} bytes of disk are used up: of the oldest, flattest blocks "
+            f"the memory's {self._segments.n_bytes} bytes of disk are used up: of the oldest, flattest blocks "
             f"{len(faded)} fade and {len(old) - len(faded)} are forgotten"
         )
 

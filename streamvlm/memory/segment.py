@@ -75,7 +75,7 @@ class Segment:
         draft = path.with_suffix(".draft")
         fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            io.reserve(fd, PAGE_BYTES + shape.n_bytes * n_slots)
+            io.reserve(fd, segment_bytes(shape, n_slots))
             io.write(fd, [memoryview(page)], 0)
             io.sync(fd)
             draft.rename(path)
@@ -91,7 +91,7 @@ class Segment:
     @property
     def n_bytes(self) -> int:
         """Length of the file."""
-        return PAGE_BYTES + self.shape.n_bytes * self.n_slots
+        return segment_bytes(self.shape, self.n_slots)
 
     def write(self, first_slot: int, buffers: Sequence[memoryview]) -> None:
         """Writes whole slots from ``first_slot`` on, one behind the other."""
@@ -150,6 +150,11 @@ class Segment:
                 "use the release of StreamVLM that wrote it."
             )
         return header
+
+
+def segment_bytes(shape: SlotShape, n_slots: int) -> int:
+    """Length of the file of a segment."""
+    return PAGE_BYTES + shape.n_bytes * n_slots
 
 
 def _sync_folder(folder: Path) -> None:

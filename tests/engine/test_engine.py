@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,17 @@ import pytest
 from by_hand import Told, offer
 from tiny_model import TinyModel, colour
 
-from streamvlm.engine import Answer, Asked, Engine, EngineConfig, LiveSession, Piece, Session, SessionConfig
+from streamvlm.engine import (
+    Answer,
+    ArchiveConfig,
+    Asked,
+    Engine,
+    EngineConfig,
+    LiveSession,
+    Piece,
+    Session,
+    SessionConfig,
+)
 from streamvlm.errors import (
     BusyError,
     EngineError,
@@ -112,6 +123,28 @@ def test_sessions_are_refused_when_their_memory_would_not_fit() -> None:
             engine.open()
         first.close()
         engine.open()
+
+
+def test_all_sessions_open_and_at_rest_share_one_budget_of_disk(tmp_path: Path) -> None:
+    def on_disk() -> int:
+        return sum(path.stat().st_size for path in tmp_path.glob("*/seg-*.kv"))
+
+    archive = ArchiveConfig(budget_bytes=16 << 20)  # a segment is an eighth of it
+    with durable(tmp_path, archive=archive, disk_budget_bytes=3 << 20) as engine:
+        for name in ("first", "second"):
+            offer(engine.open(name), 16)
+    with durable(tmp_path, archive=archive, disk_budget_bytes=3 << 20) as engine:
+        assert engine.stats().disk_bytes == on_disk() <= 3 << 20
+        assert engine.find("second").timeline(), "who came last goes on in RAM"
+        before = on_disk()
+        engine.delete("first")
+        assert engine.stats().disk_bytes == on_disk() < before
+
+
+def test_each_session_gets_the_same_share_of_the_device() -> None:
+    config = EngineConfig(max_sessions=4, device_budget_bytes=1 << 30)
+    assert config.share.device_budget_bytes == 1 << 28
+    assert replace(config, device_budget_bytes=1 << 40).share == config.session
 
 
 def test_a_session_opened_twice_is_one_session(engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from breakable_disk import CLEAR_TOKENS, FUZZY_TOKENS, LAYOUT, BrokenIO, content, put
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from torch import Tensor
@@ -23,6 +24,7 @@ from streamvlm.memory.arena import slot_bytes
 from streamvlm.memory.codec import Codec
 from streamvlm.memory.disk_store import DiskStore
 from streamvlm.memory.mend import check_blocks, repair
+from streamvlm.memory.quota import DiskQuota
 
 MODEL = "a-model"
 
@@ -196,6 +198,53 @@ def test_a_full_disk_caps_the_budget_and_the_store_goes_on(tmp_path: Path) -> No
     got = get(store, 399)
     assert got is not None
     assert torch.equal(got, content(399))
+
+
+def test_stores_that_share_a_quota_stay_within_it_together_and_each_keeps_its_newest(tmp_path: Path) -> None:
+    quota = DiskQuota(10 << 20)
+    events: list[str] = []
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder in folders:
+        folder.mkdir()
+    one, other = (open_store(folder, budget_bytes=8 << 20, quota=quota, on_event=events.append) for folder in folders)
+    for i in range(0, 400, 5):
+        for store in (one, other):
+            store.commit([put(i + k) for k in range(5)], {})
+        on_disk = sum(path.stat().st_size for folder in folders for path in folder.glob("seg-*.kv"))
+        assert on_disk == quota.used_bytes <= quota.most_bytes
+    for store in (one, other):
+        assert store.stats().n_dropped > 0
+        newest = get(store, 399)
+        assert newest is not None
+        assert torch.equal(newest, content(399))
+    (late := tmp_path / "late").mkdir()
+    quota.take(quota.left_bytes)
+    starved = open_store(late, quota=quota, on_event=events.append)
+    assert starved.commit([put(0)], {}) == set()
+    assert starved.commit([put(1)], {}) == set()
+    assert sum("no disk is left" in event for event in events) == 1
+    quota.give_back(1 << 20)
+    assert starved.commit([put(2)], {}) == {2}
+
+
+@pytest.mark.parametrize("fault", ["enospc", "sync"])
+def test_a_segment_that_could_not_be_made_takes_nothing_of_a_quota(tmp_path: Path, fault: str) -> None:
+    quota = DiskQuota(10 << 20)
+    store = open_store(tmp_path, quota=quota, io=BrokenIO(fault))
+    with suppress(OSError):
+        store.commit([put(0)], {})
+    assert quota.used_bytes == 0
+
+
+@given(st.lists(st.integers(1, 60), max_size=30))
+def test_a_quota_never_gives_more_than_it_has(sizes: list[int]) -> None:
+    quota = DiskQuota(100, used_bytes=7)
+    taken = [size for size in sizes if quota.take(size)]
+    assert quota.used_bytes == 7 + sum(taken) <= 100
+    assert all(size > quota.left_bytes for size in sizes if size not in taken)
+    for size in taken:
+        quota.give_back(size)
+    assert quota.left_bytes == 93
 
 
 def test_under_its_budget_the_flattest_of_the_oldest_fade_and_then_go(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_sizes_and_lists_are_written_as_people_write_them() -> None:
         ("", {"STREAMVLM_ALLOWED_MEDIA_SCHEMES": "gopher"}, {}, "STREAMVLM_ALLOWED_MEDIA_SCHEMES"),
         ("", {}, {"max_picture": "much"}, "--max-picture"),
         ("", {}, {"tls_cert": "cert.pem"}, "TLS"),
-        ("", {}, {"session_budget": "8GiB"}, "session_budget"),
+        ("", {}, {"session_memory_budget": "8GiB"}, "session_memory_budget"),
     ],
 )
 def test_each_mistake_is_one_sentence_that_names_where_it_stands(

@@ -39,7 +39,9 @@ class LiveServer:
 @contextmanager
 def live_server(model: VideoLanguageModel, **settings: object) -> Iterator[LiveServer]:
     """Runs a server with these fields of ServerConfig, and stops it in order."""
-    config = ServerConfig.model_validate({"port": 0, "memory_budget": "1GiB", "session_budget": "64MiB", **settings})
+    config = ServerConfig.model_validate(
+        {"port": 0, "memory_budget": "1GiB", "session_memory_budget": "64MiB", **settings}
+    )
     is_ready = threading.Event()
     with listen(config) as opened, Engine(model, engine_config(config)) as engine:
         app = build_app(engine, config)
