@@ -102,10 +102,7 @@ class Completion:
     @property
     def finish(self) -> Finish:
         """Why the answer ended, once it has."""
-        most = self._service.engine.config.session.max_answer_tokens
-        if self.request.most_tokens is not None:
-            most = min(most, self.request.most_tokens)
-        return "length" if not self._cutter.is_cut and self.answer.tokens.answer >= most else "stop"
+        return "length" if self.answer.is_cut and not self._cutter.is_cut else "stop"
 
     @property
     def _is_broken_off(self) -> bool:

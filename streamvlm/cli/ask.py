@@ -214,6 +214,7 @@ def answer_json(answer: Answer) -> dict[str, object]:
     return {
         "question": answer.question,
         "answer": answer.text,
+        "is_cut": answer.is_cut,
         "asked_at_s": answer.asked_at_s,
         "evidence": [asdict(seen) for seen in answer.evidence],
         "timings": asdict(answer.timings),

@@ -190,6 +190,7 @@ class Answering(Iterator[int]):
 
     Attributes:
         addition: What is to be read next; None when the answer has ended.
+        is_cut: Whether it has ended at its longest, and would have gone on.
     """
 
     def __init__(
@@ -205,7 +206,8 @@ class Answering(Iterator[int]):
         self._decoder, self._context, self._watch = decoder, context, watch
         self._pick, self._left, self._stop_ids = pick, max_tokens, stop_ids
         self._payloads: list[Tensor] = []
-        self.addition: Addition | None = self._reading(question, is_last=max_tokens == 0)
+        self.is_cut = False
+        self.addition: Addition | None = self._reading(question)
 
     def __next__(self) -> int:
         while self.addition is not None:
@@ -229,17 +231,21 @@ class Answering(Iterator[int]):
         """Takes in what came of ``addition``: the answer's next token id, or None if none was due or it ended."""
         self._payloads.append(read.payload)
         self.addition = None
-        if read.logits is None:
-            return None
-        token = self._pick(read.logits)
+        assert read.logits is not None, "every reading of an answer predicts"
+        token = self._pick(
+            read.logits
+        )  # after the last one too: only that tells an answer that is whole from a cut one
         if token in self._stop_ids:
             return None
+        if self._left == 0:
+            self.is_cut = True
+            return None
         self._left -= 1
-        self.addition = self._reading(self._decoder.embed(token), is_last=self._left == 0)
+        self.addition = self._reading(self._decoder.embed(token))
         return token
 
-    def _reading(self, embeddings: Tensor, *, is_last: bool) -> Addition:
-        return Addition(embeddings, self._context, self._watch, predicts=not is_last)
+    def _reading(self, embeddings: Tensor) -> Addition:
+        return Addition(embeddings, self._context, self._watch, predicts=True)
 
 
 def _join_deepstack(additions: Sequence[Addition]) -> Tensor | None:

@@ -40,6 +40,7 @@ class Answer:
         memory: What the session held when it was asked.
         model: Name of the model.
         cancelled: Whether it was broken off, so that the text is only its beginning.
+        is_cut: Whether it came to the most tokens allowed and would have gone on; one that then ends is whole.
     """
 
     question: str
@@ -52,3 +53,4 @@ class Answer:
     memory: MemoryStats
     model: str
     cancelled: bool = False
+    is_cut: bool = False

@@ -179,6 +179,7 @@ class Inquiry:
             memory=self._memory_then,
             model=self._about.runner.model.name,
             cancelled=cancelled,
+            is_cut=self._decoded is not None and self._decoded.is_cut,
         )
 
     def _prepare(self) -> Work[DecodedAnswer]:

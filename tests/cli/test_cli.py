@@ -16,7 +16,7 @@ from streamvlm.errors import UsageError
 from streamvlm.world.events import make_world
 from streamvlm.world.video import write_video
 
-ANSWER_KEYS = {"question", "answer", "asked_at_s", "evidence", "timings", "tokens", "memory", "model"}
+ANSWER_KEYS = {"question", "answer", "is_cut", "asked_at_s", "evidence", "timings", "tokens", "memory", "model"}
 
 
 def run(*args: str) -> Result:

@@ -84,6 +84,19 @@ def test_a_stop_token_ends_the_answer_and_is_left_to_what_follows_up(decoder: St
     assert answering.payload.shape == decoder.layout.shape(len(QUESTION) + len(ids))
 
 
+def test_an_answer_that_ends_exactly_at_its_longest_is_whole_and_one_that_would_go_on_is_cut(
+    decoder: StreamDecoder,
+) -> None:
+    free = list(decoder.generate(QUESTION, remembered(decoder), max_tokens=12))
+    stop, n_whole = free[6], free.index(free[6])
+    lengths = []
+    for most in (n_whole - 1, n_whole, n_whole + 1):
+        answering = decoder.generate(QUESTION, remembered(decoder), max_tokens=most, stop_ids={stop})
+        assert not answering.is_cut
+        lengths.append((len(list(answering)), answering.is_cut))
+    assert lengths == [(n_whole - 1, True), (n_whole, False), (n_whole, False)]
+
+
 def test_a_kept_dialogue_is_as_good_as_going_on(decoder: StreamDecoder) -> None:
     context = remembered(decoder)
     answering = decoder.generate(QUESTION, context, max_tokens=7)

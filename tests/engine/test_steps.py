@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from streamvlm.engine import Answer, Session
+from streamvlm.engine import Answer, Session, SessionConfig
 from streamvlm.engine.asking import Asking, Inquiry
 from streamvlm.engine.work import Look, Runner, Task, Work
 from streamvlm.errors import UsageError
@@ -155,6 +155,15 @@ def test_an_answer_has_no_more_tokens_than_asked_for(pocket: VideoLanguageModel,
     short = session.ask(QUESTIONS[0], out_of_band=True, max_tokens=2).answer
     assert long.tokens.answer > short.tokens.answer == 2
     assert long.text.startswith(short.text)
+    exact = session.ask(QUESTIONS[0], out_of_band=True, max_tokens=long.tokens.answer).answer
+    assert (exact.text, exact.is_cut) == (long.text, False)
+    assert (long.is_cut, short.is_cut) == (False, True)
+
+
+def test_an_answer_cut_by_the_sessions_own_limit_says_so(pocket: VideoLanguageModel, frames: list[Frame]) -> None:
+    session = Session(pocket, SessionConfig(max_answer_tokens=2))
+    session.observe(frames[:8])
+    assert session.ask(QUESTIONS[0]).answer.is_cut
 
 
 @pytest.mark.parametrize(

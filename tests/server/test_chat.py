@@ -158,6 +158,9 @@ def test_a_token_limit_cuts_the_answer_and_says_so(client: openai.OpenAI, clip_u
     answer = ask(client, [user(video(clip_url), text="what happened?")], max_tokens=1)
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage.completion_tokens == 1
+    exactly = watched.ask("what happened?", out_of_band=True).answer.tokens.answer
+    whole = ask(client, [user(video(clip_url), text="what happened?")], max_tokens=exactly)
+    assert (whole.choices[0].finish_reason, whole.usage.completion_tokens) == ("stop", exactly)
 
 
 def test_evidence_comes_only_to_whoever_knows_of_it(client: openai.OpenAI, clip_url: str, watched: Session) -> None:

@@ -19,12 +19,12 @@ EVIDENCE = Evidence(1.0, 2.0, Fidelity.CLEAR, 0.75, 4)
 _MEMORY = MemoryStats(3, 2, 1, 0, 1000, 4000, 0, 0)
 
 
-def answer(question: str, text: str, *, n_tokens: int = 3, cancelled: bool = False) -> Answer:
+def answer(question: str, text: str, *, is_cut: bool = False, cancelled: bool = False) -> Answer:
     """An answer as the engine would give it."""
     return Answer(
         question=question, text=text, asked_at_s=2.0, evidence=(EVIDENCE,), retrieved=(0,),
-        timings=Timings(0.01, 0.05), tokens=TokenCounts(5, n_tokens, 100), memory=_MEMORY, model="pocket",
-        cancelled=cancelled,
+        timings=Timings(0.01, 0.05), tokens=TokenCounts(5, 3, 100), memory=_MEMORY, model="pocket",
+        cancelled=cancelled, is_cut=is_cut,
     )  # fmt: skip
 
 
@@ -39,11 +39,11 @@ class Asked:
     max_tokens: int | None
     is_cancelled: bool = False
 
-    def complete(self, *pieces: str, n_tokens: int = 3) -> None:
+    def complete(self, *pieces: str, is_cut: bool = False) -> None:
         """Answers in pieces; a cancelled question ends as such."""
         for piece in pieces:
             self.reply.text(piece)
-        self.reply.done(answer(self.question, "".join(pieces), n_tokens=n_tokens, cancelled=self.is_cancelled))
+        self.reply.done(answer(self.question, "".join(pieces), is_cut=is_cut, cancelled=self.is_cancelled))
 
     def cancel(self) -> None:
         """Breaks it off."""

@@ -54,7 +54,7 @@ class LiveStream:
     ) -> Callable[[], None]:
         """Asks, if the key allows one more; see ``LiveSession.ask``."""
         self._meter.question()
-        hear = partial(self._on_loop, partial(self._hear, reply, max_tokens))
+        hear = partial(self._on_loop, partial(self._hear, reply))
         return self._session.ask(question, hear, at_s=at_s, out_of_band=out_of_band, max_tokens=max_tokens).cancel
 
     def arm(
@@ -132,13 +132,12 @@ class LiveStream:
             questions=now.n_questions,
         )
 
-    def _hear(self, reply: Reply, max_tokens: int | None, told: Piece | Answer | StreamVlmError) -> None:
+    def _hear(self, reply: Reply, told: Piece | Answer | StreamVlmError) -> None:
         match told:
             case Piece(text):
                 reply.text(text)
             case Answer():
-                was_cut = max_tokens is not None and told.tokens.answer >= max_tokens
-                self._metrics.answered(told, "abort" if told.cancelled else "length" if was_cut else "stop")
+                self._metrics.answered(told, "abort" if told.cancelled else "length" if told.is_cut else "stop")
                 reply.done(told)
             case _:
                 reply.failed(told)

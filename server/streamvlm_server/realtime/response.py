@@ -61,10 +61,9 @@ class Writing:
 
     def done(self, answer: Answer) -> None:
         """The answer has ended, whole, cut at its longest, or cancelled."""
-        most = self._response.max_output_tokens
         if answer.cancelled:
             details = StatusDetails(type="cancelled", reason="client_cancelled")
-        elif most != "inf" and answer.tokens.answer >= most:
+        elif answer.is_cut:
             details = StatusDetails(type="incomplete", reason="max_output_tokens")
         else:
             details = None

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,37 @@ def test_the_official_package_is_told_errors_and_goes_on(live: LiveServer) -> No
         return codes
 
     assert asyncio.run(use()) == ["response_cancel_not_active", "invalid_event", "invalid_event"]
+
+
+@pytest.mark.parametrize("whose", ["the client's", "the engine's", "nobody's"])
+def test_the_official_package_is_told_of_an_answer_that_was_cut(
+    live: LiveServer, pngs: list[bytes], whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = live.engine
+    if whose == "the engine's":
+        short = replace(engine.config, session=replace(engine.config.session, max_answer_tokens=1))
+        monkeypatch.setattr(engine, "config", short)
+
+    async def use() -> Any:
+        client = openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none")
+        async with client, client.realtime.connect(model="pocket") as connection:
+            shown: Any = {"type": "input_image", "image_url": as_url(pngs[5])}
+            asked: Any = {"type": "input_text", "text": QUESTIONS[0]}
+            await connection.conversation.item.create(
+                item={"type": "message", "role": "user", "content": [shown, asked]}
+            )
+            await connection.response.create(response={"max_output_tokens": 1} if whose == "the client's" else {})
+            async for event in connection:
+                if event.type == "response.done":
+                    return event.response
+
+    response = asyncio.run(use())
+    if whose == "nobody's":
+        assert (response.status, response.status_details) == ("completed", None)
+        assert response.usage.output_tokens > 1
+    else:
+        assert (response.status, response.usage.output_tokens) == ("incomplete", 1)
+        assert (response.status_details.type, response.status_details.reason) == ("incomplete", "max_output_tokens")
 
 
 def test_the_official_package_is_told_of_a_model_that_is_not_served(live: LiveServer) -> None:

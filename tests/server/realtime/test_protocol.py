@@ -57,7 +57,7 @@ def test_an_answer_takes_its_steps_in_the_order_of_the_api(client: Client) -> No
 def test_everything_sent_has_the_shape_that_the_official_package_expects(client: Client) -> None:
     client.write("look", IMAGE, event_id="mine")
     client.ask("what is it?", metadata={"a": "b"}).complete("a ", "dog")
-    client.ask("and now?", max_output_tokens=3).complete("a cat and", n_tokens=3)
+    client.ask("and now?", max_output_tokens=3).complete("a cat and", is_cut=True)
     client.ask("again?")
     client.send("response.cancel")
     client.stream.asked[-1].complete("a")
@@ -70,8 +70,10 @@ def test_everything_sent_has_the_shape_that_the_official_package_expects(client:
     for event in client.received:
         parsed = OFFICIAL.validate_python(event)
         assert parsed.type == event["type"]
-    statuses = [event["response"]["status"] for event in client.received if event["type"] == "response.done"]
-    assert statuses == ["completed", "incomplete", "cancelled", "failed"]
+    done = [event["response"] for event in client.received if event["type"] == "response.done"]
+    assert [response["status"] for response in done] == ["completed", "incomplete", "cancelled", "failed"]
+    assert done[1]["status_details"] == {"type": "incomplete", "reason": "max_output_tokens"}
+    assert done[1]["output"][0]["status"] == "incomplete"
 
 
 def test_every_event_has_an_id_of_its_own(client: Client) -> None:
