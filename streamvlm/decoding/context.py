@@ -7,6 +7,7 @@ one behind the other takes a position each; one of several axes keeps its shape 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,15 +55,19 @@ class Context:
         self.n_bytes = self._buffer.nbytes
 
     @torch.inference_mode()
-    def append(self, payload: Tensor, block_id: int | None = None, positions: Positions | None = None) -> None:
-        """Adds the tokens of a raw payload (L, 2, K, N, D) at the end; ValueError if they do not fit."""
-        start, n_tokens = self.n_tokens, payload.shape[-2]
-        turns = self.turns(n_tokens, positions)
-        room = self._buffer[..., start : start + n_tokens, :]
-        room[:, 0] = rotate(payload[:, 0], turns)
-        room[:, 1] = payload[:, 1]
-        self.take_in(n_tokens, positions)
-        self.spans.append(Span(start, self.n_tokens, block_id))
+    def append(self, *kept: Kept) -> None:
+        """Adds the tokens of these at the end, one behind the other; ValueError if they do not fit."""
+        begin, places = self.n_tokens, []
+        for payload, block_id, positions in kept:
+            start, n_tokens = self.n_tokens, payload.shape[-2]
+            places.append(self._places(n_tokens, positions))
+            self._buffer[..., start : start + n_tokens, :] = payload
+            self.take_in(n_tokens, positions)
+            self.spans.append(Span(start, self.n_tokens, block_id))
+        if places:
+            # All of them are turned at once: one by one, each would cost as much.
+            keys = self._buffer[:, 0, :, begin : self.n_tokens]
+            keys.copy_(rotate(keys, self._rotary.turns(_side_by_side(places))))
 
     def take_in(self, n_tokens: int, positions: Positions | None = None) -> None:
         """Makes tokens that a pass has written behind the end a part of the context."""
@@ -71,11 +76,15 @@ class Context:
 
     def turns(self, n_tokens: int, positions: Positions | None = None) -> Turns:
         """Gives the rotations of the next tokens; ValueError if so many do not fit."""
+        return self._rotary.turns(self._places(n_tokens, positions))
+
+    def _places(self, n_tokens: int, positions: Positions | None) -> Tensor:
+        """Positions of the next tokens, (N,) or (axes, N); ValueError if so many do not fit."""
         stop = self.n_tokens + n_tokens
         if stop > (capacity := self._buffer.shape[-2]):
             raise ValueError(f"a context of {capacity} tokens cannot hold {stop}")
         own = positions.axes.to(self.device) if positions else torch.arange(n_tokens, device=self.device)
-        return self._rotary.turns(self._next_position + own)
+        return self._next_position + own
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Puts a layer's rotated keys and values (K, N, D) behind the end, not yet a part of the context.
@@ -88,3 +97,9 @@ class Context:
         old_and_new[0, :, self.n_tokens :] = keys
         old_and_new[1, :, self.n_tokens :] = values
         return old_and_new[0], old_and_new[1]
+
+
+def _side_by_side(places: Sequence[Tensor]) -> Tensor:
+    """Joins positions; if some have several axes, those of one stand at the same place on each."""
+    n_axes = max(len(one) if one.dim() == 2 else 0 for one in places)
+    return torch.cat([one.expand(n_axes, -1) if n_axes else one for one in places], dim=-1)

@@ -87,8 +87,7 @@ class StreamDecoder:
     def context_of(self, kept: Sequence[Kept], room: int) -> Context:
         """Makes a context of these, in order, with room for so many tokens more."""
         context = self.new_context(sum(one.payload.shape[-2] for one in kept) + room)
-        for one in kept:
-            context.append(*one)
+        context.append(*kept)
         return context
 
     @torch.inference_mode()

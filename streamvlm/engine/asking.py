@@ -224,7 +224,7 @@ class Inquiry:
             return []
         queries = yield Inspection(asked, near, memory.scorer.layers)
         # What was forgotten while the question waited can no longer be had.
-        ids = np.intersect1d(moment.ids, memory.blocks.ids(), assume_unique=True)
+        ids = moment.ids[np.isin(moment.ids, memory.blocks.ids(), assume_unique=True, kind="table")]
         chosen = select_blocks(memory.scorer.score(queries, ids), ids, config.top_k, config.coverage)
         return [moment.seen[place] for place in np.searchsorted(moment.ids, chosen) if place < n_older]
 

@@ -107,6 +107,7 @@ class BlockMemory:
         self._cache = DeviceCache(0 if self._device.type == "cpu" else device_budget_bytes)
         self._lines: dict[int, KVBlock] = {}
         self._slots: OrderedDict[int, Extent] = OrderedDict()  # least recently used first
+        self._ids: NDArray[np.int64] | None = None  # of all lines, until one comes or goes
         self._next_id = 0
         self._n_clear = 0
         self._window_start = sys.maxsize
@@ -182,7 +183,10 @@ class BlockMemory:
 
     def ids(self) -> NDArray[np.int64]:
         """Ids of all blocks, oldest first: those of ``snapshot()``."""
-        return np.fromiter(self._lines, np.int64, len(self._lines))
+        if self._ids is None:
+            self._ids = np.fromiter(self._lines, np.int64, len(self._lines))
+            self._ids.setflags(write=False)
+        return self._ids
 
     def fetch(self, ids: Iterable[int]) -> list[Tensor]:
         """Payloads (L, 2, K, N, D) on the device, in the order asked for; to be read, not written.
@@ -338,9 +342,11 @@ class BlockMemory:
         old = self._lines.get(line.id)
         self._n_clear += (line.fidelity is Fidelity.CLEAR) - (old is not None and old.fidelity is Fidelity.CLEAR)
         self._lines[line.id] = line
+        self._ids = None if old is None else self._ids
 
     def _forget(self, block_id: int) -> None:
         self._n_clear -= self._lines.pop(block_id).fidelity is Fidelity.CLEAR
+        self._ids = None
         if block_id in self._slots:
             self._evict(block_id)
 

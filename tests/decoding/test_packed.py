@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamvlm.decoding.context import Context
+from streamvlm.decoding.context import Context, Kept
 from streamvlm.decoding.decoder import Addition, Answering, StreamDecoder
 from streamvlm.retrieval.heads import RetrievalHead
 
@@ -30,7 +30,7 @@ def context_of(decoder: StreamDecoder, n_tokens: int, room: int = 20) -> Context
     context = decoder.new_context(n_tokens + room)
     if n_tokens:
         _, payload = decoder.prefill(EMBEDDINGS[:n_tokens], decoder.new_context(n_tokens))
-        context.append(payload, block_id=n_tokens)
+        context.append(Kept(payload, block_id=n_tokens))
     return context
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from streamvlm.decoding.context import Kept
 from streamvlm.decoding.decoder import StreamDecoder
 
 EMBEDDINGS = torch.randn(25, 24, generator=torch.Generator().manual_seed(6))
@@ -42,7 +43,7 @@ def test_a_probe_leaves_the_context_as_it_was(model: Any, decoder_of: Callable[[
     for with_probe in (False, True):
         context = decoder.new_context(32)
         _, payload = decoder.prefill(EMBEDDINGS[:10], decoder.new_context(10))
-        context.append(payload, 5)
+        context.append(Kept(payload, 5))
         decoder.prefill(EMBEDDINGS[10:18], context)
         if with_probe:
             decoder.probe(torch.ones(14, 24), context, [3])
