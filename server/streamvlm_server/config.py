@@ -86,7 +86,11 @@ class ServerConfig(BaseModel):
 
     idle_s: float = Field(default=600.0, gt=0, description="How long a WebSocket may say and wait for nothing.")
     linger_s: float = Field(default=300.0, ge=0, description="How long a session keeps its place without a client.")
-    drain_s: float = Field(default=20.0, ge=0, description="How long running answers may go on after SIGTERM.")
+    drain_s: float = Field(
+        default=20.0,
+        ge=0,
+        description="How long running answers may go on after SIGTERM, and then the watching of frames that wait.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
 
     @model_validator(mode="after")

@@ -35,7 +35,9 @@ async def serve(config: ServerConfig, *, on_ready: Callable[[str], None]) -> Non
     started = partial(_start_engine, config)
     with opened, await asyncio.to_thread(in_passing, started) as engine:
         url = _url(config, opened.getsockname()[1])
-        await DrainingServer(build_app(engine, config), config, on_ready=lambda: on_ready(url)).serve([opened])
+        server = DrainingServer(build_app(engine, config), config, on_ready=lambda: on_ready(url))
+        await server.serve([opened])
+        engine.close(drain_s=0.0 if server.force_exit else config.drain_s)  # what was acknowledged is still watched
 
 
 def _start_engine(config: ServerConfig) -> Engine:

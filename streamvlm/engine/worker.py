@@ -103,11 +103,17 @@ class Worker:
             self._changed.notify_all()  # who waits for a stream's end looks again
             self._changed.wait_for(lambda: self._has_work() or self._ends_at_s is not None)
             if self._ends_at_s is not None and time.monotonic() >= self._ends_at_s:
-                for stream in self._streams:
-                    stream.queue.clear()
-                    for question in stream.questions:
-                        question.is_cancelled = True
+                self._give_up()
             return self._has_work()
+
+    def _give_up(self) -> None:
+        """Cancels what is under way and drops what waits; under the lock."""
+        if n_frames := sum(len(stream.queue) for stream in self._streams):
+            logger.warning("%d frames still waited when the time to end was over; they were not watched", n_frames)
+        for stream in self._streams:
+            stream.queue.clear()
+            for question in stream.questions:
+                question.is_cancelled = True
 
     def _has_work(self) -> bool:
         return bool(self._calls) or any(stream.has_work for stream in self._streams)

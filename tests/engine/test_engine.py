@@ -336,6 +336,16 @@ def test_closing_without_patience_cancels() -> None:
     assert all(ear.answer().cancelled for _, ear in asked)
 
 
+def test_frames_that_closing_leaves_no_time_for_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    engine = Engine(TinyModel(), EngineConfig(session=TINY, frame_queue=1000, step_frames=1))
+    live = engine.open()
+    offer(live, 1000)
+    engine.close(drain_s=0.0)
+    n_dropped = live.stats().n_dropped
+    assert n_dropped > 0
+    assert f"{n_dropped} frames still waited" in caplog.text
+
+
 def test_a_closed_session_has_cancelled_its_questions_and_watched_its_frames(engine: Engine) -> None:
     live = engine.open("a")
     offer(live, 8)

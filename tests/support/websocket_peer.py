@@ -66,6 +66,10 @@ class Peer:
         content = [{"type": "input_text", "text": question}]
         await self.send("conversation.item.create", item={"type": "message", "role": "user", "content": content})
         await self.send("response.create")
+        return await self.answer()
+
+    async def answer(self) -> str:
+        """The whole answer that is on its way."""
         response = (await self.receive("response.done"))["response"]
         assert response["status"] == "completed", response
         text: str = response["output"][0]["content"][0]["text"]

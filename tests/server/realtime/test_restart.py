@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx2
+import pytest
+from camera import Camera
+from click.testing import CliRunner
+from server_process import ServerProcess
 from websocket_peer import NOISE, as_jpeg, peer
 
+from streamvlm.cli import main
 from streamvlm.client import RemoteSession, connect
+from streamvlm.world.events import make_world
 
-
-@contextmanager
-def serving(home: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own, and its URL."""
-    command = [sys.executable, "-m", "streamvlm", "serve", "--home", str(home), "--port", str(port)]
-    command += ["--flush-every-s", "0.5", "--drain-s", "5", "--log-level", "error"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if "serving pocket on " in line:
-                break
-        else:
-            raise AssertionError("".join(lines))
-        try:
-            yield process, line.split()[-1]
-        finally:
-            process.kill()
+N_SESSIONS = 16
+FLUSH_EVERY_S = 2.0
 
 
 async def show(session: RemoteSession, *times_s: float) -> str:
@@ -42,37 +29,91 @@ async def show(session: RemoteSession, *times_s: float) -> str:
 
 
 def test_a_killed_server_is_come_back_to_and_a_stopped_one_says_so_and_exits_in_order(tmp_path: Path) -> None:
+    flags = ["--home", str(tmp_path), "--flush-every-s", "0.5", "--drain-s", "5"]
+
     async def use() -> None:
         async with AsyncExitStack() as opened:
-            with serving(tmp_path) as (process, url):
-                session = await opened.enter_async_context(connect(url))
+            with ServerProcess(*flags) as server:
+                session = await opened.enter_async_context(connect(server.url))
                 text = await show(session, *(float(second) for second in range(10)))
                 assert text
-                process.send_signal(signal.SIGKILL)
-            with await asyncio.to_thread(started, tmp_path, int(url.rpartition(":")[2])) as (process, _):
+                server.process.kill()
+            port = server.url.rpartition(":")[2]
+            with await asyncio.to_thread(ServerProcess, *flags, "--port", port) as server:
                 assert await show(session, 20.0) == text
                 assert session.resumed_at_s is not None
                 assert session.resumed_at_s >= 9 - 0.5 - 1  # what was promised, and a frame that was on its way
                 assert (await session.ask("what do you see now?", at_s=5.0).whole()).asked_at_s == 5.0
-                async with peer(url) as knowing, peer(url) as unknowing:
+                async with peer(server.url) as knowing, peer(server.url) as unknowing:
                     await knowing.opt_in()
                     await unknowing.receive("session.created")
-                    process.send_signal(signal.SIGTERM)
+                    server.process.send_signal(signal.SIGTERM)
                     assert (await knowing.receive())["type"] == "streamvlm.going_away"
                     assert [(await closed.closed())[0] for closed in (knowing, unknowing)] == [1012, 1012]
-                assert await asyncio.to_thread(process.wait, 30) == 0
+                assert await asyncio.to_thread(server.process.wait, 30) == 0
 
     asyncio.run(use())
 
 
-def started(home: Path, port: int) -> AbstractContextManager[tuple[subprocess.Popen[str], str]]:
-    """A server that has started; entering it takes no time."""
-    stack = ExitStack()
-    entered = stack.enter_context(serving(home, port))
+@pytest.mark.timeout(300)  # three starts, a thousand pictures and questions
+def test_sixteen_sessions_at_work_lose_to_a_kill_what_was_promised_and_to_a_stop_nothing(tmp_path: Path) -> None:
+    flags = ["--home", str(tmp_path), "--max-sessions", str(N_SESSIONS), "--flush-every-s", str(FLUSH_EVERY_S)]
+    flags += ["--session-memory-budget", "32MiB", "--session-disk-budget", "64MiB", "--drain-s", "100"]
 
-    @contextmanager
-    def leaving() -> Iterator[tuple[subprocess.Popen[str], str]]:
-        with stack:
-            yield entered
+    async def use() -> None:
+        cameras = [Camera(make_world(seed, 60), look_back_s=FLUSH_EVERY_S + 1) for seed in range(N_SESSIONS)]
+        with await asyncio.to_thread(ServerProcess, *flags) as server:
+            await at_work(cameras, server, until_s=20.0, n_pictures=4, then=signal.SIGKILL)
+        assert any(camera.is_answered for camera in cameras), "questions were under way"
+        assert len({text for camera in cameras for text in camera.looked_back.values()}) > 4, "each has its own world"
+        assert_none_is_damaged(tmp_path)
 
-    return leaving()
+        with await asyncio.to_thread(ServerProcess, *flags) as server:
+            left_at_s = await asyncio.gather(*(as_it_was(camera, server) for camera in cameras))
+            await at_work(cameras, server, until_s=20.0, n_pictures=6, then=signal.SIGTERM)
+            assert await asyncio.to_thread(server.process.wait) == 0
+        assert not any(camera.is_answered for camera in cameras), "what was under way has ended"
+        assert_none_is_damaged(tmp_path)
+
+        with await asyncio.to_thread(ServerProcess, *flags) as server:
+            for camera, after_s in zip(cameras, left_at_s, strict=True):
+                async with camera.connected(server.url) as (_, time_s):
+                    assert time_s >= camera.acknowledged_s
+                    watched_s = await asyncio.to_thread(times_watched, server, camera.session_id, after_s)
+                    assert watched_s == [after_s + second for second in range(1, int(time_s - after_s) + 1)]
+
+    asyncio.run(use())
+
+
+async def at_work(
+    cameras: list[Camera], server: ServerProcess, *, until_s: float, n_pictures: int, then: signal.Signals
+) -> None:
+    """Has all of them work, and sends the server a signal amid an answer, once each has shown so much of its world."""
+    async with asyncio.TaskGroup() as tasks:
+        for camera in cameras:
+            tasks.create_task(camera.work(server.url, n_pictures=n_pictures))
+        await asyncio.gather(*(camera.amid_an_answer(from_s=until_s) for camera in cameras))
+        server.process.send_signal(then)
+
+
+async def as_it_was(camera: Camera, server: ServerProcess) -> float:
+    """Takes a session up again and asks it all that it was asked before; returns how far its memory reaches."""
+    async with camera.connected(server.url) as (session, time_s):
+        assert time_s >= camera.watched_s - FLUSH_EVERY_S
+        assert {at_s: await camera.look_back(session, at_s) for at_s in camera.looked_back} == camera.looked_back
+        return time_s
+
+
+def times_watched(server: ServerProcess, session_id: str, after_s: float) -> list[float]:
+    told = httpx2.get(f"{server.url}/v1/sessions/{session_id}/timeline", params={"start_s": after_s}).json()
+    return [decision["time_s"] for decision in told["decisions"] if decision["time_s"] > after_s]
+
+
+def assert_none_is_damaged(home: Path) -> None:
+    folders = [file.parent for file in home.glob("*/session.json")]
+    assert len(folders) == N_SESSIONS
+    for folder in folders:
+        done = CliRunner().invoke(main, ["memory", "verify", str(folder)])
+        assert done.exit_code == 0, done.output
+        assert "blocks are whole, 0 are damaged" in done.output
+    assert sum(file.stat().st_size for file in home.rglob("*")) < 1 << 30

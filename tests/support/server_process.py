@@ -1,0 +1,68 @@
+"""`streamvlm serve` as a process of its own: it can be killed, asked to stop, and weighed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class ServerProcess:
+    """A server on a free port that takes requests; whoever leaves it kills it.
+
+    Args:
+        *flags: Of ``streamvlm serve``.
+
+    Attributes:
+        url: Such as ``http://127.0.0.1:40001``.
+        process: Gets signals.
+    """
+
+    def __init__(self, *flags: str) -> None:
+        command = [sys.executable, "-m", "streamvlm", "serve", "--port", "0", "--log-level", "error", *flags]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        lines: list[str] = []
+        for line in self.process.stderr:
+            lines.append(line)
+            if "serving pocket on " in line:
+                self.url = line.split()[-1]
+                return
+        self.__exit__(None, None, None)
+        raise AssertionError("".join(lines))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        with self.process:  # closes its pipe and waits for its end
+            pass
+
+    @property
+    def resident_bytes(self) -> int:
+        """RAM that it has now."""
+        return self._status("VmRSS")
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most RAM that it has had since ``forget_peak``."""
+        return self._status("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Begins to look for the peak anew."""
+        (self._proc / "clear_refs").write_text("5")
+
+    @property
+    def _proc(self) -> Path:
+        return Path(f"/proc/{self.process.pid}")
+
+    def _status(self, field: str) -> int:
+        found = re.search(rf"^{field}:\s+(\d+) kB$", (self._proc / "status").read_text(), re.MULTILINE)
+        assert found is not None, field
+        return int(found[1]) << 10
