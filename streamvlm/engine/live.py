@@ -24,6 +24,7 @@ from streamvlm.engine.worker import Worker
 from streamvlm.errors import BusyError, StreamVlmError, UsageError
 from streamvlm.frame import Frame, Picture
 from streamvlm.ingest.gate import Decision
+from streamvlm.ingest.web import Admit
 
 _LEAST_STEP_S = 0.001
 
@@ -184,13 +185,21 @@ class LiveSession:
         with self._changed:
             self.stream.vigils.pop(standing_id, None)
 
-    def pull(self, uri: str, *, fps: float = 1.0, listener: Callable[[PullEvent], None] = lambda event: None) -> None:
+    def pull(
+        self,
+        uri: str,
+        *,
+        fps: float = 1.0,
+        listener: Callable[[PullEvent], None] = lambda event: None,
+        admit: Admit | None = None,
+    ) -> None:
         """Has the frames of a source offered, by a thread of its own; what goes wrong is told to the listener.
 
         Args:
             uri: See ``open_source``; a live source is watched as it comes, a file as fast as it can be watched.
             fps: Frames to sample from a second.
             listener: Told what becomes of it, on that thread.
+            admit: Looks at every URL that a source on the web leads to; see ``open_source``.
 
         Raises:
             UsageError: If another source is being pulled.
@@ -199,7 +208,7 @@ class LiveSession:
             self._check_alive()
             if self._pull is not None and self._pull.is_under_way:
                 raise UsageError("This session pulls a source already; stop that before it pulls another.")
-            self._pull = Pull(uri, fps, self.stream, self._changed, self._offer, listener)
+            self._pull = Pull(uri, fps, self.stream, self._changed, self._offer, listener, admit)
 
     def stop_pulling(self) -> None:
         """Has no more frames of the source offered; does nothing where none is pulled."""

@@ -13,6 +13,7 @@ from streamvlm.engine.threads import compute_alone
 from streamvlm.errors import EngineError, StreamVlmError
 from streamvlm.frame import Frame
 from streamvlm.ingest.source import open_source
+from streamvlm.ingest.web import Admit
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Pull:
         changed: Guards it.
         offer: Gives the stream a frame, and raises when it can take no more.
         listener: Told of ``PullEvent``.
+        admit: See ``open_source``.
     """
 
     def __init__(
@@ -67,8 +69,9 @@ class Pull:
         changed: threading.Condition,
         offer: Callable[[Frame], object],
         listener: Callable[[PullEvent], None],
+        admit: Admit | None,
     ) -> None:
-        self._uri, self._fps, self._stream, self._changed = uri, fps, stream, changed
+        self._uri, self._fps, self._stream, self._changed, self._admit = uri, fps, stream, changed, admit
         self._offer, self._listener = offer, listener
         self._is_stopped = False
         self._n_frames = 0
@@ -103,7 +106,7 @@ class Pull:
         call(self._listener, PullEvent(state, self._n_frames, error))
 
     def _pull(self) -> PullState:
-        with open_source(self._uri, fps=self._fps) as source:
+        with open_source(self._uri, fps=self._fps, admit=self._admit) as source:
             if not self._is_stopped:
                 call(self._listener, PullEvent(PullState.OPENED))
             for frame in source:

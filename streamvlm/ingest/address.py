@@ -27,6 +27,7 @@ _PROTOCOLS = {
     "udp": "udp",
     "tcp": "tcp",
 }
+_WEB_FORMATS = "hls,mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,mjpeg,mpjpeg,h264,hevc,aac,mp3,ac3,eac3,webvtt"
 _SCHEME = re.compile(r"subfile(?=,)|[a-z][a-z0-9+.-]+(?=:)", re.IGNORECASE)  # a single letter is a drive
 _FILE_URL = re.compile(r"file:(//(localhost)?(?=/))?", re.IGNORECASE)
 _CAMERA = re.compile(r"/dev/video\d+")
@@ -90,6 +91,20 @@ def locate_upload(path: Path, name: str) -> Address:
     """
     options = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,flv,ogg"}
     return Address(name, f"file:{path}", options, path)
+
+
+def locate_web(uri: str) -> Address | None:
+    """Where a web source is that nobody vouches for; None if it is no URL of http or https.
+
+    Of its formats, those are left out that open other files past whoever opens files for FFmpeg: lists of parts, and
+    descriptions of sessions.
+    """
+    scheme = uri.partition(":")[0].lower()
+    if scheme not in ("http", "https"):
+        return None
+    # A connection kept for the next segment would have to be FFmpeg's own.
+    options = {"format_whitelist": _WEB_FORMATS, "http_persistent": "0"}
+    return Address(redact(uri), uri, options)
 
 
 def _remote(uri: str, scheme: str) -> Address:

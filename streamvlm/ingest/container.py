@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import av
 from av.container import InputContainer
-from av.error import ExitError, FFmpegError, HTTPForbiddenError, HTTPUnauthorizedError, InvalidDataError
+from av.error import ArgumentError, ExitError, FFmpegError, HTTPForbiddenError, HTTPUnauthorizedError, InvalidDataError
 from av.packet import Packet
 from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.ingest.address import Address
 from streamvlm.ingest.sampling import StreamClock
+from streamvlm.ingest.web import WebOpener
 
 MAX_BAD_PACKETS = 250
 """Damaged packets in a row before a source is given up: the longest usual distance between key frames (x264's
@@ -38,11 +39,16 @@ class ContainerReader:
         n_corrupt_packets: Packets skipped so far because they, or their picture, were damaged.
     """
 
-    def __init__(self, address: Address, *, timeout_s: float, max_px: int | None = None) -> None:
+    def __init__(
+        self, address: Address, *, timeout_s: float, max_px: int | None = None, opener: WebOpener | None = None
+    ) -> None:
         self._address = address
         self._timeout_s = timeout_s
+        self._opener = opener
         self._container = self._open()
         duration, size = self._container.duration, self._container.size
+        if opener is not None:
+            size = opener.size or 0
         is_unfinished = duration is None and (size <= 0 or self._container.format.name == "hls")
         self.is_live = address.is_paced or is_unfinished
         self.duration_s = None if self.is_live or duration is None else duration / av.time_base
@@ -67,17 +73,20 @@ class ContainerReader:
     def close(self) -> None:
         """Let go of the file, connection or device."""
         self._container.close()
+        if self._opener is not None:
+            self._opener.close()
 
     def _open(self) -> InputContainer:
-        address, started = self._address, time.monotonic()
+        address, opener, started = self._address, self._opener, time.monotonic()
         try:
             return av.open(
-                address.target,
+                address.target if opener is None else opener.begin(address.target),
                 "r",
                 format=address.demuxer,
                 options=address.options,
                 metadata_errors="replace",
                 timeout=self._timeout_s,
+                io_open=opener,
             )
         except FFmpegError as error:
             self._check_wait(error, started)
@@ -164,12 +173,13 @@ class ContainerReader:
 
 def _why_not_opened(error: FFmpegError, address: Address) -> str:
     is_file = address.path is not None and not address.is_paced
+    is_other_format = isinstance(error, ArgumentError) and "format_whitelist" in address.options
     match error:
         case PermissionError():
             return f"{address.name} may not be read; give this user the right to it."
         case HTTPUnauthorizedError() | HTTPForbiddenError():
             return f"{address.name} asks for other credentials; give them as user:password@ before the host."
-        case _ if is_file or isinstance(error, InvalidDataError):
+        case _ if is_file or is_other_format or isinstance(error, InvalidDataError):
             return f"{address.name} is no video that can be read, or a damaged one; check what it is."
         case _:
             return f"{address.name} cannot be opened ({error.strerror}); check the address, and that it is up."

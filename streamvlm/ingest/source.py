@@ -16,10 +16,11 @@ from av.video.frame import VideoFrame
 
 from streamvlm.errors import SourceError, UsageError
 from streamvlm.frame import Frame, Picture
-from streamvlm.ingest.address import locate, locate_upload
+from streamvlm.ingest.address import locate, locate_upload, locate_web
 from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.folder import FolderReader
 from streamvlm.ingest.sampling import MAX_FPS, sample
+from streamvlm.ingest.web import Admit, WebOpener
 
 _UPLOAD_TIMEOUT_S = 10.0
 
@@ -96,7 +97,7 @@ class FrameSource(Iterator[Frame]):
             raise SourceError(f"{self.uri} holds no readable picture; check that it is whole.")
 
 
-def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0) -> FrameSource:
+def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0, admit: Admit | None = None) -> FrameSource:
     """Open a video file, picture folder, camera device, playlist or stream URL.
 
     Args:
@@ -104,6 +105,8 @@ def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0) -> Frame
         fps: Frames to sample from a second of stream time, in (0, 1000]: the first at or after each k / fps,
             none twice. The pictures of a folder are 1 / fps apart, so all of them are taken.
         timeout_s: How long a host or device may keep us waiting, for its answer and for each packet.
+        admit: Looks at every URL that a source on the web leads to, by redirects and playlists, and at its own; by
+            default, and for all other sources, FFmpeg goes where it is led.
 
     Raises:
         UsageError: If fps or timeout_s is out of range.
@@ -112,6 +115,13 @@ def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0) -> Frame
     _check_fps(fps)
     if not timeout_s > 0:
         raise UsageError(f"timeout_s is {timeout_s}; give seconds above 0.")
+    if admit is not None and (found := locate_web(uri)) is not None:
+        opener = WebOpener(found.name, admit, timeout_s=timeout_s)
+        try:
+            return FrameSource(ContainerReader(found, timeout_s=timeout_s, opener=opener), uri=found.name, fps=fps)
+        except BaseException:
+            opener.close()
+            raise
     address = locate(uri)
     reader: Reader
     if address.path is not None and address.path.is_dir():

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,6 +21,7 @@ from streamvlm_server.realtime.pictures import PictureDecoder
 from streamvlm_server.realtime.schema import schema
 from streamvlm_server.realtime.server_events import ErrorEvent
 from streamvlm_server.realtime.shapes import ErrorBody
+from streamvlm_server.realtime.sources import admit
 from streamvlm_server.service import Service, principal_of
 
 logger = logging.getLogger(__name__)
@@ -85,7 +87,13 @@ class Realtime:
         )
         with principal.meter.session():
             async with attached as (session, token):
-                stream = LiveStream(session, principal.meter, service.metrics, frame_queue=service.config.frame_queue)
+                stream = LiveStream(
+                    session,
+                    principal.meter,
+                    service.metrics,
+                    frame_queue=service.config.frame_queue,
+                    admit=partial(admit, config=service.config),
+                )
                 connection = Connection(
                     websocket,
                     stream,

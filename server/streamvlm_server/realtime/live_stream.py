@@ -11,6 +11,7 @@ from streamvlm.engine import Answer, Fired, LiveSession, Piece, PullEvent, PullS
 from streamvlm.errors import StreamVlmError
 from streamvlm.frame import Picture
 from streamvlm.ingest.gate import Decision
+from streamvlm.ingest.web import Admit
 from streamvlm_server.limits import Meter
 from streamvlm_server.metrics import Metrics
 from streamvlm_server.realtime.client_events import StandingArm
@@ -26,15 +27,16 @@ class LiveStream:
         meter: Counts questions.
         metrics: Counts answers.
         frame_queue: Frames that may wait in the session.
+        admit: Looks at every URL that a source on the web leads to.
 
     Attributes:
         id: Of the session.
         n_lost: Frames that never reached the session: dropped at the door, or beyond what the key allows.
     """
 
-    def __init__(self, session: LiveSession, meter: Meter, metrics: Metrics, *, frame_queue: int) -> None:
+    def __init__(self, session: LiveSession, meter: Meter, metrics: Metrics, *, frame_queue: int, admit: Admit) -> None:
         self.id, self.n_lost = session.id, 0
-        self._frame_queue = frame_queue
+        self._frame_queue, self._admit = frame_queue, admit
         self._session, self._meter, self._metrics = session, meter, metrics
         self._loop = asyncio.get_running_loop()
         self._arming = asyncio.Lock()
@@ -103,7 +105,7 @@ class LiveStream:
             else:
                 self._on_loop(ended, event.error)
 
-        self._session.pull(url, fps=fps, listener=told)
+        self._session.pull(url, fps=fps, listener=told, admit=self._admit)
 
     def stop_pulling(self) -> None:
         """Stops reading."""

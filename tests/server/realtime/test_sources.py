@@ -6,15 +6,13 @@ import asyncio
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from live_server import LiveServer, live_server
+from web_site import serving
 from websocket_peer import peer
 
 from streamvlm.models.base import VideoLanguageModel
@@ -77,16 +75,8 @@ def test_hls_over_http_from_ffmpeg_is_watched_to_its_end(reader: LiveServer, tmp
     command = ["ffmpeg", "-v", "error", *PICTURE, *ENCODING, "-f", "hls", "-hls_time", "1", "-hls_list_size", "0"]
     subprocess.run([*command, str(playlist)], check=True, stdin=subprocess.DEVNULL)
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Says nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as web:
-        thread = threading.Thread(target=web.serve_forever)
-        thread.start()
-        told, answer = asyncio.run(read(reader, f"http://127.0.0.1:{web.server_port}/live.m3u8"))
-        web.shutdown()
-        thread.join()
+    with serving("127.0.0.1", tmp_path) as site:
+        told, answer = asyncio.run(read(reader, f"http://{site.host}/live.m3u8"))
     assert of_source(told) == ["streamvlm.source.opened", "streamvlm.source.ended"]
     assert told[-1]["frames_offered"] == 8
     assert answer
@@ -96,6 +86,30 @@ def test_a_source_that_is_not_there_is_told_and_the_session_goes_on(reader: Live
     told, _ = asyncio.run(read(reader, "http://127.0.0.1:9/nothing.mp4"))
     (ended,) = (event for event in told if event["type"] == "streamvlm.source.ended")
     assert "127.0.0.1" in ended["error"]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("http://127.0.0.2:{port}/clip.ts", "Sources on '127.0.0.2' are not read here"),
+        ("http://localhost:{port}/clip.ts", "Sources on 'localhost' are not read here"),
+        ("file:///etc/passwd.ts", "Sources of 'file' are not read here"),
+    ],
+)
+@pytest.mark.parametrize("way", ["redirect", "segment"])
+def test_where_an_allowed_host_leads_is_looked_at_as_well(
+    way: str, target: str, reason: str, reader: LiveServer, tmp_path: Path
+) -> None:
+    with serving("127.0.0.1", tmp_path) as site, serving("127.0.0.2", tmp_path) as forbidden:
+        target = target.format(port=forbidden.server_port)
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{target}\n#EXT-X-ENDLIST\n"
+        site.answers["/list.m3u8"] = playlist.encode
+        path = f"to/{target}" if way == "redirect" else "list.m3u8"
+        told, _ = asyncio.run(read(reader, f"http://{site.host}/{path}"))
+        assert forbidden.asked == []
+    (ended,) = (event for event in told if event["type"] == "streamvlm.source.ended")
+    assert ended["error"].startswith(reason)
+    assert "streamvlm.source.opened" not in of_source(told)
 
 
 @pytest.mark.parametrize(
