@@ -45,12 +45,15 @@ class Engine:
     Args:
         model: Belongs to the engine from now on.
         config: Bounds.
+
+    Raises:
+        StoreError: If sessions cannot be kept in the home it is given.
     """
 
     def __init__(self, model: VideoLanguageModel, config: EngineConfig | None = None) -> None:
         self.model, self.config = model, config or EngineConfig()
-        self._runner, self._tally = in_passing(partial(Runner, model)), Tally()
         self._home = Home(self.config.home, self.config.disk_budget_bytes)
+        self._runner, self._tally = in_passing(partial(Runner, model)), Tally()
         self._process = ProcessBudget(self.config.host_budget_bytes)
         self._changed = threading.Condition()
         self._places: dict[str, _Place] = {}

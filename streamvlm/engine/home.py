@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from streamvlm.engine.ownership import Ownership
 from streamvlm.errors import StoreError, UsageError
@@ -51,16 +52,22 @@ class Home:
     """The folders of sessions.
 
     Args:
-        root: Holds them; None: nothing rests anywhere.
+        root: Holds them, made if it is not there; None: nothing rests anywhere.
         budget_bytes: Most bytes of their blocks, of sessions open and at rest.
 
     Attributes:
         quota: What is left of these bytes.
+
+    Raises:
+        StoreError: If nothing can be written there.
     """
 
     def __init__(self, root: Path | None, budget_bytes: int) -> None:
         self._root = root
-        used_bytes = 0 if root is None else sum(path.stat().st_size for path in root.glob(f"*/{PATTERN}"))
+        used_bytes = 0
+        if root is not None:
+            _check_home(root)
+            used_bytes = sum(path.stat().st_size for path in root.glob(f"*/{PATTERN}"))
         self.quota = DiskQuota(budget_bytes, used_bytes)
 
     def folder(self, session_id: str) -> Path | None:
@@ -98,6 +105,16 @@ class Home:
             raise StoreError(f"{folder} cannot be removed ({error.strerror}); remove it by hand.") from error
         finally:
             self.quota.give_back(sum(size for path, size in sizes.items() if not path.exists()))
+
+
+def _check_home(root: Path) -> None:
+    """Finds out now, and not when the first session is opened, whether sessions can be kept here."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise StoreError(f"{root} cannot hold sessions ({error.strerror or error}); choose another --home.") from error
 
 
 def _at_rest(folder: Path) -> SessionInfo | None:

@@ -141,6 +141,13 @@ def test_all_sessions_open_and_at_rest_share_one_budget_of_disk(tmp_path: Path) 
         assert engine.stats().disk_bytes == on_disk() < before
 
 
+def test_a_home_that_cannot_hold_sessions_is_found_out_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for home in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/sessions")):
+        with pytest.raises(StoreError, match="choose another --home"):
+            durable(home)
+
+
 def test_each_session_gets_the_same_share_of_the_device() -> None:
     config = EngineConfig(max_sessions=4, device_budget_bytes=1 << 30)
     assert config.share.device_budget_bytes == 1 << 28
@@ -490,10 +497,12 @@ def test_a_folder_that_cannot_be_used_takes_no_place(tmp_path: Path) -> None:
         engine.open("b")
 
 
-def test_a_home_that_cannot_be_written_is_one_sentence_and_a_damaged_session_is_not_listed(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with durable(tmp_path / "file") as engine, pytest.raises(StoreError, match="choose another home"):
-        engine.open()
+def test_a_home_that_vanishes_is_one_sentence_and_a_damaged_session_is_not_listed(tmp_path: Path) -> None:
+    with durable(tmp_path / "home") as engine:
+        (tmp_path / "home").rmdir()
+        (tmp_path / "home").touch()
+        with pytest.raises(StoreError, match="choose another home"):
+            engine.open()
     with durable(tmp_path) as engine:
         engine.open("a").close()
         engine.open("b").close()
