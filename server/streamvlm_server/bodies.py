@@ -9,17 +9,28 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from streamvlm_server.errors import TooLargeError
+from streamvlm_server.errors import TooLargeError, TooSlowError
 
 T = TypeVar("T")
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
+async def read_body(request: Request, max_bytes: int, *, within_s: float) -> bytes:
     """The body of a request.
 
     Raises:
         TooLargeError: If it has more than ``max_bytes``: at once if it says so, or when they have come.
+        TooSlowError: If it has not come within ``within_s``.
     """
+    try:
+        async with asyncio.timeout(within_s):
+            return await _read(request, max_bytes)
+    except TimeoutError:
+        raise TooSlowError(
+            f"The request did not come within {within_s:g} s; send less, or over a faster line."
+        ) from None
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
     told = request.headers.get("content-length", "")
     body = bytearray()
     if not (told.isdecimal() and int(told) > max_bytes):

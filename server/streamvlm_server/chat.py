@@ -21,7 +21,8 @@ from streamvlm_server.service import principal_of, service_of
 async def chat_completions(request: Request) -> Response:
     """Answers the last message, whole or as server-sent events."""
     service = service_of(request)
-    asked = parse_chat(await read_body(request, service.config.max_body))
+    config = service.config
+    asked = parse_chat(await read_body(request, config.max_body, within_s=config.request_timeout_s))
     model = service.engine.model.name
     if asked.model != model:
         raise ModelNotFoundError(f"The model {asked.model[:80]!r} is not served here; name {model!r}.", param="model")

@@ -69,6 +69,7 @@ class ServerConfig(BaseModel):
     flush_every_s: float = Field(default=2.0, gt=0, description="Most seconds of a stream that a crash may cost.")
 
     max_body: ByteSize = Field(default=ByteSize(64 << 20), gt=0, description="Largest request.")
+    request_timeout_s: float = Field(default=120.0, gt=0, description="How long a request may take to come in.")
     max_picture: ByteSize = Field(default=ByteSize(8 << 20), gt=0, description="Largest picture, encoded.")
     max_picture_px: int = Field(default=40_000_000, gt=0, le=80_000_000, description="Most pixels of a picture.")
     max_video: ByteSize = Field(default=ByteSize(48 << 20), gt=0, description="Largest video, encoded.")

@@ -11,6 +11,7 @@ StreamVlmError
 ├─ MediaError            a picture or video that cannot be read
 │  └─ MediaRefusedError  a media URL that may not be fetched
 ├─ TooLargeError         a body, picture or video beyond its bound
+├─ TooSlowError          a body that does not come
 └─ DrainingError         the server is about to stop
 """
 
@@ -100,6 +101,10 @@ class TooLargeError(StreamVlmError):
     """A body, picture or video beyond its bound."""
 
 
+class TooSlowError(StreamVlmError):
+    """A body that took too long to come."""
+
+
 class DrainingError(StreamVlmError):
     """The server is about to stop and takes nothing new."""
 
@@ -147,6 +152,7 @@ WIRE: dict[type[BaseException], Wire] = {
     MediaError: Wire("invalid_image", 1003, 400),
     MediaRefusedError: Wire("media_not_allowed", 1008, 400),
     TooLargeError: Wire("too_large", 1009, 413),
+    TooSlowError: Wire("request_timeout", 1008, 408),
     DrainingError: Wire("going_away", 1012, 503),
 }
 """Every error that is told to a client, by its class."""

@@ -30,6 +30,8 @@ def error_response(error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(_RETRY_S[status])
     elif status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    elif status == 408:
+        headers["Connection"] = "close"  # or the rest of the request would be waited for
     return JSONResponse({"error": error_object(error)}, status, headers)
 
 
