@@ -12,9 +12,9 @@ import click
 from streamvlm.errors import StreamVlmError
 
 _ABOUT = """\
-\b
 Watch a video and answer questions about it: what is there now, what was there earlier, when, and in what order.
 
+\b
   streamvlm world 7 --duration 4m --out demo.mp4         make a synthetic video with known events
   streamvlm ask demo.mp4 "what do you see now?"          watch it to its end, then answer
   streamvlm ask demo.mp4 --at 1:30 "what do you see now?" --at 2:00 "what was in the top of the sea?"
@@ -22,8 +22,14 @@ Watch a video and answer questions about it: what is there now, what was there e
 """
 
 
+_INTERRUPTED = 130
+
+
 class _Commands(click.Group):
-    """Turns errors into one sentence and an exit code: 2 for bad usage or input, 1 for an internal failure."""
+    """Turns errors into one sentence and an exit code: 2 for bad usage or input, 1 for an internal failure.
+
+    Whoever interrupts a command is told so, with the exit code that shells expect; what it has opened is closed first.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command."""
@@ -32,7 +38,10 @@ class _Commands(click.Group):
         except StreamVlmError as error:
             click.echo(f"streamvlm: {error}", err=True)
             ctx.exit(error.exit_code)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError, KeyboardInterrupt):
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("streamvlm: interrupted", err=True)
+            ctx.exit(_INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception:
             traceback.print_exc()

@@ -93,8 +93,9 @@ def _rm(folder: Path, yes: bool) -> None:
     from streamvlm.engine.archive import locked, read_card
 
     read_card(folder)
-    if not yes:
-        click.confirm(f"Remove everything that is remembered in {folder}?", abort=True)
+    if not (yes or click.confirm(f"Remove everything that is remembered in {folder}?")):
+        print(f"{folder} stays")
+        return
     with locked(folder):
         shutil.rmtree(folder)
     print(f"{folder} is removed")

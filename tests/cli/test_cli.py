@@ -149,7 +149,8 @@ def test_models_refuses_a_name_that_it_cannot_look_up(name: str) -> None:
 
 
 def test_help_teaches_every_command() -> None:
-    assert "streamvlm ask" in run("--help").stdout
+    examples = [line for line in run("--help").stdout.splitlines() if line.startswith("    streamvlm ")]
+    assert len(examples) == 4, "each on a line of its own"
     ask = run("ask", "--help").stdout
     for word in ("SOURCE", "--at", "--json", "--model", "--fps", "--window", "--top-k", "--memory-budget", "--device"):
         assert word in ask
