@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from streamvlm.frame import Picture
@@ -72,7 +73,8 @@ class MediaLoader:
             jpegs = parse_data_url(url).payload.split(",")
             if len(jpegs) > config.max_frames:
                 raise too_many_frames(config.max_frames)
-            return self._stills([decode_base64(jpeg, max_bytes=config.max_picture) for jpeg in jpegs], 1 / self._fps)
+            decode = partial(decode_base64, max_bytes=config.max_picture)
+            return self._stills(await asyncio.to_thread(lambda: [decode(jpeg) for jpeg in jpegs]), 1 / self._fps)
         data = await self._bytes(url, config.max_video)
         self._count(len(data), 0)
         path = self._folder / f"video-{self.n_bytes}"  # a name that no other has: the bytes only grow
@@ -81,7 +83,7 @@ class MediaLoader:
 
     async def _bytes(self, url: str, max_bytes: int) -> bytes:
         if url[:5].lower() == "data:":
-            return decode_base64(parse_data_url(url).payload, max_bytes=max_bytes)
+            return await asyncio.to_thread(decode_base64, parse_data_url(url).payload, max_bytes=max_bytes)
         return await self._service.fetcher.fetch(url, max_bytes=max_bytes)
 
     def _stills(self, encoded: list[bytes], every_s: float) -> Stills:

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from streamvlm_server.errors import RequestError
+from streamvlm_server.intricate import MAX_MARKS, is_intricate
 
 MAX_STOPS = 4
+MAX_MESSAGES = 2048
 _NEUTRAL: dict[str, object] = {
     "n": 1,
     "top_p": 1,
@@ -116,7 +118,7 @@ class ChatRequest(_Shape):
     model_config = ConfigDict(extra="allow")  # seen by parse_chat, which refuses some
 
     model: str
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(default=None, ge=1)
@@ -140,8 +142,10 @@ def parse_chat(body: bytes) -> ChatRequest:
     """Reads the body of a request.
 
     Raises:
-        RequestError: If it is not what is asked for, or asks for what is not offered.
+        RequestError: If it is not what is asked for, too intricate, or asks for what is not offered.
     """
+    if is_intricate(body):
+        raise RequestError(f"The body has more than {MAX_MARKS} commas or brackets; send less in one request.")
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as error:

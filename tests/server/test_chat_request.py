@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamvlm_server.chat_request import parse_chat
+from streamvlm_server.chat_request import MAX_MESSAGES, parse_chat
 from streamvlm_server.errors import RequestError
+from streamvlm_server.intricate import MAX_MARKS
 
 USER = {"role": "user", "content": "what do you see?"}
 
@@ -105,3 +106,20 @@ def test_no_body_is_more_than_refused(hostile: bytes) -> None:
         parse_chat(hostile)
     except RequestError:
         return
+
+
+@pytest.mark.parametrize("inner", ["1,", "[],", "{},", "[[[[[[[[1]]]]]]]],"])
+def test_a_body_that_would_take_long_to_parse_is_refused_unread(inner: str) -> None:
+    with pytest.raises(RequestError, match="20000 commas or brackets"):
+        parse_chat(
+            b'{"messages": [' + inner.encode() * (MAX_MARKS + 1)
+        )  # no JSON: that would be said if it were parsed
+
+
+def test_a_long_string_is_not_intricate_and_a_longer_dialogue_than_anyone_leads_is_refused() -> None:
+    long = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64," + "A" * 2_000_000}}
+    message = parse_chat(body(messages=[{"role": "user", "content": [long]}])).messages[0]
+    assert len(message.media) == 1
+    assert len(parse_chat(body(messages=[USER] * MAX_MESSAGES)).messages) == MAX_MESSAGES
+    with pytest.raises(RequestError, match="at most 2048 items"):
+        parse_chat(body(messages=[USER] * (MAX_MESSAGES + 1)))

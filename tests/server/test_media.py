@@ -142,3 +142,19 @@ def test_base64_is_bounded_and_strict() -> None:
     for bad in ("A", "AAA\n", "ä===", "AA AA"):
         with pytest.raises(MediaError):
             decode_base64(bad, max_bytes=3000)
+
+
+@given(
+    st.text("AQz9+/= \n\N{SNOWMAN}", max_size=40)
+    | st.binary(max_size=30).map(lambda data: base64.b64encode(data).decode())
+)
+def test_base64_in_slices_is_read_and_refused_as_a_whole(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("streamvlm_server.media._SLICE", 4)
+        try:
+            expected = base64.b64decode(text, validate=True)
+        except ValueError:
+            with pytest.raises(MediaError):
+                decode_base64(text, max_bytes=1000)
+        else:
+            assert decode_base64(text, max_bytes=1000) == expected

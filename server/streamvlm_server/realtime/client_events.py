@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from streamvlm_server.errors import ProtocolError
+from streamvlm_server.intricate import MAX_MARKS, is_intricate
 from streamvlm_server.realtime.shapes import Id, NewItem, ResponseSettings, SessionSettings, Shape, Text
 
 _UNSUPPORTED = {
@@ -127,8 +128,11 @@ def parse(message: str) -> ClientEvent:
     """The event that a client's text message holds.
 
     Raises:
-        ProtocolError: If it is no JSON object, of a type not known or not supported, or its fields are wrong.
+        ProtocolError: If it is no JSON object, too intricate a one, of a type not known or not supported, or its fields
+            are wrong.
     """
+    if is_intricate(message):
+        raise ProtocolError(f"The message has more than {MAX_MARKS} commas or brackets; send less in one event.")
     try:
         data = json.loads(message)
     except (ValueError, RecursionError):

@@ -10,6 +10,7 @@ from protocol_client import IMAGE, Client, types
 from pydantic import TypeAdapter
 
 from streamvlm.errors import BusyError
+from streamvlm_server.intricate import MAX_MARKS
 
 ANSWER = [
     "response.created",
@@ -338,3 +339,10 @@ def test_what_is_known_but_not_supported_says_so(client: Client, kind: str) -> N
 def test_what_is_no_event_is_an_error_and_the_session_goes_on(client: Client, message: str, code: str) -> None:
     assert error_of(client.say(message))["code"] == code
     assert types(client.write("hello")) == ["conversation.item.added", "conversation.item.done"]
+
+
+@pytest.mark.parametrize("inner", ["1,", "[],", '{"a":[[[[[[[[1]]]]]]]]},'])
+def test_an_event_that_would_take_long_to_parse_is_refused_unread(client: Client, inner: str) -> None:
+    error = error_of(client.say('{"type": "response.create", "response": [' + inner * (MAX_MARKS + 1)))
+    assert (error["code"], "20000 commas or brackets" in error["message"]) == ("invalid_event", True)
+    assert types(client.write("a, " * 10_000, IMAGE)) == ["conversation.item.added", "conversation.item.done"]
