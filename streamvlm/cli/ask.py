@@ -97,6 +97,9 @@ def _ask(
         raise UsageError("There is no question; write one after SOURCE, or --at TIME QUESTION.")
     config = SessionConfig(window_blocks=window, top_k=top_k, host_budget_bytes=parse_bytes(memory_budget))
     until_s = parse_time(length) if length else None
+    late = [at_s for at_s, _ in asked if until_s is not None and at_s > until_s]
+    if late:
+        raise UsageError(f"--at {clock(late[0])} comes after watching ends (--for {length}); ask earlier, or watch on.")
     with ExitStack() as opened:
         loaded = load_model(model, device=device, dtype=dtype)
         archive = None
@@ -110,6 +113,8 @@ def _ask(
             archive = opened.enter_context(closing(Archive(memory, loaded, settings, on_event=warn)))
         session = Session(loaded, config, archive=archive, process=ProcessBudget.of_this_machine())
         opened.callback(session.close)
+        for question in (*(question for _, question in asked), *questions):
+            session.check_question(question)  # now, and not when all has been watched
         if source == "-":
             if archive is None or session.time_s is None:
                 raise UsageError(
@@ -123,8 +128,10 @@ def _ask(
         frames = opened.enter_context(open_source(source, fps=fps))
         with _Watch(frames, session) as watch:
             for at_s, question in sorted(asked, key=lambda pair: pair[0]):
-                watch.until(at_s if until_s is None else min(at_s, until_s))
+                watch.until(at_s)
                 watch.pause()
+                if (ended_s := watch.ended_s) is not None and at_s > ended_s + 1 / fps:
+                    warn(f"the stream ended at {clock(ended_s)}, before {clock(at_s)}: asked there")
                 _tell(session, question, as_json=as_json)
             watch.until(until_s)
         for question in questions:
@@ -167,6 +174,11 @@ class _Watch:
                 chunk = []
         if chunk:
             self._observe(chunk)
+
+    @property
+    def ended_s(self) -> float | None:
+        """Seconds of the source at its last frame; None while there are more."""
+        return None if self._ahead is not None else (self._session.time_s or 0.0) - self._from_s
 
     def pause(self) -> None:
         """Clears the progress line, so that an answer can be written."""

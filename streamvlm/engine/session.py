@@ -146,8 +146,8 @@ class Session:
     # --- the same in steps, for who runs those of several sessions together ---
 
     def check_question(self, question: str) -> None:
-        """Raises ``UsageError`` if a question is too long to be asked."""
-        self._inquirer.tokens_of(question)
+        """Raises ``UsageError`` if a question is empty or too long to be asked."""
+        self._inquirer.tokens_of(Asking(question).question)
 
     def watch(self, frames: Sequence[Frame]) -> Work[list[SeenFrame]]:
         """See ``Watcher.watch``; one such work at a time."""

@@ -79,6 +79,9 @@ def test_an_empty_text_file_named_mp4_exits_2_with_one_sentence(tmp_path: Path) 
         (["ask", "concat:a.mp4|b.mp4", "what?"], "concat"),
         (["ask", "CLIP"], "no question"),
         (["ask", "CLIP", "--at", "noon", "what?"], "noon"),
+        (["ask", "CLIP", "--for", "5s", "--at", "9s", "what?"], "--for 5s"),
+        (["ask", "CLIP", "what?", " "], "empty"),
+        (["ask", "CLIP", "--at", "0:05", "what? " * 600], "shorter"),
         (["ask", "CLIP", "--fps", "0", "what?"], "fps"),
         (["ask", "CLIP", "--window", "0", "what?"], "window"),
         (["ask", "CLIP", "--top-k", "-3", "what?"], "top-k"),
@@ -102,6 +105,13 @@ def test_each_mistake_gets_one_sentence_and_exit_code_2(args: list[str], named: 
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert named in done.stderr
+
+
+def test_a_question_beyond_the_end_is_asked_there_and_says_so(clip: Path) -> None:
+    done = run("ask", str(clip), "--at", "9:59", "what do you see now?", "--at", "0:05", "what do you see now?")
+    assert done.exit_code == 0
+    (warned,) = [line for line in done.stderr.splitlines() if "ended" in line]
+    assert "before 0:09:59" in warned
 
 
 def test_world_writes_a_video_and_its_questions(tmp_path: Path) -> None:
