@@ -184,8 +184,6 @@ class RealtimeProtocol:
             )
         sent = settings.model_fields_set
         changed: dict[str, object] = {}
-        if "instructions" in sent:
-            changed["instructions"] = settings.instructions or ""
         if "max_output_tokens" in sent:
             changed["max_output_tokens"] = settings.max_output_tokens or "inf"
         if "streamvlm" in sent:

@@ -128,7 +128,11 @@ class SessionSettings(Shape):
     object: Literal["realtime.session"] | None = None
     id: str | None = None
     model: str | None = None
-    instructions: Text | None = Field(default=None, description="Kept and told; not used, as the model has its own.")
+    instructions: Text | None = Field(
+        default=None,
+        description="Accepted for compatibility; never in effect, as the model has its own. What an answer should heed "
+        "belongs into its question.",
+    )
     output_modalities: list[Literal["text"]] | None = Field(default=None, max_length=1)
     max_output_tokens: MaxTokens | None = None
     tools: NoTools | None = None
@@ -156,7 +160,7 @@ class Session(Shape):
     object: Literal["realtime.session"] = "realtime.session"
     id: str
     model: str
-    instructions: str = ""
+    instructions: Literal[""] = Field(default="", description="None of a client's are in effect.")
     output_modalities: list[Literal["text"]] = ["text"]
     max_output_tokens: MaxTokens = "inf"
     tools: NoTools = []
@@ -180,7 +184,9 @@ class ResponseSettings(Shape):
     input: list[NewItem | ItemReference] | None = Field(
         default=None, max_length=64, description='Replaces the conversation; only with conversation "none".'
     )
-    instructions: Text | None = Field(default=None, description="The question, where no message asks one.")
+    instructions: Text | None = Field(
+        default=None, description="The question, where no message asks one; else not in effect, as a session's."
+    )
     output_modalities: list[Literal["text"]] | None = Field(default=None, max_length=1)
     max_output_tokens: MaxTokens | None = None
     metadata: Metadata | None = None

@@ -226,10 +226,19 @@ def test_instructions_are_the_question_where_nothing_else_is_asked_and_never_a_p
 def test_a_session_update_changes_only_what_it_names_and_null_clears(client: Client) -> None:
     client.send("session.update", session={"type": "realtime", "instructions": "be brief", "max_output_tokens": 9})
     (updated,) = client.send("session.update", session={"type": "realtime", "instructions": None, "audio": {"x": 1}})
-    assert (updated["session"]["instructions"], updated["session"]["max_output_tokens"]) == ("", 9)
+    assert updated["session"]["max_output_tokens"] == 9
     assert client.ask("what?").max_tokens == 9
     client.stream.asked[-1].complete("this")
     assert client.ask("what?", max_output_tokens="inf").max_tokens is None
+    client.stream.asked[-1].complete("this")
+    (updated,) = client.send("session.update", session={"type": "realtime", "max_output_tokens": None})
+    assert updated["session"]["max_output_tokens"] == "inf"
+
+
+def test_instructions_of_a_session_are_taken_and_never_told_to_be_in_effect(client: Client) -> None:
+    (updated,) = client.send("session.update", session={"type": "realtime", "instructions": "be brief"})
+    assert updated["session"]["instructions"] == ""
+    assert client.ask("what?").question == "what?"
 
 
 @pytest.mark.parametrize(
