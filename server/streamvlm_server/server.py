@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from streamvlm.errors import UsageError
 from streamvlm_server.config import ServerConfig
 from streamvlm_server.patient import PatientProtocol
-from streamvlm_server.realtime.abortable import AbortableProtocol
+from streamvlm_server.realtime.cut_off import CutOffProtocol
 from streamvlm_server.service import Service
 
 _BASE64_AND_JSON = 4 / 3 * 1.05
@@ -112,7 +112,7 @@ def _uvicorn(app: Starlette, config: ServerConfig) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         http=partial(PatientProtocol, within_s=config.request_timeout_s),  # type: ignore[arg-type]  # no class, but makes one
-        ws=AbortableProtocol,
+        ws=CutOffProtocol,
         ws_per_message_deflate=False,  # costs much, and pictures do not get smaller
         ws_max_size=int(config.max_picture * _BASE64_AND_JSON) + 65_536,
         server_header=False,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -21,7 +22,6 @@ from streamvlm_server.config import ServerConfig
 from streamvlm_server.errors import ProtocolError, RateLimitError, wire
 from streamvlm_server.limits import Meter, TokenBucket
 from streamvlm_server.metrics import Metrics
-from streamvlm_server.realtime.abortable import ABORT
 from streamvlm_server.realtime.client_events import ItemCreate, SourceOpen, parse
 from streamvlm_server.realtime.live_stream import LiveStream
 from streamvlm_server.realtime.pictures import PictureDecoder
@@ -114,16 +114,13 @@ class Connection:
         self._ended.set()
 
     async def close(self, ending: Ending) -> None:
-        """Sends what waits to be sent, and closes the socket; whoever does not read is cut off."""
-        try:
+        """Sends what waits to be sent, and closes the socket; whoever does not read is not told."""
+        with suppress(TimeoutError, WebSocketDisconnect):
             async with asyncio.timeout(_CLOSE_S):
                 if ending.code is not None:
                     for message in self._outbox.drain():
                         await self._websocket.send_text(message)
                     await close(self._websocket, ending.code, ending.reason)
-        except (TimeoutError, WebSocketDisconnect):
-            if (abort := self._websocket.scope["extensions"].get(ABORT)) is not None:
-                abort()
 
     # --- the four tasks ---
 

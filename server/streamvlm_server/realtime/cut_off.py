@@ -1,0 +1,45 @@
+"""uvicorn's WebSocket protocol, with an end to its patience: peers that do not read are cut off.
+
+What is sent to such a peer waits, its close frame behind all else, and a socket is not closed before nothing waits any
+more: it would stay for good, whatever had the connection end. Aborting the transport frees it.
+"""
+
+from __future__ import annotations
+
+from asyncio import BaseTransport, TimerHandle
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+PATIENCE_S = 5.0
+
+
+class CutOffProtocol(WebSocketsSansIOProtocol):
+    """Cuts off who lets what is sent wait for five seconds, beyond what the system takes in; a close frame likewise."""
+
+    _cutting_off: TimerHandle | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Asks to be told of all that waits."""
+        super().connection_made(transport)
+        self.transport.set_write_buffer_limits(high=0)
+        self.close_timeout = PATIENCE_S  # until the peer answers a close frame; all that it sends is still read
+
+    def pause_writing(self) -> None:
+        """Something waits to be sent."""
+        super().pause_writing()
+        self._cutting_off = self.loop.call_later(PATIENCE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Nothing waits any more."""
+        super().resume_writing()
+        self._calm_down()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+        super().connection_lost(exc)
+        self._calm_down()
+
+    def _calm_down(self) -> None:
+        if self._cutting_off is not None:
+            self._cutting_off.cancel()
+            self._cutting_off = None

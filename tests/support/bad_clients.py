@@ -1,0 +1,211 @@
+"""Clients that do what no client should; each returns what it is told for it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple
+
+import pytest
+from neighbour import Neighbour
+from PIL import Image
+from websocket_peer import NOISE, Peer, as_jpeg, as_url, peer
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+CUT_OFF = 1006
+"""No close frame came: it would have had to wait behind what is not read."""
+
+
+def bearer(key: str) -> dict[str, Any]:
+    return {"additional_headers": {"Authorization": f"Bearer {key}"}}
+
+
+BOB = bearer("bob")
+"""Whom the server knows, for all that he does."""
+
+
+class Told(NamedTuple):
+    """What a bad client is told.
+
+    Attributes:
+        code: Of the error; None if there was none.
+        end: With which code the connection was closed, or with which HTTP status it was refused; None if it goes on.
+    """
+
+    code: str | None
+    end: int | None = None
+
+
+BadClient = Callable[[Neighbour], Awaitable[Told]]
+
+
+def says(*messages: str | bytes) -> BadClient:
+    """Sends these messages, and goes on."""
+
+    async def bad(beside: Neighbour) -> Told:
+        async with peer(beside.url, **BOB) as client:
+            codes = set()
+            for message in messages:
+                await client.socket.send(message)
+                codes.add((await client.receive("error"))["error"]["code"])
+            await client.opt_in()
+            (code,) = codes
+            return Told(code)
+
+    return bad
+
+
+def shows(picture: bytes) -> BadClient:
+    """Shows something as a frame and as a message's picture, and goes on."""
+
+    async def bad(beside: Neighbour) -> Told:
+        async with peer(beside.url, **BOB) as client:
+            await client.opt_in(binary_frames=True)
+            await client.frame(7, picture)
+            as_frame = (await client.receive("error"))["error"]
+            content = [{"type": "input_image", "image_url": as_url(picture)}]
+            item = {"type": "message", "role": "user", "content": content}
+            await client.send("conversation.item.create", item=item, event_id="mine")
+            as_item = (await client.receive("error"))["error"]
+            assert (as_frame["param"], as_item["event_id"]) == ("frame 7", "mine")
+            assert as_frame["code"] == as_item["code"]
+            await client.opt_in()
+            return Told(as_frame["code"])
+
+    return bad
+
+
+def floods(n_messages: int, message: str | bytes) -> BadClient:
+    """Sends so many messages as fast as they go."""
+
+    async def bad(beside: Neighbour) -> Told:
+        async with peer(beside.url, **BOB) as client:
+            await client.opt_in(binary_frames=True)
+            with suppress(ConnectionClosed):
+                for _ in range(n_messages):
+                    await client.socket.send(message)
+                    await asyncio.sleep(0)  # the neighbour's turn
+            return await end_of(client)
+
+    return bad
+
+
+async def asks_for_much_and_reads_nothing(beside: Neighbour) -> Told:
+    """Has 30 KB sent to it again and again, and looks away until it is cut off."""
+    async with looking_away(beside.url) as client:
+        with suppress(ConnectionClosed):
+            while True:
+                await ask_for_30_kb(client)
+        return await end_of(client)
+
+
+@asynccontextmanager
+async def looking_away(url: str) -> AsyncIterator[Peer]:
+    """A client that takes next to nothing in."""
+    hole = socket.socket()
+    hole.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    host, port = url.removeprefix("http://").split(":")
+    hole.connect((host, int(port)))
+    hole.setblocking(False)
+    async with peer(url, sock=hole, max_queue=1, ping_interval=None, close_timeout=0.1, **BOB) as client:
+        content = [{"type": "input_text", "text": "x" * 30_000}]
+        item = {"type": "message", "role": "user", "content": content, "id": "large"}
+        await client.send("conversation.item.create", item=item)
+        yield client
+
+
+async def ask_for_30_kb(client: Peer) -> None:
+    """Has the large item told once more."""
+    await client.send("conversation.item.retrieve", item_id="large")
+    await asyncio.sleep(0)  # the neighbour's turn: sending alone would keep the loop
+
+
+async def says_nothing(beside: Neighbour) -> Told:
+    """Connects, and that is all."""
+    async with peer(beside.url, **BOB) as client:
+        return await end_of(client)
+
+
+async def answers_no_ping(beside: Neighbour) -> Told:
+    """Is gone without a word, like a machine whose network is: here, one that knows nothing of pings."""
+    host, port = beside.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"GET /v1/realtime HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    received = await reader.read()  # until the server closes; pings in it are not answered
+    writer.close()
+    assert b"101 Switching Protocols" in received
+    head, _, reason = received.rpartition(b"\x03\xf3")
+    assert head
+    assert reason == b"keepalive ping timeout"
+    return Told(None, 0x3F3)
+
+
+def knocks(**options: Any) -> BadClient:
+    """Comes without a key, with a wrong one, or from a page that may not."""
+
+    async def bad(beside: Neighbour) -> Told:
+        with pytest.raises(InvalidStatus) as refused:
+            async with peer(beside.url, **options):
+                pass
+        response = refused.value.response
+        return Told(json.loads(response.body)["error"]["code"], response.status_code)
+
+    return bad
+
+
+def takes_up(session_id: str) -> BadClient:
+    """Wants a session of this id."""
+
+    async def bad(beside: Neighbour) -> Told:
+        async with peer(beside.url, f"?session_id={session_id}", **BOB) as client:
+            return await end_of(client)
+
+    return bad
+
+
+async def takes_up_its_neighbours_session(beside: Neighbour) -> Told:
+    """Has found out id and token of a session that belongs to another key."""
+    headers = {**BOB["additional_headers"], "streamvlm-resume-token": beside.resume_token}
+    async with peer(beside.url, f"?session_id={beside.session_id}", additional_headers=headers) as client:
+        return await end_of(client)
+
+
+async def guesses_its_neighbours_token(beside: Neighbour) -> Told:
+    """Has found out the id of a session that is nobody's, and guesses."""
+    headers = {"streamvlm-resume-token": "guessed"}
+    async with peer(beside.url, f"?session_id={beside.session_id}", additional_headers=headers) as client:
+        return await end_of(client)
+
+
+async def end_of(client: Peer) -> Told:
+    """The last error that a client is told before it is closed, and how it is closed: with a reason, or cut off."""
+    code = None
+    with suppress(ConnectionClosed):
+        while True:
+            event = await client.receive()
+            code = event["error"]["code"] if event["type"] == "error" else code
+    end, reason = await client.closed()
+    assert reason or end == CUT_OFF
+    return Told(code, end)
+
+
+def png_bomb() -> bytes:
+    """A PNG of 60 KB that would be more than a gigabyte of pixels."""
+    file = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(file, "png")
+    return file.getvalue()
+
+
+def jpeg_bomb() -> bytes:
+    """A JPEG of 60,000 × 60,000 pixels, or so its header says."""
+    jpeg = bytearray(as_jpeg(NOISE))
+    header = jpeg.index(b"\xff\xc0")  # then its length, 2 bytes, and bits a sample, 1 byte
+    jpeg[header + 5 : header + 9] = 2 * (60_000).to_bytes(2, "big")
+    return bytes(jpeg)
