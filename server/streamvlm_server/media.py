@@ -52,8 +52,9 @@ def decode_picture(data: bytes, bounds: PictureBounds) -> Picture:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_px(image.width, image.height, bounds)
-            upright = ImageOps.exif_transpose(image)
-            return np.ascontiguousarray(upright.convert("RGB"), dtype=np.uint8)
+            ImageOps.exif_transpose(image, in_place=True)
+            rgb = image if image.mode == "RGB" else image.convert("RGB")  # which would copy what is RGB already
+            return np.ascontiguousarray(rgb, dtype=np.uint8)
     except TooLargeError:
         raise
     except UnidentifiedImageError as error:

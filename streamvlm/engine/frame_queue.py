@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from streamvlm.frame import Frame
 
+MOST_BYTES = 128 << 20
+"""Of pixels: more than 16 frames of full HD."""
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingFrame:
@@ -24,6 +27,8 @@ class FrameQueue:
 
     Args:
         capacity: Most frames that wait without a promise.
+        newest_s: Stream time at which an earlier queue of the stream was left, if there was one.
+        most_bytes: Of pixels; where so many wait, promised ones too, nothing but the newest frame waits besides.
 
     Attributes:
         newest_s: Stream time of the newest frame ever offered; None before the first.
@@ -31,10 +36,10 @@ class FrameQueue:
         n_dropped: Of these, dropped so far.
     """
 
-    def __init__(self, capacity: int, newest_s: float | None) -> None:
+    def __init__(self, capacity: int, newest_s: float | None, most_bytes: int = MOST_BYTES) -> None:
         self.newest_s = newest_s
         self.n_offered = self.n_dropped = 0
-        self._capacity = capacity
+        self._capacity, self._most_bytes, self._n_bytes = capacity, most_bytes, 0
         self._promised: deque[WaitingFrame] = deque()
         self._waiting: deque[WaitingFrame] = deque()
 
@@ -44,14 +49,15 @@ class FrameQueue:
     @property
     def is_full(self) -> bool:
         """Whether the next frame would push one out."""
-        return len(self._waiting) >= self._capacity
+        return bool(self._waiting) and (len(self._waiting) >= self._capacity or self._n_bytes >= self._most_bytes)
 
     def offer(self, frame: Frame, now_s: float) -> None:
         """Adds a frame later than all before it."""
-        if self.is_full:
-            self._waiting.popleft()
+        while self.is_full:
+            self._n_bytes -= self._waiting.popleft().frame.picture.nbytes
             self.n_dropped += 1
         self._waiting.append(WaitingFrame(frame, now_s))
+        self._n_bytes += frame.picture.nbytes
         self.n_offered += 1
         self.newest_s = frame.time_s
 
@@ -78,10 +84,12 @@ class FrameQueue:
             if time_s > until_s or (taken and time_s - taken[0].frame.time_s > within_s):
                 break
             taken.append(part.popleft())
+            self._n_bytes -= taken[-1].frame.picture.nbytes
         return taken
 
     def clear(self) -> None:
         """Drops all that waits."""
         self.n_dropped += len(self)
+        self._n_bytes = 0
         self._promised.clear()
         self._waiting.clear()

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from streamvlm.engine.frame_queue import FrameQueue
 from streamvlm.frame import Frame
 
-PICTURE = np.zeros((1, 1, 3), np.uint8)
 acts = st.lists(
     st.one_of(
-        st.tuples(st.just("offer"), st.floats(0.01, 5)),
+        st.tuples(st.just("offer"), st.floats(0.01, 5), st.integers(1, 3)),
         st.tuples(st.just("promise"), st.floats(0, 60)),
         st.tuples(st.just("take"), st.integers(1, 5), st.floats(0, 60), st.floats(0, 6)),
     ),
@@ -20,19 +19,29 @@ acts = st.lists(
 )
 
 
-@given(st.integers(1, 5), acts)
-def test_it_holds_the_newest_and_what_was_promised_in_order(capacity: int, todo: list[tuple[object, ...]]) -> None:
-    queue, time_s = FrameQueue(capacity, None), 0.0
+@given(st.integers(1, 5), st.integers(1, 12), acts)
+def test_it_holds_the_newest_and_what_was_promised_in_order(
+    capacity: int, most_px: int, todo: list[tuple[object, ...]]
+) -> None:
+    queue, time_s = FrameQueue(capacity, None, 3 * most_px), 0.0
     promised: list[float] = []
     waiting: list[float] = []
+    px: dict[float, int] = {}
     n_taken = n_offered = 0
+
+    def is_full() -> bool:
+        return bool(waiting) and (len(waiting) == capacity or sum(px[t] for t in (*promised, *waiting)) >= most_px)
+
     for act in todo:
         match act:
-            case ("offer", float(elapsed_s)):
+            case ("offer", float(elapsed_s), int(width)):
                 time_s += elapsed_s
-                assert queue.is_full == (len(waiting) == capacity)
-                queue.offer(Frame(n_offered, time_s, PICTURE), 0.0)
-                waiting = [*waiting, time_s][-capacity:]
+                px[time_s] = width
+                assert queue.is_full == is_full()
+                while is_full():
+                    waiting.pop(0)
+                queue.offer(Frame(n_offered, time_s, np.zeros((1, width, 3), np.uint8)), 0.0)
+                waiting.append(time_s)
                 n_offered += 1
                 assert queue.newest_s == time_s
             case ("promise", float(until_s)):

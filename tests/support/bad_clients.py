@@ -94,6 +94,22 @@ def floods(n_messages: int, message: str | bytes) -> BadClient:
     return bad
 
 
+def shows_one_after_another(n_pictures: int, picture: bytes) -> BadClient:
+    """Shows so many pictures, each as soon as the one before is taken, and goes on."""
+
+    async def bad(beside: Neighbour) -> Told:
+        async with peer(beside.url, **BOB) as client:
+            content = [{"type": "input_image", "image_url": as_url(picture)}]
+            for _ in range(n_pictures):
+                item = {"type": "message", "role": "user", "content": content}
+                await client.send("conversation.item.create", item=item)
+                await client.receive("conversation.item.done")
+            await client.opt_in()
+            return Told(None)
+
+    return bad
+
+
 async def asks_for_much_and_reads_nothing(beside: Neighbour) -> Told:
     """Has 30 KB sent to it again and again, and looks away until it is cut off."""
     async with looking_away(beside.url) as client:
@@ -196,10 +212,10 @@ async def end_of(client: Peer) -> Told:
     return Told(code, end)
 
 
-def png_bomb() -> bytes:
-    """A PNG of 60 KB that would be more than a gigabyte of pixels."""
+def png_of(side_px: int, mode: str) -> bytes:
+    """A square PNG that is much smaller than its pixels."""
     file = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(file, "png")
+    Image.new(mode, (side_px, side_px)).save(file, "png")
     return file.getvalue()
 
 

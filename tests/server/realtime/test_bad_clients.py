@@ -25,10 +25,11 @@ from bad_clients import (
     jpeg_bomb,
     knocks,
     looking_away,
-    png_bomb,
+    png_of,
     says,
     says_nothing,
     shows,
+    shows_one_after_another,
     takes_up,
     takes_up_its_neighbours_session,
 )
@@ -78,7 +79,7 @@ BAD_CLIENTS: dict[str, Case] = {
     "a truncated JPEG": Case(shows(as_jpeg(NOISE)[:400]), Told("invalid_image")),
     "a picture that is none": Case(shows(b"no picture at all"), Told("invalid_image")),
     "a JPEG of 60,000 × 60,000 pixels": Case(shows(jpeg_bomb()), Told("too_large")),
-    "a PNG of 60 KB and a gigabyte of pixels": Case(shows(png_bomb()), Told("too_large")),
+    "a PNG of 60 KB and a gigabyte of pixels": Case(shows(png_of(20_000, "1")), Told("too_large")),
     "a frame of 100 MB": Case(floods(1, bytes(100_000_000)), Told(None, 1009)),
     "10,000 messages a second": Case(
         floods(10_000, '{"type": "response.cancel"}'),
@@ -88,6 +89,11 @@ BAD_CLIENTS: dict[str, Case] = {
         floods(10_000, FRAME),
         Told("rate_limit_exceeded", 1008),
         most_bytes=256 << 20,
+    ),
+    "pictures of 12 million pixels": Case(
+        shows_one_after_another(6, png_of(3_500, "RGB")),  # six of 37 MB, and two more of one while it is decoded
+        Told(None),
+        most_bytes=320 << 20,
     ),
     "a slow reader": Case(asks_for_much_and_reads_nothing, Told(None, CUT_OFF)),
     "a silent peer": Case(says_nothing, Told(None, 1000)),
