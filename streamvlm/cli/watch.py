@@ -84,7 +84,10 @@ class _Watching:
         self._writing = asyncio.Lock()
 
     async def run(self, alerts: tuple[str, ...]) -> None:
-        """Watches to the end, then asks."""
+        """Watches to the end, then asks; of the session's standing questions only these stay armed."""
+        for standing_id, question in self._session.standing.items():
+            if question not in alerts:
+                await self._session.disarm(standing_id)
         for question in alerts:
             await self._session.arm(question)
         async with asyncio.TaskGroup() as tasks:
@@ -132,6 +135,8 @@ class _Watching:
     async def _tell_alerts(self) -> None:
         async for alert in self._session.alerts():
             async with self._writing:
+                if alert.n_missed:
+                    print(f"! {alert.n_missed} earlier alerts were not kept")
                 print(f"! [{clock(alert.time_s)}] {alert.question} yes ({alert.probability:.2f})", flush=True)
 
     async def _ask_typed(self) -> None:

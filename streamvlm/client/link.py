@@ -51,12 +51,14 @@ class Link:
         reconnect_s: How long to try when the connection is lost; 0 gives up at once.
 
     Attributes:
-        session: ``session.streamvlm`` as the server last told it; has ``session_id``, ``resume_token``, ``time_s``.
+        session: ``session.streamvlm`` as the server last told it; has ``session_id``, ``resume_token``, ``time_s`` and
+            ``standing``.
+        setting: As given, and as it goes out with the next connection; ``fired_after`` is to be kept up with.
     """
 
     def __init__(self, url: str, *, key: str | None, setting: Event, session: Event, reconnect_s: float) -> None:
-        self.session = session
-        self._url, self._key, self._setting, self._reconnect_s = url, key, setting, reconnect_s
+        self.session, self.setting = session, setting
+        self._url, self._key, self._reconnect_s = url, key, reconnect_s
         self._socket: ClientConnection | None = None
         self._stands = asyncio.Event()
         self._failure: RemoteError | None = None
@@ -164,7 +166,7 @@ class Link:
         try:
             with suppress(ConnectionClosed):  # what a server says before it closes can still be read
                 await socket.send(
-                    json.dumps({"type": "session.update", "session": {"type": "realtime", "streamvlm": self._setting}})
+                    json.dumps({"type": "session.update", "session": {"type": "realtime", "streamvlm": self.setting}})
                 )
             while True:
                 event = json.loads(await socket.recv())
@@ -172,6 +174,7 @@ class Link:
                     raise told_error(event)
                 if event["type"] == "session.updated":
                     self.session = event["session"]["streamvlm"]
+                    self.setting["fired_after"] = self.session["fired_after"]
                     return socket
         except ConnectionClosed as closed:
             raise _lost(closed) from closed

@@ -30,12 +30,14 @@ class Alert:
         time_s: Stream time at which it did.
         probability: How likely yes is, in [0, 1].
         evidence: What it rests on.
+        n_missed: How many before it were not kept for you, as they were too many while you were not there.
     """
 
     question: str
     time_s: float
     probability: float
     evidence: tuple[Span, ...]
+    n_missed: int
 
 
 @asynccontextmanager
@@ -114,6 +116,11 @@ class RemoteSession:
         time_s: float | None = self._link.session["time_s"]
         return time_s
 
+    @property
+    def standing(self) -> dict[str, str]:
+        """The questions that were armed in the session when the connection was opened, by their ids, for ``disarm``."""
+        return {armed["standing_id"]: armed["question"] for armed in self._link.session["standing"]}
+
     async def send(
         self, picture: Picture | bytes, *, time_s: float | None = None, captured_s: float | None = None
     ) -> None:
@@ -180,7 +187,7 @@ class RemoteSession:
             **settings: ``threshold``, ``release``, ``every_s``, ``cool_down_s``; see the server's schema.
 
         Returns:
-            Its id, for ``disarm``; it stays armed when the connection is lost and found again.
+            Its id, for ``disarm``; it belongs to the session, and stays armed whoever comes and goes.
 
         Raises:
             RemoteError: If it is refused.
@@ -197,14 +204,13 @@ class RemoteSession:
         return standing_id
 
     async def disarm(self, standing_id: str) -> None:
-        """Ends a standing question; raises as ``arm`` does."""
-        del self._standing[standing_id]
-        await self._request(
-            "streamvlm.standing.disarm", "streamvlm.standing.disarmed", standing_id=self._server_ids.pop(standing_id)
-        )
+        """Ends a standing question, armed here or one of ``standing``; raises as ``arm`` does."""
+        self._standing.pop(standing_id, None)
+        its_id = self._server_ids.pop(standing_id, standing_id)
+        await self._request("streamvlm.standing.disarm", "streamvlm.standing.disarmed", standing_id=its_id)
 
     async def alerts(self) -> AsyncGenerator[Alert, None]:
-        """Every alert, as long as the session lasts.
+        """Every alert, as long as the session lasts; first those that nobody was told of.
 
         Raises:
             RemoteError: When the connection is lost for good.
@@ -263,9 +269,9 @@ class RemoteSession:
         elif kind.startswith(("response.", "streamvlm.response.")):
             await self._take_response(event)
         elif kind == "streamvlm.standing.fired":
-            self._alerts.put_nowait(
-                Alert(event["question"], event["time_s"], event["probability"], spans(event["evidence"]))
-            )
+            self._link.setting["fired_after"] = event["number"]
+            told = event["question"], event["time_s"], event["probability"], spans(event["evidence"]), event["missed"]
+            self._alerts.put_nowait(Alert(*told))
         elif kind.startswith("streamvlm."):
             self._answer_expected(kind, event)
             self._on_event(event)
@@ -315,7 +321,7 @@ class RemoteSession:
                 future.set_exception(error)
 
     def _greeting(self) -> list[str]:
-        """What a new connection is told first: what was armed on the one before."""
+        """What a new connection is told first: what was armed here, in case the server has lost the session."""
         for standing_id in self._standing:
             self._expect_armed(standing_id)
         return [

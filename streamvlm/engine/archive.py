@@ -4,7 +4,7 @@ session.json      what made it: format version, model, layout, codec, budget
 lock              held by the process that has it open
 catalog.db        which slot holds which block
 seg-000001.kv …   blocks
-diary.db          dialogue, gate decisions, thumbnails, the stream's clock
+diary.db          dialogue, gate decisions, thumbnails, standing questions, the stream's clock
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What a remembered stream keeps besides its blocks: dialogue, gate decisions, thumbnails, and its clock."""
+"""What a remembered stream keeps besides its blocks: dialogue, decisions, thumbnails, standing questions, its clock."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ from streamvlm.frame import Picture
 from streamvlm.memory.database import open_database
 
 NAME = "diary.db"
-MOST_DECISIONS, MOST_THUMBNAILS = 1_000_000, 5_000
+MOST_DECISIONS, MOST_THUMBNAILS, MOST_FIRED = 1_000_000, 5_000, 64
 _THUMBNAIL_PX = 160
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), time_s REAL NOT NULL);
@@ -24,6 +24,15 @@ CREATE TABLE IF NOT EXISTS dialogue (
     number INTEGER PRIMARY KEY, asked_at_s REAL NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
     n_tokens INTEGER NOT NULL, payload BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS standing (
+    id TEXT PRIMARY KEY, question TEXT NOT NULL, threshold REAL NOT NULL, release REAL NOT NULL, every_s REAL NOT NULL,
+    cool_down_s REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS fired (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL, question TEXT NOT NULL, time_s REAL NOT NULL,
+    probability REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS told (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL);
 """
 
 
@@ -49,7 +58,53 @@ class Spoken:
     payload: bytes
 
 
-Entry = Watched | Spoken
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """A standing question was armed; its fields are those of ``StandingQuestion``."""
+
+    standing_id: str
+    question: str
+    threshold: float
+    release: float
+    every_s: float
+    cool_down_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Disarmed:
+    """A standing question was disarmed."""
+
+    standing_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rang:
+    """A standing question fired; ``number`` counts the session's firings from 1."""
+
+    number: int
+    standing_id: str
+    question: str
+    time_s: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToldOf:
+    """Somebody was told of all firings up to this number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is kept of standing questions: those armed, in order, the last firings, and how far they were told."""
+
+    armed: tuple[Armed, ...]
+    rang: tuple[Rang, ...]
+    n_told: int
+
+
+Entry = Watched | Spoken | Armed | Disarmed | Rang | ToldOf
 
 
 class Diary:
@@ -80,6 +135,8 @@ class Diary:
             )
             self._db.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?,?,?)", pictures)
             self._db.executemany("INSERT INTO dialogue VALUES (NULL,?,?,?,?,?)", spoken)
+            for entry in entries:
+                self._stand(entry)
             self._bound("decisions", "time_s", MOST_DECISIONS)
             self._bound("thumbnails", "block", MOST_THUMBNAILS)
 
@@ -95,6 +152,19 @@ class Diary:
         ).fetchall()
         return [Spoken(*row) for row in reversed(rows)]
 
+    def standing(self) -> Standing:
+        """The standing questions."""
+        armed = self._db.execute(
+            "SELECT id, question, threshold, release, every_s, cool_down_s FROM standing ORDER BY rowid"
+        ).fetchall()
+        rang = self._db.execute(
+            "SELECT number, id, question, time_s, probability FROM fired ORDER BY number"
+        ).fetchall()
+        told = self._db.execute("SELECT number FROM told").fetchone()
+        return Standing(
+            tuple(Armed(*row) for row in armed), tuple(Rang(*row) for row in rang), 0 if told is None else int(told[0])
+        )
+
     def counts(self) -> dict[str, int]:
         """Entries by kind."""
         return {
@@ -105,6 +175,18 @@ class Diary:
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
+
+    def _stand(self, entry: Entry) -> None:
+        match entry:
+            case Armed():
+                self._db.execute("INSERT OR REPLACE INTO standing VALUES (?,?,?,?,?,?)", astuple(entry))
+            case Disarmed():
+                self._db.execute("DELETE FROM standing WHERE id = ?", astuple(entry))
+            case Rang():
+                self._db.execute("INSERT OR REPLACE INTO fired VALUES (?,?,?,?,?)", astuple(entry))
+                self._bound("fired", "number", MOST_FIRED)
+            case ToldOf():
+                self._db.execute("INSERT OR REPLACE INTO told VALUES (1,?)", astuple(entry))
 
     def _bound(self, table: str, key: str, most: int) -> None:
         self._db.execute(

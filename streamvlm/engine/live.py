@@ -18,7 +18,7 @@ from streamvlm.engine.live_question import Listener, LiveQuestion
 from streamvlm.engine.ownership import Ownership
 from streamvlm.engine.pulling import RESUME_GAP_S, Pull, PullEvent
 from streamvlm.engine.reports import LiveStats, Timeline
-from streamvlm.engine.standing import Fired, StandingQuestion, Vigil
+from streamvlm.engine.standing import Fired, StandingQuestion
 from streamvlm.engine.stream import Stream
 from streamvlm.engine.worker import Worker
 from streamvlm.errors import BusyError, StreamVlmError, UsageError
@@ -155,15 +155,16 @@ class LiveSession:
             self._changed.notify_all()
             return Asked(asked, self._changed)
 
-    def arm(self, standing: StandingQuestion, listener: Callable[[Fired], None]) -> str:
-        """Has a question asked of the stream from now on; may wait for the end of a step.
+    def arm(self, standing: StandingQuestion) -> str:
+        """Has a question asked of the stream from now on, until it is disarmed; may wait for the end of a step.
+
+        It belongs to the session: where that rests on disk, it is armed again when the session is opened again.
 
         Args:
             standing: When to check it, and when it fires.
-            listener: Told each time it fires, on the worker's thread.
 
         Returns:
-            What it is disarmed by.
+            What it is disarmed by; the same for a question that is armed already.
 
         Raises:
             UsageError: If the question is too long.
@@ -172,18 +173,39 @@ class LiveSession:
         self._worker.call(lambda: self.stream.session.check_question(standing.question))
         with self._changed:
             self._check_alive()
-            if len(self.stream.vigils) >= self._config.max_standing:
+            armed = self.stream.vigils.armed
+            for vigil in armed:
+                if vigil.standing == standing:
+                    return vigil.standing_id
+            if len(armed) >= self._config.max_standing:
                 raise BusyError(
                     f"{self._config.max_standing} standing questions of this session are armed; disarm one first."
                 )
             standing_id = secrets.token_hex(8)
-            self.stream.vigils[standing_id] = Vigil(standing_id, standing, listener)
+            self.stream.vigils.arm(standing_id, standing)
             return standing_id
 
     def disarm(self, standing_id: str) -> None:
         """Has a standing question asked no more; one that is not armed is none."""
-        with self._changed:
-            self.stream.vigils.pop(standing_id, None)
+        self.stream.vigils.disarm(standing_id)
+
+    def standing(self) -> dict[str, StandingQuestion]:
+        """The standing questions armed now, by what they are disarmed by."""
+        return {vigil.standing_id: vigil.standing for vigil in self.stream.vigils.armed}
+
+    def on_fired(self, listener: Callable[[Fired], None] | None, *, after: int | None = None) -> int:
+        """Has told each time a standing question fires, and at once what nobody was told of; None: no more.
+
+        Of what fires while nobody listens, the last 64 times are kept, on disk where the session is.
+
+        Args:
+            listener: Must return at once; called on the worker's thread, and on this one for what has fired before.
+            after: Number of the last firing known to the listener: what came after it is told, once more if need be.
+
+        Returns:
+            The number after which telling begins.
+        """
+        return self.stream.vigils.listen(listener, after=after)
 
     def pull(
         self,

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from streamvlm.engine.stream import Stream, call
+from streamvlm.engine.listening import call
+from streamvlm.engine.stream import Stream
 from streamvlm.engine.threads import compute_alone
 from streamvlm.errors import EngineError, StreamVlmError
 from streamvlm.frame import Frame

@@ -42,6 +42,7 @@ class Session:
     Attributes:
         config: Its settings.
         runner: What runs the model.
+        archive: Where the stream is kept on disk; None if it is not.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Session:
     ) -> None:
         if archive is not None and scorer is not None:
             raise ValueError("an archive keeps the retrieval heads' keys and no other scorer's")
-        self.config, self._process = config or SessionConfig(), process
+        self.config, self.archive, self._process = config or SessionConfig(), archive, process
         if process is not None:
             process.take(self.config.host_budget_bytes)
         self.runner = runner or Runner(model)

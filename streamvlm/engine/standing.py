@@ -9,7 +9,7 @@ dialogue. It is asked when the gate keeps a frame as a turning point, and at lea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -72,6 +72,8 @@ class Fired:
         time_s: Stream time of the frame in which it did.
         probability: Of yes.
         evidence: That frame.
+        number: Counts what the session's standing questions have told, from 1.
+        n_missed: How many before it nobody was told of, as they came to be too many to be kept.
     """
 
     standing_id: str
@@ -79,6 +81,8 @@ class Fired:
     time_s: float
     probability: float
     evidence: tuple[Evidence, ...]
+    number: int = 0
+    n_missed: int = 0
 
 
 class Vigil:
@@ -90,13 +94,14 @@ class Vigil:
     Args:
         standing_id: Of the question.
         standing: What to watch for.
-        listener: Told when it fires, on the worker's thread.
+        fired_s: When it fired last, in an earlier process; what is still true is told again once it has cooled down.
     """
 
-    def __init__(self, standing_id: str, standing: StandingQuestion, listener: Callable[[Fired], None]) -> None:
-        self.standing_id, self.standing, self.listener = standing_id, standing, listener
+    def __init__(self, standing_id: str, standing: StandingQuestion, *, fired_s: float | None = None) -> None:
+        self.standing_id, self.standing = standing_id, standing
         self._is_released = True
-        self._checked_s = self._fired_s = -math.inf
+        self._checked_s = -math.inf
+        self._fired_s = -math.inf if fired_s is None else fired_s
 
     def is_due(self, time_s: float, fidelity: Fidelity) -> bool:
         """Whether to check a frame: a turning point, or the first in a while."""
@@ -132,7 +137,7 @@ def check(runner: Runner, vigils: Sequence[Vigil], seen: SeenFrame) -> Work[list
     asked = [model.question_tokens(vigil.standing.question) for vigil in due]
     contexts = [runner.decoder.context_of(now, len(question)) for question in asked]
     reads = yield Reading([Addition(*pair, predicts=True) for pair in zip(asked, contexts, strict=True)])
-    evidence = (Evidence(decision.time_s, decision.time_s, Fidelity.CLEAR, 1.0),)
+    evidence = evidence_at(decision.time_s)
     fired = []
     for vigil, read in zip(due, reads, strict=True):
         probability = probability_of_yes(read.logits, model)
@@ -140,6 +145,11 @@ def check(runner: Runner, vigils: Sequence[Vigil], seen: SeenFrame) -> Work[list
             question = vigil.standing.question
             fired.append((vigil, Fired(vigil.standing_id, question, decision.time_s, probability, evidence)))
     return fired
+
+
+def evidence_at(time_s: float) -> tuple[Evidence, ...]:
+    """The frame of a moment, which is all that a check looks at."""
+    return (Evidence(time_s, time_s, Fidelity.CLEAR, 1.0),)
 
 
 def probability_of_yes(logits: Tensor, model: VideoLanguageModel) -> float:

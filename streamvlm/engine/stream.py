@@ -14,9 +14,11 @@ from typing import Any
 from streamvlm.engine.answer import Answer, Timings, TokenCounts
 from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.frame_queue import FrameQueue, WaitingFrame
+from streamvlm.engine.listening import call
 from streamvlm.engine.live_question import LiveQuestion, Piece
 from streamvlm.engine.session import Session
-from streamvlm.engine.standing import Vigil, check
+from streamvlm.engine.standing import check
+from streamvlm.engine.vigils import Vigils
 from streamvlm.engine.watching import SeenFrame
 from streamvlm.engine.work import Task, Work
 from streamvlm.errors import EngineError, StreamVlmError
@@ -60,7 +62,7 @@ class Stream:
     Args:
         session: Belongs to the worker.
         config: Bounds.
-        changed: Guards ``queue``, ``questions``, ``vigils`` and ``failure``, which others change as well; everything
+        changed: Guards ``queue``, ``questions`` and ``failure``, which others change as well; everything
             else is the worker's alone.
         tally: Counts what is done.
         reach_s: Up to which stream time the disk keeps up: what lies beyond would hold the worker up.
@@ -68,7 +70,7 @@ class Stream:
     Attributes:
         queue: Frames that wait.
         questions: All that have no answer yet, in the order in which they were asked.
-        vigils: Its standing questions, by id.
+        vigils: Its standing questions.
         failure: Why the stream cannot go on; None while it can.
         chunk: The frames being watched; None while there are none.
         progress: As of now, to be read by anybody.
@@ -87,7 +89,7 @@ class Stream:
     ) -> None:
         self.session, self.queue = session, FrameQueue(config.frame_queue, session.time_s)
         self.questions: list[LiveQuestion] = []
-        self.vigils: dict[str, Vigil] = {}
+        self.vigils = Vigils(changed, session.archive)
         self.failure: StreamVlmError | None = None
         self.chunk: Task[None] | None = None
         self.progress = Progress(session.time_s, 0.0, session.memory)
@@ -217,17 +219,13 @@ class Stream:
             yield from self._check(one)
 
     def _check(self, seen: SeenFrame) -> Work[None]:
-        with self._changed:
-            vigils = list(self.vigils.values())
         try:
-            fired = yield from check(self.session.runner, vigils, seen)
+            fired = yield from check(self.session.runner, self.vigils.armed, seen)
         except Exception as error:
             self.notice(str(_sentence(error, "a standing question was not checked")))
             return
-        for vigil, told in fired:
-            if vigil.standing_id in self.vigils:  # not disarmed meanwhile
-                call(vigil.listener, told)
-                self._tally.n_fired += 1
+        for _, told in fired:
+            self._tally.n_fired += self.vigils.fire(told)
 
     def _note_progress(self, wait_s: float) -> None:
         counts = {f"n_{fidelity}": n for fidelity, n in self.session.log.counts.items()}
@@ -257,14 +255,6 @@ class Stream:
         else:
             self._tally.n_refused += 1
         call(question.listener, outcome)
-
-
-def call(listener: Callable[[Any], None], told: object) -> None:
-    """Tells a listener; one that raises against the rules is logged, and nobody else suffers for it."""
-    try:
-        listener(told)
-    except Exception:
-        logger.exception("a listener failed on %s", type(told).__name__)
 
 
 def _outcome(task: Task[Answer]) -> Answer | StreamVlmError:

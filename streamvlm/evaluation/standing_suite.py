@@ -103,10 +103,7 @@ def _draw_names(world: World, n: int, rng: np.random.Generator) -> list[str]:
 def _watch(runner: Runner, world: World, names: Sequence[str], standing: StandingQuestion) -> list[Watch]:
     session = Session(runner.model, SessionConfig(), runner=runner)
     fired: dict[str, list[float]] = {name: [] for name in names}
-    vigils = [
-        Vigil(name, replace(standing, question=standing.question.format(name=name)), lambda told: None)
-        for name in names
-    ]
+    vigils = [Vigil(name, replace(standing, question=standing.question.format(name=name))) for name in names]
     size = session.config.chunk_frames
     for start in range(0, int(world.duration_s), size):
         seconds = range(start, min(start + size, int(world.duration_s)))

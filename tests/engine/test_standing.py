@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -34,7 +35,7 @@ frames_seen = st.lists(st.tuples(st.floats(0.01, 10), st.sampled_from(Fidelity),
 
 
 def vigil(standing: StandingQuestion) -> Vigil:
-    return Vigil("id", standing, lambda fired: None)
+    return Vigil("id", standing)
 
 
 @given(sure_questions(), frames_seen)
@@ -113,7 +114,8 @@ def test_a_live_stream_is_checked_at_turning_points_and_on_a_timer() -> None:
     checked: list[float] = []
     fired: list[Fired] = []
     standing_id = armed_by_hand(engine, live, ALWAYS, fired.append)
-    watch = live.stream.vigils[standing_id]
+    (watch,) = live.stream.vigils.armed
+    assert watch.standing_id == standing_id
     judge = watch.judge
 
     def noted(time_s: float, probability: float) -> bool:
@@ -137,7 +139,8 @@ def test_a_live_stream_is_checked_at_turning_points_and_on_a_timer() -> None:
 def armed_by_hand(engine: ByHand, live: Any, standing: StandingQuestion, listener: Any) -> str:
     """Arms without a worker to ask: that the question is short enough is not looked into."""
     live._worker.call = lambda function: function()
-    armed: str = live.arm(standing, listener)
+    live.on_fired(listener)
+    armed: str = live.arm(standing)
     return armed
 
 
@@ -145,9 +148,10 @@ def test_what_is_disarmed_fires_no_more_and_one_too_many_is_refused() -> None:
     engine = ByHand(EngineConfig(max_standing=2, session=SessionConfig(host_budget_bytes=1 << 20)))
     live = engine.open()
     fired: list[Fired] = []
-    first, second = (armed_by_hand(engine, live, ALWAYS, fired.append) for _ in range(2))
+    first, second = (armed_by_hand(engine, live, replace(ALWAYS, question=f"{word}?"), fired.append) for word in "ab")
+    assert live.arm(replace(ALWAYS, question="a?")) == first, "it is armed already"
     with pytest.raises(BusyError, match="2 standing questions"):
-        live.arm(ALWAYS, fired.append)
+        live.arm(ALWAYS)
     live.disarm(first)
     live.disarm("nothing")
     offer(live, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from streamvlm.engine import Answer, Timings, TokenCounts
+from streamvlm.engine import Answer, StandingQuestion, Timings, TokenCounts
 from streamvlm.errors import StreamVlmError, UsageError
 from streamvlm.frame import Fidelity, Picture
 from streamvlm.ingest.gate import Decision
@@ -59,6 +59,8 @@ class HasFired:
     time_s: float
     probability: float
     evidence: tuple[Evidence, ...] = (EVIDENCE,)
+    number: int = 1
+    n_missed: int = 0
 
 
 @dataclass
@@ -68,7 +70,9 @@ class ScriptedStream:
     id: str = "sess"
     offered: list[tuple[Picture, float | None, float | None]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
-    armed: dict[str, Callable[[Fired], None]] = field(default_factory=dict)
+    armed: dict[str, StandingQuestion] = field(default_factory=dict)
+    fire: Callable[[Fired], None] | None = None
+    fired_after: int | None = None
     pulling: str | None = None
     refusal: StreamVlmError | None = None
     on_decision: Callable[[Decision], None] | None = None
@@ -94,7 +98,6 @@ class ScriptedStream:
     def arm(
         self,
         settings: StandingArm,
-        fired: Callable[[Fired], None],
         *,
         armed: Callable[[str], None],
         refused: Callable[[StreamVlmError], None],
@@ -103,11 +106,18 @@ class ScriptedStream:
             refused(self.refusal)
             return
         standing_id = f"standing_{len(self.armed)}"
-        self.armed[standing_id] = fired
+        self.armed[standing_id] = StandingQuestion(settings.question, settings.threshold, settings.release)
         armed(standing_id)
 
     def disarm(self, standing_id: str) -> None:
         del self.armed[standing_id]
+
+    def standing(self) -> dict[str, StandingQuestion]:
+        return dict(self.armed)
+
+    def on_fired(self, listener: Callable[[Fired], None] | None, *, after: int | None) -> int:
+        self.fire, self.fired_after = listener, after
+        return after or 0
 
     def pull(
         self, url: str, *, fps: float, opened: Callable[[], None], ended: Callable[[StreamVlmError | None], None]

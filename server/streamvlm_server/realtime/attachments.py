@@ -73,7 +73,7 @@ class Attachments:
                     yield place.session, secret
                 finally:
                     place.take_over, place.left_at_s = None, time.monotonic()
-                    if place.session.stats().n_offered == 0 and place.session.stats().time_s is None:
+                    if _is_unused(place.session):
                         await self._close(place, forget=True)
             return
 
@@ -138,3 +138,9 @@ class Attachments:
                 await asyncio.to_thread(session.close)
         except SessionNotFoundError:  # somebody has deleted it already
             logger.debug("session %s was gone already", session.id)
+
+
+def _is_unused(session: LiveSession) -> bool:
+    """Whether nothing would be lost with it: it was shown nothing, and waits for nothing."""
+    now = session.stats()
+    return now.n_offered == 0 and now.time_s is None and not session.standing()

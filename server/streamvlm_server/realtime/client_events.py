@@ -89,7 +89,7 @@ class SourceClose(ClientEvent):
 
 
 class StandingArm(ClientEvent):
-    """Has a yes-or-no question asked again and again, and the client told when the answer turns to yes."""
+    """Has a yes-or-no question asked again and again, until it is disarmed; told is when the answer turns to yes."""
 
     type: Literal["streamvlm.standing.arm"]
     question: Text = Field(min_length=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from streamvlm.engine import Answer, Fired, LiveSession, Piece, PullEvent, PullState, StandingQuestion
@@ -62,7 +62,6 @@ class LiveStream:
     def arm(
         self,
         settings: StandingArm,
-        fired: Callable[[Fired], None],
         *,
         armed: Callable[[str], None],
         refused: Callable[[StreamVlmError], None],
@@ -75,7 +74,7 @@ class LiveStream:
         async def arm() -> None:
             async with self._arming:
                 try:
-                    standing_id = await asyncio.to_thread(self._session.arm, standing, partial(self._on_loop, fired))
+                    standing_id = await asyncio.to_thread(self._session.arm, standing)
                 except StreamVlmError as error:
                     refused(error)
                 else:
@@ -88,6 +87,14 @@ class LiveStream:
     def disarm(self, standing_id: str) -> None:
         """Asks it no more."""
         self._session.disarm(standing_id)
+
+    def standing(self) -> Mapping[str, StandingQuestion]:
+        """What is armed now."""
+        return self._session.standing()
+
+    def on_fired(self, listener: Callable[[Fired], None] | None, *, after: int | None) -> int:
+        """Tells each time a standing question fires; see ``LiveSession.on_fired``."""
+        return self._session.on_fired(None if listener is None else partial(self._on_loop, listener), after=after)
 
     def pull(
         self,

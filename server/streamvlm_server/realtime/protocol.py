@@ -35,6 +35,7 @@ from streamvlm_server.realtime.shapes import (
     SessionExtension,
     SessionExtensionState,
     SessionSettings,
+    Standing,
 )
 from streamvlm_server.realtime.stream import Fired, Stream
 
@@ -60,9 +61,10 @@ class RealtimeProtocol:
         self._conversation_id = events.new_id("conv")
         self._cancels: dict[str, Callable[[], None]] = {}  # of every response under way
         self._active: str | None = None  # the response that writes to the conversation
-        self._standing: dict[str, str] = {}
+        self._disarmed: set[str] = set()
+        self._fired_after = 0
         self._source: str | None = None
-        self._is_leaving = self._is_closed = False
+        self._is_leaving = False
         self._decisions: deque[Decision] = deque(maxlen=MAX_DECISIONS)
 
     @property
@@ -73,7 +75,8 @@ class RealtimeProtocol:
     @property
     def is_waited_for(self) -> bool:
         """Whether the client has reason to be silent: something of its is under way."""
-        return bool(self._cancels or self._standing or self._source)
+        is_told_of_firings = self._extension is not None and bool(self._stream.standing())
+        return is_told_of_firings or bool(self._cancels or self._source)
 
     @property
     def is_answering(self) -> bool:
@@ -85,13 +88,11 @@ class RealtimeProtocol:
         self._send(events.SessionCreated(session=self._session))
 
     def close(self) -> None:
-        """The connection is gone: nobody waits for answers or standing questions any more; a source is read on."""
+        """The connection is gone: nobody waits for answers; sources are read and standing questions asked on."""
         for cancel in list(self._cancels.values()):
             cancel()
-        for standing_id in self._standing:
-            self._stream.disarm(standing_id)
+        self._stream.on_fired(None, after=None)
         self._stream.watch_decisions(None)
-        self._is_closed = True
         self._send = lambda event: None
 
     def handle(self, event: asked.ClientEvent, pictures: Sequence[Picture] = ()) -> None:
@@ -190,6 +191,8 @@ class RealtimeProtocol:
             self._extension = settings.streamvlm
             wants_frames = self._extension is not None and "frame" in self._extension.events
             self._stream.watch_decisions(self._decisions.append if wants_frames else None)
+            listens, after = (None, None) if self._extension is None else (self._fired, self._extension.fired_after)
+            self._fired_after = self._stream.on_fired(listens, after=after)
         changed["streamvlm"] = self._extension_state()
         self._session = self._session.model_copy(update=changed)
         self._send(events.SessionUpdated(session=self._session))
@@ -197,12 +200,15 @@ class RealtimeProtocol:
     def _extension_state(self) -> SessionExtensionState | None:
         if self._extension is None:
             return None
+        armed = self._stream.standing()
         return SessionExtensionState(
             events=self._extension.events,
             binary_frames=self._extension.binary_frames,
+            fired_after=self._fired_after,
             session_id=self._stream.id,
             resume_token=self._resume_token,
             time_s=self._stream.stats().time_s,
+            standing=[Standing(standing_id=one, **asdict(asked)) for one, asked in armed.items()],
         )
 
     def _create_item(self, event: asked.ItemCreate, pictures: Sequence[Picture]) -> None:
@@ -331,26 +337,22 @@ class RealtimeProtocol:
             raise ProtocolError("release is not below threshold; give a lower one.", param="release")
         self._stream.arm(
             event,
-            self._fired,
             armed=partial(self._armed, event.question),
             refused=lambda error: self.refuse(error, event.event_id),
         )
 
     def _armed(self, question: str, standing_id: str) -> None:
-        if self._is_closed:
-            self._stream.disarm(standing_id)
-            return
-        self._standing[standing_id] = question
         self._send(events.StandingArmed(standing_id=standing_id, question=question))
 
     def _disarm(self, standing_id: str) -> None:
-        if self._standing.pop(standing_id, None) is None:
+        if standing_id not in self._stream.standing():
             raise ProtocolError(f"There is no standing question {standing_id}.", param="standing_id")
+        self._disarmed.add(standing_id)
         self._stream.disarm(standing_id)
         self._send(events.StandingDisarmed(standing_id=standing_id))
 
     def _fired(self, fired: Fired) -> None:
-        if fired.standing_id in self._standing:
+        if fired.standing_id not in self._disarmed:  # it may have been on its way
             self._send(
                 events.StandingFired(
                     standing_id=fired.standing_id,
@@ -358,6 +360,8 @@ class RealtimeProtocol:
                     time_s=fired.time_s,
                     probability=fired.probability,
                     evidence=[events.Seen.of(seen, self._stream.id) for seen in fired.evidence],
+                    number=fired.number,
+                    missed=fired.n_missed,
                 )
             )
 

@@ -241,7 +241,7 @@ class SourceEnded(ServerEvent):
 
 
 class StandingArmed(ServerEvent):
-    """A standing question is being asked from now on, as long as this connection lasts."""
+    """A standing question is being asked from now on, until it is disarmed: it belongs to the session."""
 
     type: Literal["streamvlm.standing.armed"] = "streamvlm.standing.armed"
     standing_id: str
@@ -256,7 +256,7 @@ class StandingDisarmed(ServerEvent):
 
 
 class StandingFired(ServerEvent):
-    """The answer to a standing question has become yes."""
+    """The answer to a standing question has become yes, now or while nobody was connected."""
 
     type: Literal["streamvlm.standing.fired"] = "streamvlm.standing.fired"
     standing_id: str
@@ -264,6 +264,8 @@ class StandingFired(ServerEvent):
     time_s: float
     probability: float
     evidence: list[Seen]
+    number: int = Field(description="Counts the session's, from 1; send the last as fired_after when you come back.")
+    missed: int = Field(description="How many before it were not kept for you, as they were too many.")
 
 
 class GoingAway(ServerEvent):

@@ -119,6 +119,12 @@ class SessionExtension(Shape):
         default=[], max_length=8, description="Which unasked events to send; answers to requests of ours always come."
     )
     binary_frames: bool = Field(default=False, description="Whether binary messages will come, one a frame.")
+    fired_after: int | None = Field(
+        default=None,
+        ge=0,
+        description="Number of the last streamvlm.standing.fired that you know: later ones are told, once more if need "
+        "be. By default those that nobody was told of.",
+    )
 
 
 class SessionSettings(Shape):
@@ -145,12 +151,25 @@ class SessionSettings(Shape):
     streamvlm: SessionExtension | None = None
 
 
+class Standing(Shape):
+    """A standing question that is armed; its fields as in streamvlm.standing.arm."""
+
+    standing_id: str
+    question: str
+    threshold: float
+    release: float
+    every_s: float
+    cool_down_s: float
+
+
 class SessionExtensionState(SessionExtension):
     """What a session that asked for ours is told."""
 
     session_id: str = Field(description="Connect with ?session_id= of it to take the session up again.")
     resume_token: str | None = Field(description="Proves the right to, where no key does.")
     time_s: float | None = Field(description="Stream time of the newest frame; None before the first.")
+    fired_after: int = Field(description="Number after which streamvlm.standing.fired are told to you.")
+    standing: list[Standing] = Field(description="Standing questions armed in the session, by earlier connections too.")
 
 
 class Session(Shape):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from streamvlm.engine import Answer
+from streamvlm.engine import Answer, StandingQuestion
 from streamvlm.errors import StreamVlmError
 from streamvlm.frame import Picture
 from streamvlm.ingest.gate import Decision
@@ -50,6 +50,14 @@ class Fired(Protocol):
     def evidence(self) -> Sequence[Evidence]:
         """What it rests on."""
 
+    @property
+    def number(self) -> int:
+        """Counts the session's firings, from 1."""
+
+    @property
+    def n_missed(self) -> int:
+        """How many before it were not kept."""
+
 
 class Stream(Protocol):
     """One live stream. Nothing here waits for the model, and all callbacks come later, on the caller's own thread.
@@ -79,22 +87,31 @@ class Stream(Protocol):
     def arm(
         self,
         settings: StandingArm,
-        fired: Callable[[Fired], None],
         *,
         armed: Callable[[str], None],
         refused: Callable[[StreamVlmError], None],
     ) -> None:
-        """Asks a standing question.
+        """Asks a standing question, until it is disarmed.
 
         Args:
             settings: What to ask, and when it fires.
-            fired: Told each time it does.
             armed: Told its id, or
             refused: told why not; one after another, in the order in which questions were given.
         """
 
     def disarm(self, standing_id: str) -> None:
         """Asks it no more."""
+
+    def standing(self) -> Mapping[str, StandingQuestion]:
+        """What is armed now, by this connection or an earlier one."""
+
+    def on_fired(self, listener: Callable[[Fired], None] | None, *, after: int | None) -> int:
+        """Tells each time a standing question fires; None ends it. Returns the number after which telling begins.
+
+        Args:
+            listener: Told first what nobody was told of,
+            after: or what came after this number.
+        """
 
     def pull(
         self,

@@ -25,6 +25,8 @@ def test_who_asks_for_ours_is_told_how_to_come_back(client: Client) -> None:
         "session_id": "sess",
         "resume_token": "secret",
         "time_s": None,
+        "fired_after": 0,
+        "standing": [],
     }
     assert client.protocol.takes_binary_frames
 
@@ -96,14 +98,32 @@ def test_a_standing_question_is_armed_fires_and_is_disarmed(client: Client) -> N
     client.opt_in()
     (armed,) = client.send("streamvlm.standing.arm", question="is it red?", threshold=0.8, release=0.2)
     standing_id = armed["standing_id"]
-    fire = client.stream.armed[standing_id]
-    fire(HasFired(standing_id, "is it red?", 7.0, 0.9))
-    assert client.received[-1] | {"type": "streamvlm.standing.fired", "time_s": 7.0} == client.received[-1]
+    fire = client.stream.fire
+    assert fire is not None
+    fire(HasFired(standing_id, "is it red?", 7.0, 0.9, number=9, n_missed=2))
+    expected = {"type": "streamvlm.standing.fired", "time_s": 7.0, "number": 9, "missed": 2}
+    assert client.received[-1] | expected == client.received[-1]
     assert types(client.send("streamvlm.standing.disarm", standing_id=standing_id)) == ["streamvlm.standing.disarmed"]
     n_before = len(client.received)
     fire(HasFired(standing_id, "is it red?", 8.0, 0.9))  # was on its way when it was disarmed
     assert len(client.received) == n_before
     assert types(client.send("streamvlm.standing.disarm", standing_id=standing_id)) == ["error"]
+
+
+def test_who_comes_back_is_told_what_is_armed_and_says_what_it_knows(client: Client) -> None:
+    client.opt_in()
+    client.send("streamvlm.standing.arm", question="is it red?", threshold=0.7)
+    client.protocol.close()
+    again = Client(client.stream)
+    assert client.stream.fire is None
+    (updated,) = again.opt_in(fired_after=3)
+    (standing,) = updated["session"]["streamvlm"]["standing"]
+    assert (standing["question"], standing["threshold"]) == ("is it red?", 0.7)
+    assert (client.stream.fired_after, client.stream.fire is not None) == (3, True)
+    disarmed = again.send("streamvlm.standing.disarm", standing_id=standing["standing_id"])
+    assert types(disarmed) == ["streamvlm.standing.disarmed"]
+    again.send("session.update", session={"type": "realtime", "streamvlm": None})
+    assert client.stream.fire is None
 
 
 def test_a_standing_question_that_the_engine_refuses_is_an_error_of_its_event(client: Client) -> None:
@@ -136,7 +156,7 @@ def test_a_source_is_read_until_it_is_closed_ends_or_fails(client: Client) -> No
     assert not client.protocol.is_waited_for
 
 
-def test_a_closed_connection_leaves_nothing_behind_but_its_source(client: Client) -> None:
+def test_a_closed_connection_leaves_behind_its_source_and_its_standing_questions(client: Client) -> None:
     client.opt_in(events=["frame", "stats"])
     asked = client.ask("what?")
     client.send("streamvlm.standing.arm", question="is it red?")
@@ -147,7 +167,8 @@ def test_a_closed_connection_leaves_nothing_behind_but_its_source(client: Client
     asked.complete("this")
     client.protocol.tick()
     assert asked.is_cancelled
-    assert (client.stream.armed, client.stream.on_decision, client.stream.pulling) == ({}, None, "http://a/")
+    assert (client.stream.on_decision, client.stream.fire, client.stream.pulling) == (None, None, "http://a/")
+    assert [asked.question for asked in client.stream.armed.values()] == ["is it red?"]
     assert len(client.received) == n_before
 
 

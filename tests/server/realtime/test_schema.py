@@ -28,7 +28,9 @@ def test_the_schema_tells_every_field_that_the_server_sends(client: Client) -> N
     client.write("look", IMAGE)
     client.ask("what?").complete("this")
     (armed,) = client.send("streamvlm.standing.arm", question="is it red?")
-    client.stream.armed[armed["standing_id"]](HasFired(armed["standing_id"], "is it red?", 7.0, 0.9))
+    assert client.stream.fire is not None
+    client.stream.fire(HasFired(armed["standing_id"], "is it red?", 7.0, 0.9))
+    client.opt_in(events=["frame", "evidence", "stats"])
     client.protocol.tick()
     client.protocol.going_away("restart", 5.0)
     definitions = schema()["$defs"]
