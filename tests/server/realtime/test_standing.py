@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from click.testing import CliRunner
 from fragile_network import fragile_network
 from live_server import LiveServer, live_server, wait_until
+from server_process import ServerProcess
 from web_site import serving
 from websocket_peer import Peer, as_png, peer
 
@@ -150,3 +153,27 @@ def test_watch_leaves_only_its_own_alerts_armed(live: LiveServer, tmp_path: Path
     assert run.exit_code == 0, run.output
     armed = [standing.question for standing in live.engine.find("terminal").standing().values()]
     assert armed == ["did you see a cat?", "is it red?"]
+
+
+def test_what_was_armed_before_a_kill_is_armed_after_it(tmp_path: Path) -> None:
+    flags = ["--home", str(tmp_path), "--flush-every-s", "0.5"]
+    question = "did you see a red circle?"
+
+    def is_kept(session_id: str) -> bool:
+        diary = f"file:{tmp_path / session_id / 'diary.db'}?mode=ro"
+        with closing(sqlite3.connect(diary, uri=True)) as database:
+            return [question] == [row[0] for row in database.execute("SELECT question FROM standing")]
+
+    async def use() -> None:
+        async with AsyncExitStack() as opened:
+            with await asyncio.to_thread(ServerProcess, *flags) as server:
+                session = await opened.enter_async_context(connect(server.url))
+                await session.arm(question)
+                await asyncio.to_thread(wait_until, lambda: is_kept(session.session_id))
+                server.process.kill()
+            port = server.url.rpartition(":")[2]
+            with await asyncio.to_thread(ServerProcess, *flags, "--port", port):
+                await session.send(as_png(render(WORLD, 0.0)), time_s=0.0)  # once the connection stands again
+                assert list(session.standing.values()) == [question]
+
+    asyncio.run(use())
