@@ -47,17 +47,15 @@ class FrameQueue:
         return len(self._promised) + len(self._waiting)
 
     @property
-    def is_full(self) -> bool:
-        """Whether the next frame would push one out."""
-        return bool(self._waiting) and (len(self._waiting) >= self._capacity or self._n_bytes >= self._most_bytes)
+    def has_room(self) -> bool:
+        """Whether one more can wait and none will be dropped for it, even if all promises were taken back."""
+        return len(self) < self._capacity and self._n_bytes < self._most_bytes
 
     def offer(self, frame: Frame, now_s: float) -> None:
         """Adds a frame later than all before it."""
-        while self.is_full:
-            self._n_bytes -= self._waiting.popleft().frame.picture.nbytes
-            self.n_dropped += 1
         self._waiting.append(WaitingFrame(frame, now_s))
         self._n_bytes += frame.picture.nbytes
+        self._trim()
         self.n_offered += 1
         self.newest_s = frame.time_s
 
@@ -65,6 +63,12 @@ class FrameQueue:
         """Drops no frame up to this stream time any more."""
         while self._waiting and self._waiting[0].frame.time_s <= until_s:
             self._promised.append(self._waiting.popleft())
+
+    def keep_promises(self, until_s: float) -> None:
+        """Promises frames later than this no more; of those that are now too many, the oldest are dropped."""
+        while self._promised and self._promised[-1].frame.time_s > until_s:
+            self._waiting.appendleft(self._promised.pop())
+        self._trim()
 
     def holds(self, until_s: float) -> bool:
         """Whether a frame up to this stream time waits."""
@@ -93,3 +97,12 @@ class FrameQueue:
         self._n_bytes = 0
         self._promised.clear()
         self._waiting.clear()
+
+    def _trim(self) -> None:
+        """Drops what is too much, the oldest first, and never the newest."""
+        while len(self._waiting) > self._capacity or (len(self._waiting) > 1 and self._is_too_much()):
+            self._n_bytes -= self._waiting.popleft().frame.picture.nbytes
+            self.n_dropped += 1
+
+    def _is_too_much(self) -> bool:
+        return self._n_bytes - self._waiting[-1].frame.picture.nbytes >= self._most_bytes

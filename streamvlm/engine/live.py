@@ -99,7 +99,7 @@ class LiveSession:
         _check_picture(picture)
         with self._changed:
             queue = self.stream.queue
-            self._changed.wait_for(lambda: self._failure is not None or not (wait and queue.is_full))
+            self._changed.wait_for(lambda: self._failure is not None or queue.has_room or not wait)
             self._check_alive()
             time_s = self._clock_s() if time_s is None else time_s
             if not (0 <= time_s < math.inf and (queue.newest_s is None or time_s > queue.newest_s)):

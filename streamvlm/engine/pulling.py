@@ -120,7 +120,7 @@ class Pull:
         with self._changed:
             if waits:
                 self._changed.wait_for(
-                    lambda: self._is_stopped or self._stream.failure is not None or not self._stream.queue.is_full
+                    lambda: self._is_stopped or self._stream.failure is not None or self._stream.queue.has_room
                 )
             if self._is_stopped:
                 return False

@@ -248,6 +248,7 @@ class Stream:
     def _end(self, question: LiveQuestion, outcome: Answer | StreamVlmError) -> None:
         with self._changed:
             self.questions.remove(question)
+            self.queue.keep_promises(max((q.asked_at_s for q in self.questions if q.moment is None), default=-math.inf))
         if isinstance(outcome, Answer):
             self._tally.n_tokens += outcome.tokens.answer
             self._tally.n_answers += not outcome.cancelled

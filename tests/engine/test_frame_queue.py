@@ -12,7 +12,7 @@ from streamvlm.frame import Frame
 acts = st.lists(
     st.one_of(
         st.tuples(st.just("offer"), st.floats(0.01, 5), st.integers(1, 3)),
-        st.tuples(st.just("promise"), st.floats(0, 60)),
+        st.tuples(st.sampled_from(("promise", "keep_promises")), st.floats(0, 60)),
         st.tuples(st.just("take"), st.integers(1, 5), st.floats(0, 60), st.floats(0, 6)),
     ),
     max_size=60,
@@ -29,27 +29,31 @@ def test_it_holds_the_newest_and_what_was_promised_in_order(
     px: dict[float, int] = {}
     n_taken = n_offered = 0
 
-    def is_full() -> bool:
-        return bool(waiting) and (len(waiting) == capacity or sum(px[t] for t in (*promised, *waiting)) >= most_px)
+    def trimmed(waiting: list[float]) -> list[float]:
+        while len(waiting) > 1 and sum(px[t] for t in (*promised, *waiting[:-1])) >= most_px:
+            waiting = waiting[1:]
+        return waiting[-capacity:]
 
     for act in todo:
+        all_s = [*promised, *waiting]
         match act:
             case ("offer", float(elapsed_s), int(width)):
                 time_s += elapsed_s
                 px[time_s] = width
-                assert queue.is_full == is_full()
-                while is_full():
-                    waiting.pop(0)
+                assert queue.has_room == (len(all_s) < capacity and sum(px[t] for t in all_s) < most_px)
                 queue.offer(Frame(n_offered, time_s, np.zeros((1, width, 3), np.uint8)), 0.0)
-                waiting.append(time_s)
+                waiting = trimmed([*waiting, time_s])
                 n_offered += 1
                 assert queue.newest_s == time_s
             case ("promise", float(until_s)):
                 queue.promise(until_s)
                 promised += [t for t in waiting if t <= until_s]
                 waiting = [t for t in waiting if t > until_s]
+            case ("keep_promises", float(until_s)):
+                queue.keep_promises(until_s)
+                promised = [t for t in promised if t <= until_s]
+                waiting = trimmed(all_s[len(promised) :])
             case ("take", int(most), float(until_s), float(within_s)):
-                all_s = [*promised, *waiting]
                 assert queue.holds(until_s) == any(t <= until_s for t in all_s)
                 got = [one.frame.time_s for one in queue.take(most, until_s, within_s)]
                 expected = [t for t in all_s if t <= until_s and t - all_s[0] <= within_s][:most]

@@ -261,6 +261,22 @@ def test_questions_in_the_dialogue_are_answered_in_turn_and_others_at_once() -> 
     assert second.answer.tokens.context == said.context + said.question + said.answer
 
 
+def test_frames_promised_to_questions_that_were_cancelled_give_way_again() -> None:
+    run = ByHand(EngineConfig(session=SHORT, frame_queue=2))
+    live = run.open()
+    offer(live, 2)
+    _, patient = ask(live)
+    for _ in range(20):
+        offer(live, 2)
+        hasty, _ = ask(live)
+        hasty.cancel()
+        live.stream.begin_questions()
+        assert len(live.stream.queue) == 4, "the newest two, and what the first question waits for"
+    run.finish()
+    assert patient.answer.asked_at_s == 1.0
+    assert watched_s(live) == [0.0, 1.0, 40.0, 41.0]
+
+
 def test_a_cancelled_answer_ends_within_one_step_and_leaves_no_trace() -> None:
     engine = ByHand(EngineConfig(session=LONG))
     live = engine.open()
