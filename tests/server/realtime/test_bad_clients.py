@@ -123,7 +123,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
             for owner, limits in (("ann", ""), ("bob", ""), ("cid", narrow))
         )
     )
-    flags = ["--keys-file", str(keys), "--idle-s", "2", "--linger-s", "0", "--max-sessions", "3"]
+    flags = ["--keys-file", str(keys), "--idle-s", "3", "--linger-s", "0", "--max-sessions", "3"]
     with ServerProcess(*flags, "--session-memory-budget", "32MiB") as running:
         asyncio.run(beside_a_neighbour(running.url, says_nothing, **ANN))  # the first steps take what stays taken
         yield running
