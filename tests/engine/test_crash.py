@@ -8,6 +8,10 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import doomed_watcher
@@ -24,14 +28,31 @@ from streamvlm.memory.mend import check_blocks
 KILLS = 200
 
 
-def test_two_hundred_kills_lose_no_more_than_promised_and_nothing_is_ever_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = random.Random(0)
-    # Forked from a fresh process: this one may have threads by now, whose locks a fork would hold for ever.
+@pytest.fixture
+def nursery(monkeypatch: pytest.MonkeyPatch) -> ForkServerContext:
+    """Forks children from a fresh process: this one may have threads by now, whose locks a fork would hold for ever."""
     nursery = multiprocessing.get_context("forkserver")
     nursery.set_forkserver_preload([doomed_watcher.__name__])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # or the preloading would pass over it in silence
+    return nursery
+
+
+@contextmanager
+def started(child: BaseProcess) -> Iterator[None]:
+    """Lets a child run, and not for longer than what is done with it, whatever becomes of that."""
+    child.start()
+    try:
+        yield
+        child.join()
+    finally:
+        child.kill()
+
+
+@pytest.mark.timeout(600)  # each kill is a process of its own, and disks differ
+def test_two_hundred_kills_lose_no_more_than_promised_and_nothing_is_ever_wrong(
+    nursery: ForkServerContext, tmp_path: Path
+) -> None:
+    rng = random.Random(0)
     watched = nursery.Value("d", lock=False)
     worst_s, inside_writes, n_blocks = 0.0, 0, 0
     for kill in range(KILLS):
@@ -39,15 +60,14 @@ def test_two_hundred_kills_lose_no_more_than_promised_and_nothing_is_ever_wrong(
         watched.value = -1.0
         before = n_blocks
         child = nursery.Process(target=ingest, args=(tmp_path, watched, io))
-        child.start()
-        if io is None:
-            while kill % 2 and watched.value < 0 and child.is_alive():
-                time.sleep(0.001)  # half of them while it opens the folder, half once it watches
-            time.sleep(rng.uniform(0, 0.06))
-            child.kill()
-        else:
-            inside_writes += 1
-        child.join()
+        with started(child):
+            if io is None:
+                while kill % 2 and watched.value < 0 and child.is_alive():
+                    time.sleep(0.001)  # half of them while it opens the folder, half once it watches
+                time.sleep(rng.uniform(0, 0.06))
+                child.kill()
+            else:
+                inside_writes += 1
         assert child.exitcode == -signal.SIGKILL
         watched_s = watched.value
 
@@ -80,12 +100,13 @@ def test_two_hundred_kills_lose_no_more_than_promised_and_nothing_is_ever_wrong(
 
 
 @pytest.mark.parametrize("share", [0.001, 0.5, 1.0])
-def test_a_kill_while_a_segment_is_made_leaves_no_half_segment(share: float, tmp_path: Path) -> None:
-    nursery = multiprocessing.get_context("forkserver")
+def test_a_kill_while_a_segment_is_made_leaves_no_half_segment(
+    share: float, nursery: ForkServerContext, tmp_path: Path
+) -> None:
     watched = nursery.Value("d", lock=False)
     child = nursery.Process(target=ingest, args=(tmp_path, watched, DyingIO(1, share)))
-    child.start()
-    child.join()
+    with started(child):
+        pass
     assert child.exitcode == -signal.SIGKILL
     assert [path.suffix for path in tmp_path.glob("seg-*")] == [".draft"]
     assert check_blocks(tmp_path) == (0, [])
