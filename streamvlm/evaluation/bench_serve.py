@@ -11,11 +11,13 @@ import asyncio
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
+from shutil import copyfileobj
 from typing import Any
 
 import cv2
@@ -102,6 +104,8 @@ def _serving(model: str, n_sessions: int) -> Iterator[str]:
         try:
             for line in process.stderr:
                 if "serving " in line:
+                    # What it has to say goes on to whoever measures; a server that cannot log would wait for ever.
+                    threading.Thread(target=copyfileobj, args=(process.stderr, sys.stderr), daemon=True).start()
                     yield line.split()[-1]
                     return
             raise StreamVlmError("The server did not start; run `streamvlm serve` to see why.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,20 +20,25 @@ class ServerProcess:
     Attributes:
         url: Such as ``http://127.0.0.1:40001``.
         process: Gets signals.
+        said: Lines that it has logged since.
     """
 
     def __init__(self, *flags: str) -> None:
         command = [sys.executable, "-m", "streamvlm", "serve", "--port", "0", "--log-level", "error", *flags]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
-        lines: list[str] = []
+        self.said: list[str] = []
+        # Read on to its end: a server that cannot log, as nobody empties the pipe, waits for ever.
+        self._reader = threading.Thread(target=self.said.extend, args=(self.process.stderr,))
+        first: list[str] = []
         for line in self.process.stderr:
-            lines.append(line)
+            first.append(line)
             if "serving pocket on " in line:
                 self.url = line.split()[-1]
+                self._reader.start()
                 return
-        self.__exit__(None, None, None)
-        raise AssertionError("".join(lines))
+        with self.process:
+            raise AssertionError("".join(first))
 
     def __enter__(self) -> Self:
         return self
@@ -41,6 +47,7 @@ class ServerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.process.kill()
+        self._reader.join()
         with self.process:  # closes its pipe and waits for its end
             pass
 

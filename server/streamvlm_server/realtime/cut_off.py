@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from asyncio import BaseTransport, TimerHandle
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 PATIENCE_S = 5.0
@@ -23,6 +24,11 @@ class CutOffProtocol(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=0)
         self.close_timeout = PATIENCE_S  # until the peer answers a close frame; all that it sends is still read
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Sends; a refusal in HTTP's words ends the handshake too, or uvicorn would log it as the app's error."""
+        await super().send(message)
+        self.handshake_complete = self.handshake_complete or self.close_sent
 
     def pause_writing(self) -> None:
         """Something waits to be sent."""

@@ -127,6 +127,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with ServerProcess(*flags, "--session-memory-budget", "32MiB") as running:
         asyncio.run(beside_a_neighbour(running.url, says_nothing, **ANN))  # the first steps take what stays taken
         yield running
+        assert not running.said, "what bad clients do is no error of the server's"
 
 
 @pytest.mark.parametrize("case", BAD_CLIENTS.values(), ids=BAD_CLIENTS)
