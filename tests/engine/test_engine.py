@@ -126,19 +126,26 @@ def test_sessions_are_refused_when_their_memory_would_not_fit() -> None:
 
 
 def test_all_sessions_open_and_at_rest_share_one_budget_of_disk(tmp_path: Path) -> None:
-    def on_disk() -> int:
-        return sum(path.stat().st_size for path in tmp_path.glob("*/seg-*.kv"))
+    def on_disk(name: str) -> int:
+        return sum(path.stat().st_size for path in tmp_path.glob(f"{name}/seg-*.kv"))
 
-    archive = ArchiveConfig(budget_bytes=16 << 20)  # a segment is an eighth of it
-    with durable(tmp_path, archive=archive, disk_budget_bytes=3 << 20) as engine:
-        for name in ("first", "second"):
-            offer(engine.open(name), 16)
-    with durable(tmp_path, archive=archive, disk_budget_bytes=3 << 20) as engine:
-        assert engine.stats().disk_bytes == on_disk() <= 3 << 20
-        assert engine.find("second").timeline(), "who came last goes on in RAM"
-        before = on_disk()
+    archive = ArchiveConfig(budget_bytes=16 << 20)  # a segment is an eighth of it: there is room for one
+    with durable(tmp_path, archive=archive, disk_budget_bytes=2 << 20) as engine:
+        first = engine.open("first")
+        offer(first, 8)
+        first.close()
+    with durable(tmp_path, archive=archive, disk_budget_bytes=2 << 20) as engine:
+        assert 0 < on_disk("first") == engine.stats().disk_bytes <= 2 << 20
+        second = engine.open("second")
+        offer(second, 8)
+        ask(second)[1].answer()
+        assert second.timeline().blocks, "it goes on in RAM"
+        second.close()
+        assert on_disk("second") == 0
         engine.delete("first")
-        assert engine.stats().disk_bytes == on_disk() < before
+        assert engine.stats().disk_bytes == 0
+        offer(engine.find("second"), 8)
+    assert 0 < on_disk("second") <= 2 << 20, "what was deleted leaves room"
 
 
 def test_a_home_that_cannot_hold_sessions_is_found_out_at_once(tmp_path: Path) -> None:
