@@ -6,8 +6,8 @@ on and before the end, one a second for a stretch, because what a question costs
 kept; and what the process holds is read along the way.
 
 A machine's pace may drift between two stretches. So the stream as it was at the early ones is also kept beside it, in
-RAM, goes on from there in the last stretch, and is asked in turns with it: a second ratio, in which each may disturb the
-other.
+RAM, goes on from there in the last stretch, and is asked in turns with it: a second ratio, in which each may
+disturb the other.
 """
 
 from __future__ import annotations
