@@ -88,9 +88,10 @@ class ServerConfig(BaseModel):
     idle_s: float = Field(default=600.0, gt=0, description="How long a WebSocket may say and wait for nothing.")
     linger_s: float = Field(default=300.0, ge=0, description="How long a session keeps its place without a client.")
     drain_s: float = Field(
-        default=20.0,
+        default=24.0,
         ge=0,
-        description="How long running answers may go on after SIGTERM, and then the watching of frames that wait.",
+        description="How long a stop may take after SIGTERM: two thirds for running answers, what is left of it for "
+        "frames that wait to be watched.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
 
@@ -104,6 +105,11 @@ class ServerConfig(BaseModel):
                     f"one session's {tier} budget is larger than that of all together; lower session_{tier}_budget"
                 )
         return self
+
+    @property
+    def answers_drain_s(self) -> float:
+        """How long running answers may go on after SIGTERM."""
+        return self.drain_s * 2 / 3
 
 
 def load_config(

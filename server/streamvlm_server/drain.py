@@ -30,6 +30,11 @@ class Drain:
         """Requests and connections under way."""
         return len(self._running)
 
+    def check(self) -> None:
+        """Raises DrainingError if nothing new is taken any more."""
+        if self.is_draining:
+            raise DrainingError("This server is about to stop; try again in a moment.")
+
     @contextmanager
     def running(self, going_away: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Holds a request or connection that the server waits for before it stops.
@@ -41,8 +46,7 @@ class Drain:
         Raises:
             DrainingError: If nothing new is taken any more.
         """
-        if self.is_draining:
-            raise DrainingError("This server is about to stop; try again in a moment.")
+        self.check()
         key = object()
         self._running[key] = going_away
         self._idle.clear()

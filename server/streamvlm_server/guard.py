@@ -72,6 +72,7 @@ class Guard:
         check_origin(headers, service.config.allowed_origins, service.keys)
         scope.setdefault("state", {})["principal"] = service.keys.authenticate(headers)
         if scope["type"] == "websocket":  # stays for long, and says itself what it takes to end
+            service.drain.check()
             await self._app(scope, receive, send)
             return
         with service.drain.running():

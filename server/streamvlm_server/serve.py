@@ -37,7 +37,7 @@ async def serve(config: ServerConfig, *, on_ready: Callable[[str], None]) -> Non
         url = _url(config, opened.getsockname()[1])
         server = DrainingServer(build_app(engine, config), config, on_ready=lambda: on_ready(url))
         await server.serve([opened])
-        engine.close(drain_s=0.0 if server.force_exit else config.drain_s)  # what was acknowledged is still watched
+        engine.close(drain_s=server.time_left_s)  # what was acknowledged is still watched
 
 
 def _start_engine(config: ServerConfig) -> Engine:

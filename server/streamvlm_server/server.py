@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -37,6 +38,12 @@ class DrainingServer(uvicorn.Server):
         self._service: Service = app.state.service
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked = asyncio.Event()
+        self._ends_at_s = 0.0
+
+    @property
+    def time_left_s(self) -> float:
+        """Of the time that a stop may take; none if it shall be waited for no longer."""
+        return 0.0 if self.force_exit else max(0.0, self._ends_at_s - time.monotonic())
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serves until it is stopped, and returns when everything has ended."""
@@ -66,7 +73,9 @@ class DrainingServer(uvicorn.Server):
 
     async def _stop_when_asked(self) -> None:
         await self._stop_asked.wait()
-        await self._service.drain.finish(self._service.config.drain_s)
+        config = self._service.config
+        self._ends_at_s = time.monotonic() + config.drain_s
+        await self._service.drain.finish(config.answers_drain_s)
         self.should_exit = True
 
 

@@ -17,6 +17,7 @@ from streamvlm.client.errors import RemoteError
 TOKEN_HEADER = "streamvlm-resume-token"
 _PATH = "/v1/realtime"
 _MAX_EVENT_BYTES = 4 << 20
+_LEAVING = 1012  # a code that is retried: the server sends it back
 _RETRIED_CODES = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _LONGEST_PAUSE_S = 5.0
@@ -60,7 +61,7 @@ class Link:
         self.session, self.setting = session, setting
         self._url, self._key, self._reconnect_s = url, key, reconnect_s
         self._socket: ClientConnection | None = None
-        self._stands = asyncio.Event()
+        self._stands, self._stays = asyncio.Event(), asyncio.Event()
         self._failure: RemoteError | None = None
 
     async def open(self) -> None:
@@ -70,7 +71,17 @@ class Link:
             RemoteError: If the server cannot be reached, or refuses.
         """
         self._socket = await self._connect()
-        self._stands.set()
+        self._open_doors()
+
+    async def ready(self) -> None:
+        """Returns when there is a connection that stays, for what takes more than one message.
+
+        Raises:
+            RemoteError: If the connection is lost for good.
+        """
+        await self._stays.wait()
+        if self._failure is not None:
+            raise self._failure
 
     async def send(self, message: str | bytes) -> None:
         """Sends, once the connection stands; a frame that meets a lost one goes over the next.
@@ -89,7 +100,7 @@ class Link:
             except ConnectionClosed as closed:
                 if isinstance(message, str):
                     raise _lost(closed) from closed
-                self._stands.clear()  # until `events` has noticed too, and connected again
+                self._shut_doors()  # until `events` has noticed too, and connected again
             else:
                 return
 
@@ -112,21 +123,40 @@ class Link:
                     while True:
                         yield json.loads(await self._socket.recv())
                 except ConnectionClosed as closed:
-                    self._stands.clear()
+                    self._shut_doors()
                     lost(_lost(closed))
                     if _code(closed) not in _RETRIED_CODES or not self._reconnect_s:
                         raise _lost(closed) from closed
                     self._socket = await self._connect_again(_lost(closed), greeting)
-                self._stands.set()
+                self._open_doors()
         except RemoteError as error:
             self._failure = error
-            self._stands.set()  # so that nobody waits for what never comes
+            self._open_doors()  # so that nobody waits for what never comes
             raise
+
+    def expect_end(self) -> None:
+        """The server is about to stop: what has begun may end, and what has not waits for the next connection."""
+        self._stays.clear()
+
+    async def leave_if_expected(self) -> None:
+        """Closes a connection whose end is expected, so that the server reads all that was sent; another follows."""
+        if not self._stays.is_set() and self._stands.is_set():
+            assert self._socket is not None, "a link that stands has a socket"
+            self._shut_doors()
+            await self._socket.close(_LEAVING)
 
     async def close(self) -> None:
         """Leaves; the session stays at the server for a while."""
         if self._socket is not None:
             await self._socket.close()
+
+    def _open_doors(self) -> None:
+        self._stands.set()
+        self._stays.set()
+
+    def _shut_doors(self) -> None:
+        self._stands.clear()
+        self._stays.clear()
 
     async def _connect_again(self, why: RemoteError, greeting: Callable[[], list[str]]) -> ClientConnection:
         pause_s, loop = 0.1, asyncio.get_running_loop()

@@ -157,15 +157,19 @@ class RemoteSession:
         if out_of_band:
             response |= {"conversation": "none", "input": [item]}
 
+        has_turn = False
+
         async def begin() -> None:
+            nonlocal has_turn
             if not out_of_band:
-                await self._turn.acquire()
-            self._asked[asked_id] = reply
+                has_turn = await self._turn.acquire()
             try:
+                await self._link.ready()
+                self._asked[asked_id] = reply
                 if not out_of_band:
                     await self._send("conversation.item.create", asked_id, item=item)
                 await self._send("response.create", asked_id, response=response)
-            except RemoteError:
+            except BaseException:
                 over()
                 raise
 
@@ -173,7 +177,10 @@ class RemoteSession:
             await self._send("response.cancel", f"cancel_{asked_id}", response_id=response_id)
 
         def over() -> None:
-            if self._asked.pop(asked_id, None) is not None and not out_of_band:
+            nonlocal has_turn
+            self._asked.pop(asked_id, None)
+            if has_turn:
+                has_turn = False
                 self._turn.release()
 
         reply = Reply(begin, cancel, over)
@@ -192,6 +199,7 @@ class RemoteSession:
         Raises:
             RemoteError: If it is refused.
         """
+        await self._link.ready()
         standing_id = f"standing_{secrets.token_hex(8)}"
         self._standing[standing_id] = {"question": question, **settings}
         armed = self._expect_armed(standing_id)
@@ -236,6 +244,8 @@ class RemoteSession:
         try:
             async for event in self._link.events(self._lost, self._greeting):
                 await self._take(event)
+                if not (self._asked or self._expected):
+                    await self._link.leave_if_expected()
         except RemoteError as error:
             self._alerts.put_nowait(error)
 
@@ -243,6 +253,7 @@ class RemoteSession:
         await self._link.send(json.dumps({"type": kind, "event_id": event_id, **fields}))
 
     async def _request(self, kind: str, answer: str, **fields: Any) -> Event:
+        await self._link.ready()
         event_id = f"request_{secrets.token_hex(8)}"
         expected = self._expect(event_id, answer)
         await self._send(kind, event_id, **fields)
@@ -273,6 +284,8 @@ class RemoteSession:
             told = event["question"], event["time_s"], event["probability"], spans(event["evidence"]), event["missed"]
             self._alerts.put_nowait(Alert(*told))
         elif kind.startswith("streamvlm."):
+            if kind == "streamvlm.going_away":
+                self._link.expect_end()
             self._answer_expected(kind, event)
             self._on_event(event)
 

@@ -188,12 +188,12 @@ class Inquiry:
         most_tokens = min(self._asking.max_tokens or config.max_answer_tokens, config.max_answer_tokens)
         room = len(asked) + most_tokens
         self._window = self._moment.seen[-config.window_blocks :]
-        window = [block.id for block in self._window]
-        tail = [*(yield from self._now()), *said]
-        context = memory.context(window, tail, room)
+        now = yield from self._now()
+        near = [*memory.read(block.id for block in self._window), *now, *said]
+        context = memory.context(near, room)
         self._chosen = yield from self._retrieve(asked, context)
         if self._chosen:
-            context = memory.context([*(block.id for block in self._chosen), *window], tail, room)
+            context = memory.context([*memory.read(block.id for block in self._chosen), *near], room)
         self._n_question, self._n_context = len(asked), context.n_tokens
         return self._about.runner.decoder.generate(
             asked,

@@ -25,7 +25,7 @@ class SessionConfig:
         max_answer_tokens: An answer is cut there.
         max_dialogue_tokens: Earlier questions and answers kept in view, the oldest dropped first but never the last;
             by default as many as the model was made for.
-        log_decisions: Newest gate decisions kept for inspection.
+        log_decisions: Newest gate decisions held in RAM; an archive holds a million.
         gate: The gate's settings; the model's noise floor takes the place of the one given here.
     """
 
@@ -38,7 +38,7 @@ class SessionConfig:
     max_question_tokens: int = 512
     max_answer_tokens: int = 128
     max_dialogue_tokens: int | None = None
-    log_decisions: int = 100_000
+    log_decisions: int = 10_000
     gate: GateConfig = field(default_factory=lambda: GateConfig(max_gap_s=10.0))
 
     def __post_init__(self) -> None:

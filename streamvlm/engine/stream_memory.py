@@ -67,18 +67,18 @@ class StreamMemory:
         self._pin_window()
         return block
 
-    def context(self, ids: Iterable[int], tail: Sequence[Kept], room: int) -> Context:
-        """Sinks, these blocks as far as they can be read, and the tail; with room for so many tokens more."""
-        return self._runner.decoder.context_of([Kept(self._runner.sinks), *self._fetch(ids), *tail], room)
-
-    def _fetch(self, ids: Iterable[int]) -> list[Kept]:
+    def read(self, ids: Iterable[int]) -> list[Kept]:
         """What can still be read of these blocks: the memory has told of what is damaged."""
         readable = [block_id for block_id in ids if block_id in self.blocks]
         try:
             payloads = self.blocks.fetch(readable)
             return [Kept(p, i, self.blocks.line(i).positions) for p, i in zip(payloads, readable, strict=True)]
         except KeyError:
-            return self._fetch(readable)
+            return self.read(readable)
+
+    def context(self, kept: Sequence[Kept], room: int) -> Context:
+        """Sinks and these, with room for so many tokens more."""
+        return self._runner.decoder.context_of([Kept(self._runner.sinks), *kept], room)
 
     def _pin_window(self) -> None:
         if self.window:

@@ -87,7 +87,7 @@ class Watcher:
         if not frames:
             return []
         tokens = FrameTokens.join(frames)
-        context = self._memory.context(self._memory.window, (), len(tokens))
+        context = self._memory.context(self._memory.read(self._memory.window), len(tokens))
         added = Addition(tokens.embeddings, context, positions=tokens.positions, deepstack=tokens.deepstack)
         (read,) = yield Reading([added])
         payloads = torch.split(read.payload, [len(frame) for frame in frames], dim=-2)

@@ -74,23 +74,12 @@ class AttentionMassScorer:
         """Attention mass (len(ids),) float32 in [0, 1]; see ``BlockScorer.score``."""
         if len(ids) == 0:
             return torch.zeros(0)
-        places = self._index.locate(ids)
-        bias = torch.zeros(len(places), device=places.device).masked_fill_(places == len(ids), -math.inf)
-        best = torch.zeros(len(ids), device=places.device)
+        rows = self._index.rows_of(ids)
+        masses = []
         for head, source in self._source_of.items():
-            query = queries[head.layer][head.head, -1:] * self._scale
-            logits = self._index.dot(self._sources.index(source), query, bias)
+            query = queries[head.layer][head.head, -1] * self._scale
+            logits = rows.dot(self._sources.index(source), query)
             # The softmax in place: fresh memory for it costs as much time as the products.
-            weights = logits.sub_(logits.amax(dim=1, keepdim=True)).exp_()
-            mass = weights[0] / weights.sum()
-            best = torch.maximum(best, sum_by_place(mass, places, len(ids)))
-        return best
-
-
-def sum_by_place(values: Tensor, places: Tensor, n_places: int) -> Tensor:
-    """Sums a row's value (rows,) into its place, leaving out places past the last: (n_places,) float32.
-
-    In float64, because CUDA adds in no fixed order: rounded to float32, the order no longer shows.
-    """
-    sums = torch.zeros(n_places + 1, dtype=torch.float64, device=values.device)
-    return sums.index_add_(0, places, values.double())[:-1].float()
+            weights = logits.sub_(logits.amax()).exp_()
+            masses.append(rows.sum(weights) / weights.sum())
+        return torch.stack(masses).amax(dim=0)

@@ -7,7 +7,8 @@ widened to float32 for its product stays in the processor's cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from streamvlm.retrieval.scorer import Ids
 
 CHUNK_BYTES = 2 << 20
 NOBODY = 0
+_STRIPS = 4
+"""A chunk is scanned as a batch of so many: one long product with a single query stays on one core."""
 
 
 class _Chunk:
@@ -35,6 +38,42 @@ class _Chunk:
     def give_back(self, rows: Tensor) -> None:
         self.owners[rows] = NOBODY
         self.free.extend(rows.tolist())
+
+
+class Rows:
+    """The rows of some blocks, among all of an index.
+
+    Args:
+        chunks: All there are.
+        slots: Of the blocks, (blocks,) int64.
+        n_slots: How many there are, nobody's included.
+    """
+
+    def __init__(self, chunks: Sequence[_Chunk], slots: Tensor, n_slots: int) -> None:
+        self._chunks, self._slots, self._n_slots = chunks, slots, n_slots
+        self._owners = torch.cat([chunk.owners for chunk in chunks])
+        self._bias = torch.full((n_slots,), -math.inf, device=slots.device).index_fill_(0, slots, 0.0)[self._owners]
+
+    def dot(self, source: int, query: Tensor) -> Tensor:
+        """Products of a query (width,) with all rows of a source: (rows,) float32, -inf where others own the row."""
+        products = torch.empty_like(self._bias)
+        query = query.detach().to(products).expand(_STRIPS, 1, -1)
+        start = 0
+        for chunk in self._chunks:
+            keys = chunk.keys[source].float()
+            part = slice(start, start + len(keys))
+            bias, out = (whole[part].view(_STRIPS, 1, -1) for whole in (self._bias, products))
+            torch.baddbmm(bias, query, keys.view(_STRIPS, -1, keys.shape[1]).mT, out=out)
+            start = part.stop
+        return products
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sums a value a row (rows,) by block: (blocks,) float32.
+
+        In float64, because CUDA adds in no fixed order: rounded to float32, the order no longer shows.
+        """
+        sums = torch.zeros(self._n_slots, dtype=torch.float64, device=values.device)
+        return sums.index_add_(0, self._owners, values.double())[self._slots].float()
 
 
 class KeyIndex:
@@ -80,11 +119,8 @@ class KeyIndex:
             chunk.give_back(rows)
             self._spare_slots.append(slot)
 
-    def locate(self, ids: Ids) -> Tensor:
-        """For every row the place in ``ids`` of the block that owns it, ``len(ids)`` if that is none of them.
-
-        Returns:
-            (rows,) int64.
+    def rows_of(self, ids: Ids) -> Rows:
+        """The rows of these blocks, to be scanned before the next block comes or goes.
 
         Raises:
             KeyError: If a block is not in the index.
@@ -93,21 +129,7 @@ class KeyIndex:
         if wanted.max() >= len(self._slot_of) or not (found := self._slot_of[wanted]).all():
             raise KeyError(f"blocks {[i for i in ids if i not in self._homes]} are not in the index")
         slots = torch.from_numpy(found).to(self._empty.device)
-        n_slots = len(self._homes) + len(self._spare_slots)
-        places = torch.full((n_slots + 1,), len(ids), device=self._empty.device)
-        places[slots] = torch.arange(len(ids), device=self._empty.device)
-        return places[torch.cat([chunk.owners for chunk in self._chunks])]
-
-    def dot(self, source: int, queries: Tensor, bias: Tensor) -> Tensor:
-        """Products of queries (Q, width) with all rows of a source, plus a bias (rows,): (Q, rows) fp32."""
-        products = torch.empty(len(queries), len(bias), device=bias.device)
-        queries = queries.detach().to(bias)
-        start = 0
-        for chunk in self._chunks:
-            part = slice(start, start + len(chunk.owners))
-            torch.addmm(bias[part], queries, chunk.keys[source].float().T, out=products[:, part])
-            start = part.stop
-        return products
+        return Rows(self._chunks, slots, 1 + len(self._homes) + len(self._spare_slots))
 
     def _chunk_with(self, n_rows: int) -> _Chunk:
         for chunk in self._chunks:
@@ -117,6 +139,7 @@ class KeyIndex:
         # Zeros, not empty: free rows take part in the product, and no mask takes a stray NaN out again.
         # Ordinary tensors, also when a model's inference mode is on: they are written to outside it as well.
         with torch.inference_mode(False):
-            keys = self._empty.new_zeros(n_sources, max(n_rows, self._chunk_rows), width)
+            n_rows = -(-max(n_rows, self._chunk_rows) // _STRIPS) * _STRIPS
+            keys = self._empty.new_zeros(n_sources, n_rows, width)
             self._chunks.append(_Chunk(keys))
         return self._chunks[-1]

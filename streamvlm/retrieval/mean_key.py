@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from streamvlm.memory.block import BlockLayout, KVBlock
-from streamvlm.retrieval.attention_mass import sum_by_place
 from streamvlm.retrieval.key_index import KeyIndex
 from streamvlm.retrieval.scorer import Ids
 
@@ -50,8 +49,6 @@ class MeanKeyScorer:
         """Dot products (len(ids),) float32, of any sign; see ``BlockScorer.score``."""
         if len(ids) == 0:
             return torch.zeros(0)
-        places = self._index.locate(ids)
+        rows = self._index.rows_of(ids)
         means = [queries[layer].float().reshape(self._query_shape).mean(dim=(1, 2)) for layer in self.layers]
-        query = torch.stack(means).reshape(1, -1)
-        products = self._index.dot(0, query, torch.zeros(len(places), device=places.device))
-        return sum_by_place(products[0], places, len(ids))
+        return rows.sum(rows.dot(0, torch.stack(means).flatten()))

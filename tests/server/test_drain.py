@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import signal
 import socket
 import subprocess
@@ -24,9 +25,10 @@ from streamvlm.engine import Engine
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.world.events import World
 from streamvlm.world.render import render
+from streamvlm_server import serve
+from streamvlm_server.config import ServerConfig
 from streamvlm_server.drain import Drain
 from streamvlm_server.errors import DrainingError
-from streamvlm_server.serve import engine_config
 
 
 def long_question(world: World, n_frames: int) -> dict[str, Any]:
@@ -70,7 +72,7 @@ def test_running_answers_end_new_ones_are_refused_and_every_frame_is_kept(
         assert asking.answer is not None
         assert asking.answer.status_code == 200
         assert asking.answer.json()["choices"][0]["message"]["content"]
-        config = engine_config(running.service.config)
+        config = serve.engine_config(running.service.config)
     with Engine(pocket, config) as engine:
         remembered = engine.find("camera").timeline()
         assert [decision.time_s for decision in remembered.decisions] == list(range(10))
@@ -97,6 +99,22 @@ def test_a_process_that_gets_sigterm_amid_an_answer_gives_it_and_exits_with_0(wo
             assert all(line.startswith("{") for line in rest), rest
         finally:
             process.kill()
+
+
+def test_what_answers_leave_of_the_time_for_a_stop_goes_to_frames_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    close, left_s = Engine.close, list[float]()
+
+    def note_and_close(engine: Engine, *, drain_s: float = 10.0) -> None:
+        left_s.append(drain_s)
+        close(engine, drain_s=drain_s)
+
+    def ask_to_stop(url: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Engine, "close", note_and_close)
+    monkeypatch.setattr(serve, "configure_logging", lambda level: None)  # would stay so for all other tests
+    asyncio.run(serve.serve(ServerConfig(port=0, drain_s=100), on_ready=ask_to_stop))
+    assert 100 / 3 < left_s[0] < 100
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,17 @@ def shows_one_after_another(n_pictures: int, picture: bytes) -> BadClient:
     return bad
 
 
+async def asks_for_more_than_it_reads(beside: Neighbour) -> Told:
+    """Has 30 KB sent to it again and again, and takes in a small part of that."""
+    async with looking_away(beside.url) as client:
+        with suppress(ConnectionClosed):
+            while True:
+                for _ in range(8):
+                    await ask_for_30_kb(client)
+                await client.receive()
+        return await end_of(client)
+
+
 async def asks_for_much_and_reads_nothing(beside: Neighbour) -> Told:
     """Has 30 KB sent to it again and again, and looks away until it is cut off."""
     async with looking_away(beside.url) as client:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from weight import Weight
 
 
 class ServerProcess:
@@ -20,6 +20,7 @@ class ServerProcess:
     Attributes:
         url: Such as ``http://127.0.0.1:40001``.
         process: Gets signals.
+        weight: Weighs it.
         said: Lines that it has logged since.
     """
 
@@ -27,6 +28,7 @@ class ServerProcess:
         command = [sys.executable, "-m", "streamvlm", "serve", "--port", "0", "--log-level", "error", *flags]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
+        self.weight = Weight(self.process.pid)
         self.said: list[str] = []
         # Read on to its end: a server that cannot log, as nobody empties the pipe, waits for ever.
         self._reader = threading.Thread(target=self.said.extend, args=(self.process.stderr,))
@@ -50,26 +52,3 @@ class ServerProcess:
         self._reader.join()
         with self.process:  # closes its pipe and waits for its end
             pass
-
-    @property
-    def resident_bytes(self) -> int:
-        """RAM that it has now."""
-        return self._status("VmRSS")
-
-    @property
-    def peak_bytes(self) -> int:
-        """Most RAM that it has had since ``forget_peak``."""
-        return self._status("VmHWM")
-
-    def forget_peak(self) -> None:
-        """Begins to look for the peak anew."""
-        (self._proc / "clear_refs").write_text("5")
-
-    @property
-    def _proc(self) -> Path:
-        return Path(f"/proc/{self.process.pid}")
-
-    def _status(self, field: str) -> int:
-        found = re.search(rf"^{field}:\s+(\d+) kB$", (self._proc / "status").read_text(), re.MULTILINE)
-        assert found is not None, field
-        return int(found[1]) << 10

@@ -17,6 +17,8 @@ from streamvlm.frame import Picture
 from streamvlm.wire import FrameMessage
 
 NOISE: Picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+LARGE: Picture = np.random.default_rng(0).integers(0, 256, (720, 960, 3), dtype=np.uint8)
+"""Takes a while to decode."""
 
 
 def as_png(picture: Picture) -> bytes:

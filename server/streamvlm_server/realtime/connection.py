@@ -34,6 +34,8 @@ MAX_MESSAGES_PER_S = 1000.0
 _TICK_S = 1.0
 _LEAVING_TICK_S = 0.05
 _CLOSE_S = 3.0
+_FAREWELL_S = 2.0
+"""For a client that knows when to leave: if it closes, all that it had sent before was read."""
 _MAX_REASON_BYTES = 123  # of a WebSocket's close frame
 
 
@@ -84,7 +86,7 @@ class Connection:
         self._ending: Ending | None = None
         self._ended = asyncio.Event()
         self._is_leaving = False
-        self._heard_at_s = time.monotonic()
+        self._heard_at_s = self._answered_at_s = time.monotonic()
 
     async def serve(self) -> Ending:
         """Serves, and returns why it is over; the socket is not closed yet."""
@@ -109,16 +111,18 @@ class Connection:
 
     def go_away(self) -> None:
         """The server is about to stop: the client is told, and what is being answered may end."""
-        self._protocol.going_away("The server is about to stop.", self._config.drain_s)
-        self._is_leaving = True
+        self._protocol.going_away("The server is about to stop.", self._config.answers_drain_s)
+        self._is_leaving, self._answered_at_s = True, time.monotonic()
         self._ended.set()
 
     async def close(self, ending: Ending) -> None:
-        """Sends what waits to be sent, and closes the socket; whoever does not read is not told."""
+        """Sends what waits to be sent, and closes the socket; whoever does not read at all is not told."""
+        # Of what was too much nothing more is sent: the reason would come behind it, and too late.
+        unsent = () if self._outbox.overflowed.is_set() else self._outbox.drain()
         with suppress(TimeoutError, WebSocketDisconnect):
             async with asyncio.timeout(_CLOSE_S):
                 if ending.code is not None:
-                    for message in self._outbox.drain():
+                    for message in unsent:
                         await self._websocket.send_text(message)
                     await close(self._websocket, ending.code, ending.reason)
 
@@ -129,6 +133,7 @@ class Connection:
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
+                await self._follow_rest()
                 raise Ending(None, str(message.get("reason") or ""))
             self._heard_at_s = time.monotonic()
             if wait_s := bucket.wait_s(1):
@@ -152,9 +157,10 @@ class Connection:
                 await self._follow_event(message)
 
     async def _write(self) -> None:
-        while True:
-            await self._websocket.send_text(await self._outbox.next())
-            self._outbox.drop_next()
+        with suppress(WebSocketDisconnect):  # who reads is told of it too
+            while True:
+                await self._websocket.send_text(await self._outbox.next())
+                self._outbox.drop_next()
 
     async def _watch(self) -> None:
         while True:
@@ -165,14 +171,29 @@ class Connection:
             except TimeoutError:
                 self._protocol.tick()
             if self._ending is not None:
+                await self._follow_rest()
                 raise self._ending
-            if self._is_leaving and not self._protocol.is_answering:
+            if self._is_leaving and self._has_ended():
                 raise Ending(1012, "The server is about to stop; connect again in a moment.")
             if self._outbox.overflowed.is_set():
                 raise Ending(1008, "You read too slowly: more than a mebibyte of events waits for you.")
             silent_s = time.monotonic() - self._heard_at_s
             if silent_s > self._config.idle_s and not self._protocol.is_waited_for:
                 raise Ending(1000, f"Nothing was heard of you for {self._config.idle_s:g} s.")
+
+    async def _follow_rest(self) -> None:
+        """Returns when all that came was followed, within reason: frames are watched, whoever has gone since."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._inbox.followed()
+
+    def _has_ended(self) -> bool:
+        """Whether all that came was followed and answered, and the client had time to leave by itself."""
+        if self._protocol.is_answering:
+            self._answered_at_s = time.monotonic()
+            return False
+        farewell_s = _FAREWELL_S if self._protocol.is_told_of_ours else 0.0
+        return self._inbox.is_followed and time.monotonic() - self._answered_at_s >= farewell_s
 
     # --- what came in ---
 

@@ -68,6 +68,11 @@ class RealtimeProtocol:
         self._decisions: deque[Decision] = deque(maxlen=MAX_DECISIONS)
 
     @property
+    def is_told_of_ours(self) -> bool:
+        """Whether the client has asked for what is ours, and so is told that the server is about to stop."""
+        return self._extension is not None
+
+    @property
     def takes_binary_frames(self) -> bool:
         """Whether the client has said that binary messages will be frames."""
         return self._extension is not None and self._extension.binary_frames

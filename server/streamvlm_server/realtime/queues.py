@@ -25,7 +25,13 @@ class Inbox:
         self.n_dropped = 0
         self._messages: deque[str | bytes] = deque()
         self._text_bytes = 0
+        self._in_hand = False
         self._changed = asyncio.Condition()
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether all that came was followed."""
+        return not (self._messages or self._in_hand)
 
     @property
     def holds_frame(self) -> bool:
@@ -44,14 +50,22 @@ class Inbox:
             self._changed.notify_all()
 
     async def get(self) -> str | bytes:
-        """Takes the oldest message, once there is one."""
+        """Takes the oldest message, once there is one; who asks for it has followed the one before."""
         async with self._changed:
+            self._in_hand = False
+            self._changed.notify_all()
             await self._changed.wait_for(lambda: bool(self._messages))
             message = self._messages.popleft()
+            self._in_hand = True
             if isinstance(message, str):
                 self._text_bytes -= len(message)
             self._changed.notify_all()
             return message
+
+    async def followed(self) -> None:
+        """Returns when all that came was followed."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.is_followed)
 
     def _has_room(self) -> bool:
         return len(self._messages) < MAX_WAITING_MESSAGES and self._text_bytes < MAX_WAITING_BYTES

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import AsyncExitStack
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from camera import Camera
 from click.testing import CliRunner
 from server_process import ServerProcess
-from websocket_peer import NOISE, as_jpeg, peer
+from websocket_peer import LARGE, NOISE, as_jpeg, peer
 
 from streamvlm.cli import main
 from streamvlm.client import RemoteSession, connect
 from streamvlm.world.events import make_world
+from streamvlm_server.realtime.queues import MAX_WAITING_FRAMES
 
 N_SESSIONS = 16
 FLUSH_EVERY_S = 2.0
@@ -51,6 +54,45 @@ def test_a_killed_server_is_come_back_to_and_a_stopped_one_says_so_and_exits_in_
                     assert (await knowing.receive())["type"] == "streamvlm.going_away"
                     assert [(await closed.closed())[0] for closed in (knowing, unknowing)] == [1012, 1012]
                 assert await asyncio.to_thread(server.process.wait, 30) == 0
+
+    asyncio.run(use())
+
+
+def test_a_camera_that_sends_all_the_while_misses_nothing_of_a_stop_and_a_start(tmp_path: Path) -> None:
+    flags = ["--home", str(tmp_path), "--frame-queue", "32"]
+    picture = as_jpeg(LARGE)
+    times_s = iter(range(1000))
+
+    async def burst(session: RemoteSession) -> None:
+        for second in islice(times_s, MAX_WAITING_FRAMES):
+            await session.send(picture, time_s=float(second))
+
+    async def use() -> None:
+        going_away = asyncio.Event()
+
+        def note(event: dict[str, Any]) -> None:
+            if event["type"] == "streamvlm.going_away":
+                going_away.set()
+
+        with await asyncio.to_thread(ServerProcess, *flags) as server:
+            async with connect(server.url, on_event=note) as session:
+                await burst(session)
+                reply = session.ask("what do you see now?")
+                text = await anext(reply)
+                await burst(session)
+                server.process.send_signal(signal.SIGTERM)
+                await going_away.wait()
+                assert "".join([text, *[piece async for piece in reply]]) == reply.answer.text
+                sending = asyncio.create_task(burst(session))
+                asking = asyncio.create_task(session.ask("what do you see now?").whole())
+                assert await asyncio.to_thread(server.process.wait) == 0
+                port = server.url.rpartition(":")[2]
+                with await asyncio.to_thread(ServerProcess, *flags, "--port", port) as again:
+                    await sending
+                    assert (await asking).text
+                    assert (await session.ask("what do you see now?").whole()).asked_at_s == 3 * MAX_WAITING_FRAMES - 1
+                    watched_s = await asyncio.to_thread(times_watched, again, session.session_id, -1.0)
+                    assert watched_s == list(range(3 * MAX_WAITING_FRAMES))
 
     asyncio.run(use())
 

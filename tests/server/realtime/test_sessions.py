@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from live_server import LiveServer, live_server, wait_until
-from websocket_peer import NOISE, Peer, as_jpeg, peer
+from websocket_peer import LARGE, NOISE, Peer, as_jpeg, peer
 
 from streamvlm.models.base import VideoLanguageModel
 
@@ -70,6 +70,26 @@ def test_the_newest_connection_has_the_session_and_the_older_is_told(small: Live
     code, reason = asyncio.run(twice())
     assert code == 1008
     assert "taken the session up" in reason
+
+
+@pytest.mark.parametrize("is_taken_over", [False, True], ids=["it leaves", "another takes the session up"])
+def test_what_a_client_sent_before_its_end_is_watched(small: LiveServer, *, is_taken_over: bool) -> None:
+    large = as_jpeg(LARGE)
+    name = f"sent-{is_taken_over}"
+
+    async def send_and_end() -> list[float]:
+        async with peer(small.url, f"?session_id={name}") as client:
+            told = await show(client, 0.0)
+            for second in range(1, 8):
+                await client.frame(second, large, float(second))
+            if not is_taken_over:
+                await client.socket.close()
+            async with peer(small.url, f"?session_id={name}", **token(told["resume_token"])) as again:
+                await again.ask("what do you see now?")
+        timeline = await asyncio.to_thread(small.engine.find(name).timeline)
+        return [decision.time_s for decision in timeline.decisions]
+
+    assert asyncio.run(send_and_end()) == list(range(8))
 
 
 def test_where_all_places_are_taken_who_left_first_gives_way_and_loses_nothing(small: LiveServer) -> None:
