@@ -1,4 +1,4 @@
-"""The server reads a source itself: what a real ffmpeg serves, and nothing that is not allowed."""
+"""The server reads a source itself: what a real ffmpeg pushes in real time, and nothing that is not allowed."""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ import asyncio
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from live_server import LiveServer, live_server
-from web_site import serving
+from viewer import Said, Viewer, viewer
+from web_site import Site, serving
 from websocket_peer import peer
 
 from streamvlm.models.base import VideoLanguageModel
+from streamvlm.world.events import make_world
+from streamvlm.world.questions import Examiner, Question, judge
+from streamvlm.world.video import write_video
 from streamvlm_server.config import ServerConfig
 from streamvlm_server.errors import MediaRefusedError
 from streamvlm_server.realtime.sources import check_source
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
-PICTURE = ["-f", "lavfi", "-i", "testsrc=size=160x120:rate=10:duration=4"]
-ENCODING = ["-c:v", "mpeg2video", "-q:v", "5", "-g", "10"]
+WORLD = make_world(4_000_354, 14)  # a pink heart from 1.4 s to 7.7 s, a blue diamond from 9.8 s on
+ENCODING = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "5"]  # a key frame a second
 HERE = ServerConfig.model_validate(
     {"allowed_media_hosts": ["127.0.0.1", "localhost"], "allowed_media_networks": ["127.0.0.0/8", "::1/128"]}
 )
@@ -36,54 +43,164 @@ def reader(pocket: VideoLanguageModel) -> Iterator[LiveServer]:
         yield running
 
 
-async def read(server: LiveServer, url: str) -> tuple[list[dict[str, Any]], str]:
-    """Has a server read a source to its end; returns what it told, and its answer afterwards."""
+async def read(server: LiveServer, url: str) -> list[dict[str, Any]]:
+    """Has a server read a source to its end; returns what it told."""
     async with peer(server.url) as client:
-        await client.opt_in(events=["stats"])
-        await client.send("streamvlm.source.open", url=url, fps=2.0)
-        told: list[dict[str, Any]] = []
-        while not told or told[-1]["type"] not in ("streamvlm.source.ended", "error"):
+        await client.opt_in()
+        await client.send("streamvlm.source.open", url=url)
+        told = [await client.receive()]
+        while told[-1]["type"] not in ("streamvlm.source.ended", "error"):
             told.append(await client.receive())
-        answer = await client.ask("what do you see now?") if told[-1].get("error") is None else ""
-        await client.send("session.update", session={"type": "realtime"})
-        return [*told, await client.receive("streamvlm.stats")], answer
+        return told
 
 
 def of_source(told: list[dict[str, Any]]) -> list[str]:
     return [event["type"] for event in told if event["type"].startswith("streamvlm.source")]
 
 
-@needs_ffmpeg
-def test_mpeg_ts_over_tcp_from_ffmpeg_is_watched_to_its_end(reader: LiveServer) -> None:
+# --- a world, in real time ---
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question as it was fair at the moment that its answer looks back from, and that answer."""
+
+    question: Question
+    said: Said
+
+    def check(self) -> None:
+        """Is right, and for the right reason."""
+        asked, said = self.question, self.said
+        assert judge(asked, said.text), self
+        if asked.start_s is not None and asked.end_s is not None:
+            first_s, last_s = asked.start_s - 1, asked.end_s + 1
+            assert any(start_s <= last_s and end_s >= first_s for start_s, end_s in said.evidence), self
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was asked while a source was being pushed and after its end."""
+
+    during: list[Asked]
+    after: list[Asked]
+
+
+def fair(asked_at_s: float) -> dict[str, Question]:
+    """All that can be asked at a moment with one right answer, of the present and of what was there first, by kind."""
+    examiner = Examiner(WORLD, np.random.default_rng(0))
+    return {q.kind: q for q in (*examiner.now(asked_at_s), *examiner.about(0, asked_at_s), examiner.never(asked_at_s))}
+
+
+async def ask(face: Callable[[str], Awaitable[Said]], kind: str, about_s: float) -> Asked:
+    """Asks what is fair at a moment; once more, where by now it is no more."""
+    while True:
+        said = await face(fair(about_s)[kind].text)
+        if (question := fair(said.asked_at_s).get(kind)) is not None:
+            return Asked(question, said)
+
+
+async def watch(viewer: Viewer, url: str) -> Watched:
+    """Has a source read to its end, and asks by both faces of the package: what is there, and what was."""
+    await viewer.open(url, fps=2.0)
+    await viewer.reach(3.5)
+    during = [await ask(face, "now_what", 3.5) for face in (viewer.over_http, viewer.over_websocket)]
+    await viewer.reach(9.0)
+    during += [await ask(viewer.over_http, "badge", 9.0), await ask(viewer.over_websocket, "where", 9.0)]
+    ended = await viewer.event("streamvlm.source.ended")  # no sooner than the answer before
+    assert ended.error is None, ended
+    after = [
+        await ask(face, kind, WORLD.duration_s - 0.5)
+        for kind in ("now_what", "now_where", "where", "seen", "never", "order")
+        for face in (viewer.over_http, viewer.over_websocket)
+    ]
+    return Watched(during, after)
+
+
+async def push_ts(clip: Path, server: LiveServer, opened: ExitStack) -> Watched:
+    """MPEG-TS, over TCP."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ["ffmpeg", "-v", "error", *PICTURE, *ENCODING, "-f", "mpegts", f"tcp://127.0.0.1:{port}?listen=1"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as ffmpeg:
-        for _ in range(100):
-            told, answer = asyncio.run(read(reader, f"tcp://127.0.0.1:{port}"))
-            if "streamvlm.source.opened" in of_source(told):
-                break  # until then, ffmpeg does not listen yet
-        assert ffmpeg.wait(30) == 0
-    assert of_source(told) == ["streamvlm.source.opened", "streamvlm.source.ended"]
-    assert told[-1]["frames_offered"] >= 6
-    assert answer
+    ffmpeg = start_ffmpeg(opened, clip, "-f", "mpegts", f"tcp://127.0.0.1:{port}?listen=1")
+    async with viewer(server.url) as client:
+        watched = await watch(client, f"tcp://127.0.0.1:{port}")
+    assert await asyncio.to_thread(ffmpeg.wait, 30) == 0
+    return watched
+
+
+async def push_hls(clip: Path, server: LiveServer, opened: ExitStack, site: Site) -> Watched:
+    """A playlist that grows, and the segments of its last seconds, over HTTP."""
+    flags = ["-hls_time", "1", "-hls_list_size", "4", "-hls_flags", "delete_segments"]
+    ffmpeg = start_ffmpeg(opened, clip, "-f", "hls", *flags, str(site.folder / "live.m3u8"))
+    async with viewer(server.url) as client:
+        watched = await watch(client, f"http://{site.host}/live.m3u8")
+    assert await asyncio.to_thread(ffmpeg.wait, 30) == 0
+    return watched
+
+
+def start_ffmpeg(opened: ExitStack, clip: Path, *output: str) -> subprocess.Popen[bytes]:
+    """Pushes a clip in real time, until it is at its end or the test is."""
+    command = ["ffmpeg", "-v", "error", "-re", "-i", str(clip), *ENCODING, *output]
+    running = opened.enter_context(subprocess.Popen(command, stdin=subprocess.DEVNULL))
+    opened.callback(running.terminate)  # before it is waited for
+    return running
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with serving("127.0.0.1", tmp_path_factory.mktemp("hls")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def watched(reader: LiveServer, site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
+    """Both transports, at once."""
+    clip = tmp_path_factory.mktemp("world") / "world.mp4"
+    write_video(WORLD, clip)
+
+    async def both() -> dict[str, Watched]:
+        with ExitStack() as opened:
+            pushed = await asyncio.gather(push_ts(clip, reader, opened), push_hls(clip, reader, opened, site))
+        return dict(zip(("mpeg-ts over tcp", "hls over http"), pushed, strict=True))
+
+    return asyncio.run(both())
 
 
 @needs_ffmpeg
-def test_hls_over_http_from_ffmpeg_is_watched_to_its_end(reader: LiveServer, tmp_path: Path) -> None:
-    playlist = tmp_path / "live.m3u8"
-    command = ["ffmpeg", "-v", "error", *PICTURE, *ENCODING, "-f", "hls", "-hls_time", "1", "-hls_list_size", "0"]
-    subprocess.run([*command, str(playlist)], check=True, stdin=subprocess.DEVNULL)
+@pytest.mark.parametrize("transport", ["mpeg-ts over tcp", "hls over http"])
+def test_what_is_pushed_in_real_time_is_answered_right_while_it_comes(
+    transport: str, watched: dict[str, Watched]
+) -> None:
+    for asked in watched[transport].during:
+        asked.check()
 
-    with serving("127.0.0.1", tmp_path) as site:
-        told, answer = asyncio.run(read(reader, f"http://{site.host}/live.m3u8"))
-    assert of_source(told) == ["streamvlm.source.opened", "streamvlm.source.ended"]
-    assert told[-1]["frames_offered"] == 8
-    assert answer
+
+@needs_ffmpeg
+@pytest.mark.parametrize("transport", ["mpeg-ts over tcp", "hls over http"])
+def test_what_was_pushed_in_real_time_is_answered_right_when_it_has_ended(
+    transport: str, watched: dict[str, Watched]
+) -> None:
+    for asked in watched[transport].after:
+        asked.check()
+
+
+@needs_ffmpeg
+def test_the_playlist_grew_while_it_was_read_and_lost_its_first_segments(
+    watched: dict[str, Watched], site: Site
+) -> None:
+    assert watched
+    segments = [path for _, path in site.asked if path.endswith(".ts")]
+    assert segments[0] == "/live0.ts"
+    assert len(segments) > 10  # the playlist names four at a time
+    left = {f"/{file.name}" for file in site.folder.glob("*.ts")}
+    assert segments[-1] in left
+    assert segments[0] not in left
+
+
+# --- what is not there, or not allowed ---
 
 
 def test_a_source_that_is_not_there_is_told_and_the_session_goes_on(reader: LiveServer) -> None:
-    told, _ = asyncio.run(read(reader, "http://127.0.0.1:9/nothing.mp4"))
+    told = asyncio.run(read(reader, "http://127.0.0.1:9/nothing.mp4"))
     (ended,) = (event for event in told if event["type"] == "streamvlm.source.ended")
     assert "127.0.0.1" in ended["error"]
 
@@ -105,7 +222,7 @@ def test_where_an_allowed_host_leads_is_looked_at_as_well(
         playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{target}\n#EXT-X-ENDLIST\n"
         site.answers["/list.m3u8"] = playlist.encode
         path = f"to/{target}" if way == "redirect" else "list.m3u8"
-        told, _ = asyncio.run(read(reader, f"http://{site.host}/{path}"))
+        told = asyncio.run(read(reader, f"http://{site.host}/{path}"))
         assert forbidden.asked == []
     (ended,) = (event for event in told if event["type"] == "streamvlm.source.ended")
     assert ended["error"].startswith(reason)
