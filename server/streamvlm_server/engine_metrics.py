@@ -30,7 +30,8 @@ def _gauges(stats: EngineStats) -> Iterator[Metric]:
     one = {
         "num_sessions_running": (stats.n_sessions, "Sessions open."),
         "num_sessions_max": (stats.max_sessions, "Sessions that may be open."),
-        "num_requests_running": (stats.n_questions, "Questions that wait or are being answered."),
+        "num_requests_running": (stats.n_questions - stats.n_questions_waiting, "Questions that are being answered."),
+        "num_requests_waiting": (stats.n_questions_waiting, "Questions that wait for frames or for their turn."),
         "frames_waiting": (stats.n_waiting, "Frames that wait to be watched."),
         "ingest_lag_seconds": (stats.lag_s, "Stream time by which the session furthest behind is behind."),
         "frame_age_seconds": (stats.wait_s, "From a frame's coming to its being remembered, in the slowest session."),

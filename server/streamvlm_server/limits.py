@@ -91,16 +91,20 @@ class Meter:
         Raises:
             RateLimitError: If it is one too many.
         """
-        most = self.limits.sessions
-        if most is not None and self._n_sessions >= most:
-            raise RateLimitError(
-                f"This key is allowed {most} sessions at once; end one, or try again later.", retry_after_s=1.0
-            )
+        self.check_sessions()
         self._n_sessions += 1
         try:
             yield
         finally:
             self._n_sessions -= 1
+
+    def check_sessions(self) -> None:
+        """Raises RateLimitError if another session would be one too many."""
+        most = self.limits.sessions
+        if most is not None and self._n_sessions >= most:
+            raise RateLimitError(
+                f"This key is allowed {most} sessions at once; end one, or try again later.", retry_after_s=1.0
+            )
 
     def question(self) -> None:
         """Counts a question.

@@ -38,6 +38,11 @@ class Metrics:
         self._registry.register(EngineCollector(engine))
         self._ttft = self._histogram("time_to_first_token_seconds", "From the question to its first words.", _ANSWER_S)
         self._between = self._histogram("inter_token_latency_seconds", "Between one token and the next.", _TOKEN_S)
+        self._queued = self._histogram("request_queue_time_seconds", "From the question to its beginning.", _ANSWER_S)
+        self._prefill = self._histogram(
+            "request_prefill_time_seconds", "From a question's beginning to its first words.", _ANSWER_S
+        )
+        self._decode = self._histogram("request_decode_time_seconds", "From the first words to the end.", _ANSWER_S)
         self._whole = self._histogram("e2e_request_latency_seconds", "From the question to its end.", _ANSWER_S)
         self._read = self._histogram("request_prompt_tokens", "Tokens that an answer attended to.", _TOKENS)
         self._written = self._histogram("request_generation_tokens", "Tokens of an answer.", _TOKENS)
@@ -62,24 +67,28 @@ class Metrics:
     def answered(self, answer: Answer, reason: str) -> None:
         """Counts an answer that has ended: by ``stop``, ``length`` or ``abort``."""
         self._ended.labels(reason).inc()
-        self._ttft.observe(answer.timings.ttft_s)
-        self._whole.observe(answer.timings.total_s)
+        took = answer.timings
+        self._queued.observe(took.queued_s)
+        if answer.tokens.answer:
+            self._ttft.observe(took.ttft_s)
+            self._prefill.observe(took.ttft_s - took.queued_s)
+            self._decode.observe(took.total_s - took.ttft_s)
+        self._whole.observe(took.total_s)
         n_read = answer.tokens.context + answer.tokens.question
         self._read.observe(n_read)
         self._prompt.inc(n_read)
         self._written.observe(answer.tokens.answer)
         self._retrieved.observe(len(answer.retrieved))
         if answer.tokens.answer > 1:
-            after_first_s = answer.timings.total_s - answer.timings.ttft_s
-            self._between.observe(after_first_s / (answer.tokens.answer - 1))
+            self._between.observe((took.total_s - took.ttft_s) / (answer.tokens.answer - 1))
 
     def refused(self, code: str) -> None:
         """Counts an error told to a client, by its code (see ``errors.WIRE``)."""
         self._refused.labels(code).inc()
 
-    def frame_refused(self, reason: str) -> None:
-        """Counts a frame that never reached a session, by the code of the error that it met."""
-        self._frames_refused.labels(reason).inc()
+    def frame_refused(self, reason: str, n_frames: int = 1) -> None:
+        """Counts frames that never reached a session: ``late``, or by the code of the error that they met."""
+        self._frames_refused.labels(reason).inc(n_frames)
 
     def ws_closed(self, code: int) -> None:
         """Counts a WebSocket that has closed."""

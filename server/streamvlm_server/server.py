@@ -16,11 +16,12 @@ from starlette.applications import Starlette
 from streamvlm.errors import UsageError
 from streamvlm_server.config import ServerConfig
 from streamvlm_server.patient import PatientProtocol
+from streamvlm_server.realtime.connection import CLOSE_S
 from streamvlm_server.realtime.cut_off import CutOffProtocol
 from streamvlm_server.service import Service
 
 _BASE64_AND_JSON = 4 / 3 * 1.05
-_LINGER_S = 2
+_LINGER_S = round(CLOSE_S) + 1
 
 
 class DrainingServer(uvicorn.Server):

@@ -10,10 +10,11 @@ from streamvlm.retrieval.evidence import Evidence
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds from the question to its answer's first token, and to its end."""
+    """Seconds from the question to its answer's first token, to its end, and to its beginning: it may have to wait."""
 
     ttft_s: float
     total_s: float
+    queued_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,7 @@ class Inquiry:
     ) -> None:
         self._about, self._asking, self._moment = about, asking, moment
         self._tell, self._began_s, self._ttft_s = tell, began_s, 0.0
+        self._queued_s = time.perf_counter() - began_s
         self._memory_then = about.memory.blocks.stats()
         self._ids: list[int] = []
         self._text = ""
@@ -174,7 +175,7 @@ class Inquiry:
             asked_at_s=self._moment.asked_at_s,
             evidence=tuple(self._evidence()),
             retrieved=tuple(block.id for block in self._chosen),
-            timings=Timings(self._ttft_s or total_s, total_s),
+            timings=Timings(self._ttft_s or total_s, total_s, self._queued_s),
             tokens=TokenCounts(self._n_question, len(self._ids), self._n_context),
             memory=self._memory_then,
             model=self._about.runner.model.name,

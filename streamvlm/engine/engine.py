@@ -156,6 +156,7 @@ class Engine:
                 n_discarded=tally.n_judged[Fidelity.DISCARDED],
                 n_waiting=sum(len(stream.queue) for stream in streams),
                 n_questions=sum(len(stream.questions) for stream in streams),
+                n_questions_waiting=sum(asked.task is None for stream in streams for asked in stream.questions),
                 n_answers=tally.n_answers,
                 n_cancelled=tally.n_cancelled,
                 n_refused=tally.n_refused,

@@ -26,6 +26,7 @@ class EngineStats:
         n_discarded: See ``n_clear``.
         n_waiting: Frames waiting now.
         n_questions: Questions waiting or being answered now.
+        n_questions_waiting: Of these, not begun yet.
         n_answers: Questions answered to the end.
         n_cancelled: Questions cancelled.
         n_refused: Questions that ended in an error.
@@ -55,6 +56,7 @@ class EngineStats:
     n_discarded: int
     n_waiting: int
     n_questions: int
+    n_questions_waiting: int
     n_answers: int
     n_cancelled: int
     n_refused: int

@@ -240,7 +240,7 @@ class Stream:
         waited_s = time.perf_counter() - question.began_s
         nothing = Answer(
             question=question.asking.question, text="", asked_at_s=question.asked_at_s, evidence=(), retrieved=(),
-            timings=Timings(waited_s, waited_s), tokens=TokenCounts(0, 0, 0), memory=self.session.memory,
+            timings=Timings(waited_s, waited_s, waited_s), tokens=TokenCounts(0, 0, 0), memory=self.session.memory,
             model=self.session.runner.model.name, cancelled=True,
         )  # fmt: skip
         self._end(question, nothing)

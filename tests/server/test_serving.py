@@ -274,6 +274,9 @@ def test_metrics_parse_and_count_what_happened(server: LiveServer, client: opena
 
     assert answer.usage is not None
     assert grown("streamvlm_time_to_first_token_seconds_count") == 1
+    for phase in ("queue", "prefill", "decode"):
+        assert grown(f"streamvlm_request_{phase}_time_seconds_count") == 1
+    assert after["streamvlm_num_requests_waiting"] == after["streamvlm_num_requests_running"] == 0
     assert grown("streamvlm_request_success_total/stop") == 1
     assert grown("streamvlm_generation_tokens_total") == answer.usage.completion_tokens
     assert grown("streamvlm_prompt_tokens_total") == answer.usage.prompt_tokens

@@ -11,20 +11,28 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from streamvlm.engine import Engine, LiveSession
-from streamvlm.errors import BusyError, SessionNotFoundError
+from streamvlm.errors import BusyError, SessionNotFoundError, SessionRefusedError
 
 logger = logging.getLogger(__name__)
 
+TAKEN_OVER = "Another connection has taken the session up."
 _SWEEP_EVERY_S = 0.2
 
 
 @dataclass(eq=False, slots=True)
 class _Place:
-    """A session that is or was held, by whom, and since when it is not; None while it is."""
+    """A session that is or was held.
+
+    Attributes:
+        session: As it was last opened.
+        holding: Locked while a connection holds it.
+        newest: Has the newest of the connections that want it leave, whether it holds it or still waits.
+        left_at_s: Since when nobody holds it (``time.monotonic``); None while somebody does.
+    """
 
     session: LiveSession
     holding: asyncio.Lock = field(default_factory=asyncio.Lock)
-    take_over: Callable[[], None] | None = None
+    newest: Callable[[], None] | None = None
     left_at_s: float | None = field(default_factory=time.monotonic)
 
 
@@ -57,22 +65,28 @@ class Attachments:
 
         Raises:
             UsageError, SessionRefusedError, BusyError, StoreError: As ``Engine.open`` does.
+            SessionRefusedError: Likewise if a newer connection took the session up while this one waited for it.
         """
         secret = token or secrets.token_urlsafe(24)
         session = await self._open(session_id, owner, secret)  # first of all: who may not have it disturbs nobody
         while True:
             place = self._places.setdefault(session.id, _Place(session))
-            if place.take_over is not None:
-                place.take_over()
+            if place.newest is not None:
+                place.newest()
+            place.newest = taken_over
             async with place.holding:
                 if self._places.get(session.id) is not place:
                     continue  # it was swept away meanwhile
                 place.session = await self._open(session.id, owner, secret)
-                place.take_over, place.left_at_s = taken_over, None
+                if place.newest is not taken_over:  # which has not been told, as it held nothing yet
+                    raise SessionRefusedError(TAKEN_OVER)
+                place.left_at_s = None
                 try:
                     yield place.session, secret
                 finally:
-                    place.take_over, place.left_at_s = None, time.monotonic()
+                    place.left_at_s = time.monotonic()
+                    if place.newest is taken_over:
+                        place.newest = None
                     if _is_unused(place.session):
                         await self._close(place, forget=True)
             return

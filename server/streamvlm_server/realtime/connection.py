@@ -27,13 +27,13 @@ from streamvlm_server.realtime.live_stream import LiveStream
 from streamvlm_server.realtime.pictures import PictureDecoder
 from streamvlm_server.realtime.protocol import RealtimeProtocol
 from streamvlm_server.realtime.queues import Inbox, Outbox
-from streamvlm_server.realtime.server_events import ServerEvent
+from streamvlm_server.realtime.server_events import ErrorEvent, ServerEvent
 from streamvlm_server.realtime.sources import check_source
 
 MAX_MESSAGES_PER_S = 1000.0
 _TICK_S = 1.0
 _LEAVING_TICK_S = 0.05
-_CLOSE_S = 3.0
+CLOSE_S = 3.0
 _FAREWELL_S = 2.0
 """For a client that knows when to leave: if it closes, all that it had sent before was read."""
 _MAX_REASON_BYTES = 123  # of a WebSocket's close frame
@@ -119,8 +119,8 @@ class Connection:
         """Sends what waits to be sent, and closes the socket; whoever does not read at all is not told."""
         # Of what was too much nothing more is sent: the reason would come behind it, and too late.
         unsent = () if self._outbox.overflowed.is_set() else self._outbox.drain()
-        with suppress(TimeoutError, WebSocketDisconnect):
-            async with asyncio.timeout(_CLOSE_S):
+        with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):  # the last: it is closed already
+            async with asyncio.timeout(CLOSE_S):
                 if ending.code is not None:
                     for message in unsent:
                         await self._websocket.send_text(message)
@@ -148,9 +148,8 @@ class Connection:
     async def _follow(self) -> None:
         while True:
             message = await self._inbox.get()
-            if self._inbox.n_dropped:
-                self._stream.n_lost += self._inbox.n_dropped
-                self._inbox.n_dropped = 0
+            self._count_late(self._inbox.n_dropped)
+            self._inbox.n_dropped = 0
             if isinstance(message, bytes):
                 await self._follow_frame(message)
             else:
@@ -184,7 +183,7 @@ class Connection:
     async def _follow_rest(self) -> None:
         """Returns when all that came was followed, within reason: frames are watched, whoever has gone since."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_S):
+            async with asyncio.timeout(CLOSE_S):
                 await self._inbox.followed()
 
     def _has_ended(self) -> bool:
@@ -192,7 +191,7 @@ class Connection:
         if self._protocol.is_answering:
             self._answered_at_s = time.monotonic()
             return False
-        farewell_s = _FAREWELL_S if self._protocol.is_told_of_ours else 0.0
+        farewell_s = min(_FAREWELL_S, self._config.answers_drain_s / 2) if self._protocol.is_told_of_ours else 0.0
         return self._inbox.is_followed and time.monotonic() - self._answered_at_s >= farewell_s
 
     # --- what came in ---
@@ -223,7 +222,7 @@ class Connection:
             frame = FrameMessage.unpack(message)
             sequence = frame.sequence
             if self._inbox.holds_frame and self._stream.is_behind:
-                self._stream.n_lost += 1  # decoding what a newer frame will push out would only take the model's time
+                self._count_late(1)  # decoding what a newer frame will push out would only take the model's time
             elif self._admits(1, len(message)):
                 picture = await self._decoder.decode(frame.picture)
                 self._protocol.frame(picture, time_s=frame.time_s, wall_s=frame.captured_s)
@@ -231,17 +230,23 @@ class Connection:
             self._metrics.frame_refused(wire(error).code)
             self._protocol.refuse(error, param=None if sequence is None else f"frame {sequence}")
 
+    def _count_late(self, n_frames: int) -> None:
+        self._stream.n_lost += n_frames
+        self._metrics.frame_refused("late", n_frames)
+
     def _admits(self, n_frames: int, n_bytes: int) -> bool:
         """Whether the key allows these frames; what it does not is dropped and counted, and no error."""
         try:
             self._meter.frames(n_frames, n_bytes)
         except RateLimitError as error:
             self._stream.n_lost += n_frames
-            self._metrics.frame_refused(wire(error).code)
+            self._metrics.frame_refused(wire(error).code, n_frames)
             return False
         return True
 
     def _send(self, event: ServerEvent) -> None:
+        if isinstance(event, ErrorEvent):
+            self._metrics.refused(event.error.code)
         self._outbox.put(event.model_dump_json())
         if self._outbox.overflowed.is_set():
             self._ended.set()

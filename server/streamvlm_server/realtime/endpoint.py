@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamvlm_server.errors import ModelNotFoundError, error_object, wire
 from streamvlm_server.logs import about
+from streamvlm_server.realtime.attachments import TAKEN_OVER
 from streamvlm_server.realtime.connection import Connection, close
 from streamvlm_server.realtime.live_stream import LiveStream
 from streamvlm_server.realtime.pictures import PictureDecoder
@@ -77,16 +78,19 @@ class Realtime:
 
         def leave() -> None:
             for connection in ends:
-                connection.end(1008, "Another connection has taken the session up.")
+                connection.end(1008, TAKEN_OVER)
 
+        session_id = websocket.query_params.get("session_id")
+        if session_id is None:
+            principal.meter.check_sessions()  # before one is made, and another has to make room for it
         attached = service.attachments.attach(
-            websocket.query_params.get("session_id"),
+            session_id,
             owner=principal.owner,
             token=_token(websocket),
             taken_over=leave,
         )
-        with principal.meter.session():
-            async with attached as (session, token):
+        async with attached as (session, token):
+            with principal.meter.session():  # not before: who comes back would be one too many beside its own old self
                 stream = LiveStream(
                     session,
                     principal.meter,

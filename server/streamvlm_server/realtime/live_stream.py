@@ -12,6 +12,7 @@ from streamvlm.errors import StreamVlmError
 from streamvlm.frame import Picture
 from streamvlm.ingest.gate import Decision
 from streamvlm.ingest.web import Admit
+from streamvlm_server.errors import wire
 from streamvlm_server.limits import Meter
 from streamvlm_server.metrics import Metrics
 from streamvlm_server.realtime.client_events import StandingArm
@@ -149,6 +150,7 @@ class LiveStream:
                 self._metrics.answered(told, "abort" if told.cancelled else "length" if told.is_cut else "stop")
                 reply.done(told)
             case _:
+                self._metrics.refused(wire(told).code)
                 reply.failed(told)
 
     def _on_loop(self, listen: Callable[..., None], *told: object) -> None:

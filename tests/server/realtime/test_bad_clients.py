@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx2
 import pytest
 from bad_clients import (
     BOB,
@@ -210,6 +211,19 @@ def test_a_key_beyond_its_limits_loses_frames_quietly_and_questions_with_a_word(
     assert (refused, crowded) == ("rate_limit_exceeded", "rate_limit_exceeded")
 
 
+def test_a_key_may_take_its_only_session_up_again_while_the_older_connection_still_stands(
+    server: ServerProcess,
+) -> None:
+    async def come_back() -> tuple[str, int]:
+        async with peer(server.url, **CID) as first:
+            session_id = (await first.opt_in())["session_id"]
+            async with peer(server.url, f"?session_id={session_id}", **CID) as second:
+                kind = (await second.receive())["type"]
+                return kind, (await first.closed())[0]
+
+    assert asyncio.run(come_back()) == ("session.created", 1008)
+
+
 def test_who_sends_faster_than_can_be_watched_loses_frames_but_never_the_newest(server: ServerProcess) -> None:
     async def fast(beside: Neighbour) -> tuple[int, bool, float]:
         async with peer(beside.url, **BOB) as client:
@@ -222,6 +236,8 @@ def test_who_sends_faster_than_can_be_watched_loses_frames_but_never_the_newest(
             return stats["frames_offered"], stats["frames_dropped"] > 0, evidence["asked_at_s"]
 
     assert asyncio.run(beside_a_neighbour(server.url, fast, **ANN)) == (400, True, 399.0)
+    metrics = httpx2.get(f"{server.url}/metrics").text
+    assert 'streamvlm_frames_refused_total{reason="late"}' in metrics
 
 
 def test_a_browser_puts_its_key_among_the_subprotocols_and_only_realtime_is_chosen(server: ServerProcess) -> None:

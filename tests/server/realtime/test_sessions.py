@@ -72,6 +72,22 @@ def test_the_newest_connection_has_the_session_and_the_older_is_told(small: Live
     assert "taken the session up" in reason
 
 
+def test_of_three_connections_that_want_a_session_at_once_one_has_it_and_two_are_told(small: LiveServer) -> None:
+    async def thrice() -> list[str]:
+        async with peer(small.url) as first:
+            told = await show(first, 0.0)
+            for number in range(1, 8):
+                await first.frame(number, as_jpeg(LARGE), float(number))  # keep it from leaving at once
+            where = f"?session_id={told['session_id']}"
+            again = [peer(small.url, where, **token(told["resume_token"])) for _ in range(2)]
+            async with again[0] as second, again[1] as third:
+                heard = await asyncio.gather(second.receive(), third.receive())
+                await first.closed()
+                return sorted(event.get("error", {}).get("code", event["type"]) for event in heard)
+
+    assert asyncio.run(thrice()) == ["session.created", "session_refused"]
+
+
 @pytest.mark.parametrize("is_taken_over", [False, True], ids=["it leaves", "another takes the session up"])
 def test_what_a_client_sent_before_its_end_is_watched(small: LiveServer, *, is_taken_over: bool) -> None:
     large = as_jpeg(LARGE)
@@ -82,7 +98,9 @@ def test_what_a_client_sent_before_its_end_is_watched(small: LiveServer, *, is_t
             told = await show(client, 0.0)
             for second in range(1, 8):
                 await client.frame(second, large, float(second))
-            if not is_taken_over:
+            if is_taken_over:
+                await (await client.socket.ping())  # what was sent before it has been read, what it says of it or not
+            else:
                 await client.socket.close()
             async with peer(small.url, f"?session_id={name}", **token(told["resume_token"])) as again:
                 await again.ask("what do you see now?")
