@@ -39,6 +39,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **_about.get(),
         }
+        if (session_id := getattr(record, "session_id", None)) is not None:  # of the engine's own threads
+            line["session_id"] = session_id
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

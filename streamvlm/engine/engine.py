@@ -247,7 +247,7 @@ class Engine:
                 undo.callback(archive.close)
                 reach["reach_s"] = partial(getattr, archive.writer, "reach_s")
             session = Session(self.model, self.config.share, archive=archive, runner=self._runner)
-            stream = Stream(session, self.config, self._changed, self._tally, **reach)
+            stream = Stream(session, self.config, self._changed, self._tally, session_id=session_id, **reach)
             live = LiveSession(
                 session_id, ownership, stream, self._worker, self._changed,
                 config=self.config, folder=folder, close=self._leave,
@@ -256,7 +256,7 @@ class Engine:
             return _Place(live, time.time(), is_temporary, undo.pop_all())
 
     def _notice(self, session_id: str, sentence: str) -> None:
-        logger.warning("session %s: %s", session_id, sentence)
+        logger.warning("%s", sentence, extra={"session_id": session_id})
         if (place := self._places.get(session_id)) is not None:
             place.live.stream.notice(sentence)
 

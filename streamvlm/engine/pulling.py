@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from streamvlm.errors import EngineError, StreamVlmError
 from streamvlm.frame import Frame
 from streamvlm.ingest.source import open_source
 from streamvlm.ingest.web import Admit
-
-logger = logging.getLogger(__name__)
 
 RESUME_GAP_S = 1.0
 """What goes on a stream that was watched before goes on a second later."""
@@ -99,7 +96,7 @@ class Pull:
         except StreamVlmError as failure:
             state, error = PullState.FAILED, failure
         except Exception as failure:
-            logger.exception("an internal failure while pulling")
+            self._stream.log.exception("an internal failure while pulling")
             state = PullState.FAILED
             error = EngineError(f"An internal failure ({type(failure).__name__}: {failure}) ended the source.")
         if self._is_stopped:

@@ -66,8 +66,10 @@ class Stream:
             else is the worker's alone.
         tally: Counts what is done.
         reach_s: Up to which stream time the disk keeps up: what lies beyond would hold the worker up.
+        session_id: By which the session is known.
 
     Attributes:
+        log: Every line in it names the session.
         queue: Frames that wait.
         questions: All that have no answer yet, in the order in which they were asked.
         vigils: Its standing questions.
@@ -86,7 +88,10 @@ class Stream:
         changed: threading.Condition,
         tally: Tally,
         reach_s: Callable[[], float] = lambda: math.inf,
+        *,
+        session_id: str,
     ) -> None:
+        self.log = logging.LoggerAdapter(logger, {"session_id": session_id})
         self.session, self.queue = session, FrameQueue(config.frame_queue, session.time_s)
         self.questions: list[LiveQuestion] = []
         self.vigils = Vigils(changed, session.archive)
@@ -161,10 +166,10 @@ class Stream:
             try:
                 ended.result()
             except Exception as error:
-                self.fail(_sentence(error, "this stream cannot go on"))
+                self.fail(self._sentence(error, "this stream cannot go on"))
         for question in self._questions():
             if question.task is not None and question.task.has_ended:
-                self._end(question, _outcome(question.task))
+                self._end(question, self._outcome(question.task))
 
     def fail(self, failure: StreamVlmError) -> None:
         """Gives the stream up: its questions and whoever listens are told why."""
@@ -222,7 +227,7 @@ class Stream:
         try:
             fired = yield from check(self.session.runner, self.vigils.armed, seen)
         except Exception as error:
-            self.notice(str(_sentence(error, "a standing question was not checked")))
+            self.notice(str(self._sentence(error, "a standing question was not checked")))
             return
         for _, told in fired:
             self._tally.n_fired += self.vigils.fire(told)
@@ -257,19 +262,17 @@ class Stream:
             self._tally.n_refused += 1
         call(question.listener, outcome)
 
+    def _outcome(self, task: Task[Answer]) -> Answer | StreamVlmError:
+        try:
+            return task.result()
+        except Exception as error:
+            return self._sentence(error, "the question has no answer")
 
-def _outcome(task: Task[Answer]) -> Answer | StreamVlmError:
-    try:
-        return task.result()
-    except Exception as error:
-        return _sentence(error, "the question has no answer")
-
-
-def _sentence(error: Exception, effect: str) -> StreamVlmError:
-    """The error itself if it is meant for the user; otherwise one that is, and the traceback in the log."""
-    if isinstance(error, StreamVlmError):
-        return error
-    logger.error("an internal failure: %s", effect, exc_info=error)
-    failure = EngineError(f"An internal failure ({type(error).__name__}: {error}): {effect}; the log has more.")
-    failure.__cause__ = error
-    return failure
+    def _sentence(self, error: Exception, effect: str) -> StreamVlmError:
+        """The error itself if it is meant for the user; otherwise one that is, and the traceback in the log."""
+        if isinstance(error, StreamVlmError):
+            return error
+        self.log.error("an internal failure: %s", effect, exc_info=error)
+        failure = EngineError(f"An internal failure ({type(error).__name__}: {error}): {effect}; the log has more.")
+        failure.__cause__ = error
+        return failure

@@ -300,6 +300,7 @@ def test_a_log_line_is_one_object_with_the_ids_of_what_it_is_about() -> None:
     assert (told["message"], told["request_id"], told["session_id"]) == ("1\nä", "r", "s")
     assert told["level"] == "info"
     assert "session_id" not in line("later")
+    assert line("of the engine's thread", session_id="s")["session_id"] == "s"
     assert "KeyError: 'lost'" in str(line("failed", exc_info=(KeyError, KeyError("lost"), None))["trace"])
 
 

@@ -51,7 +51,7 @@ class ByHand:
 
     def open(self) -> LiveSession:
         session = Session(self.model, self.config.session, runner=self.runner)
-        stream = Stream(session, self.config, self.changed, self.tally)
+        stream = Stream(session, self.config, self.changed, self.tally, session_id=str(len(self.lives)))
         live = LiveSession(
             str(len(self.lives)), Ownership(), stream, self.worker, self.changed,
             config=self.config, folder=None, close=lambda live: None,
