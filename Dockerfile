@@ -1,6 +1,6 @@
 # `streamvlm serve` on CPUs. An index with CPU wheels of torch makes the image a good deal smaller:
 #   docker build --build-arg PIP_EXTRA_INDEX_URL=… -t streamvlm .
-#   docker run -p 8000:8000 -v "$PWD/keys.toml:/run/secrets/keys.toml:ro" -v streamvlm:/data streamvlm
+#   docker run --stop-timeout 40 -p 8000:8000 -v "$PWD/keys.toml:/run/secrets/keys.toml:ro" -v streamvlm:/data streamvlm
 FROM python:3.11-slim AS build
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
