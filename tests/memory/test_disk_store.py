@@ -310,6 +310,33 @@ def test_a_lost_catalog_is_never_taken_for_an_empty_memory(tmp_path: Path) -> No
     assert open_store(tmp_path).blocks() == before
 
 
+@pytest.mark.parametrize("n_renames", range(4))
+def test_a_repair_that_was_broken_off_is_done_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_renames: int
+) -> None:
+    store = open_store(tmp_path)
+    store.commit([put(i) for i in range(5)], {})
+    before = store.blocks()
+    store.close()
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / f"catalog.db{suffix}").write_bytes(b"not a database at all" * 300)
+    rename, renamed = Path.rename, list[Path]()
+
+    def rename_or_end(path: Path, target: Path) -> Path:
+        if len(renamed) == n_renames:
+            raise KeyboardInterrupt
+        renamed.append(path)
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", rename_or_end)
+        repair(tmp_path)
+    with pytest.raises(StoreError, match="memory repair"):
+        open_store(tmp_path)
+    assert repair(tmp_path) == (5, 0)
+    assert open_store(tmp_path).blocks() == before
+
+
 def test_repair_leaves_damaged_slots_out(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.commit([put(i) for i in range(5)], {})
