@@ -32,6 +32,7 @@ from streamvlm.models.base import VideoLanguageModel
 FORMAT_VERSION = 2
 NAME, LOCK = "session.json", "lock"
 LEAST_BUDGET_BYTES = 16 << 20
+MOST_FLUSH_EVERY_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,13 @@ class ArchiveConfig:
         """Refuse what no archive can keep to.
 
         Raises:
-            UsageError: If the flush interval is not positive, or the budget holds next to nothing.
+            UsageError: If the flush interval is not positive or above an hour, or the budget holds next to nothing.
         """
-        if not self.flush_every_s > 0:
-            raise UsageError(f"The flush interval is {self.flush_every_s:g} s; give a number above 0.")
+        if not 0 < self.flush_every_s <= MOST_FLUSH_EVERY_S:
+            raise UsageError(
+                f"The flush interval is {self.flush_every_s:g} s; give a number above 0 and at most "
+                f"{MOST_FLUSH_EVERY_S:g}."
+            )
         if self.budget_bytes < LEAST_BUDGET_BYTES:
             raise UsageError(
                 f"The disk budget is {self.budget_bytes} bytes; give at least {LEAST_BUDGET_BYTES >> 20} MiB."

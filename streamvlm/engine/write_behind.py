@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -143,28 +142,32 @@ class WriteBehind:
     # --- the thread ---
 
     def _run(self) -> None:
-        compute_alone()
-        while True:
-            with self._changed:
-                while not self._is_due():
-                    if self._closing and not self._queued():
-                        return
-                    self._changed.wait(max(self._left_s(), 0.001) if self._queued() else None)
-                puts, ends_s, entries = self._puts, self._ends_s, self._entries
-                self._puts, self._ends_s, self._entries, self._since = [], {}, [], None
-                self._extended_from_s = math.inf
-                self._writing = puts
-            try:
-                stored = self.store.commit(puts, ends_s)
-                self._diary.add(entries)
-            except (OSError, sqlite3.Error) as error:
-                self._give_up(error)
-                return
-            with self._changed:
-                self._writing = []
-                self._settled.stored.update(stored)
-                self._settled.gone.update({p.block.id for p in puts} - stored, self.store.dropped())
-                self._changed.notify_all()
+        try:
+            compute_alone()
+            while self._write_what_is_due():
+                pass
+        except Exception as error:  # of any kind: nobody may wait for ever for a thread that has ended
+            self._give_up(error)
+
+    def _write_what_is_due(self) -> bool:
+        """Waits for a batch and commits it; False when none will come any more."""
+        with self._changed:
+            while not self._is_due():
+                if self._closing and not self._queued():
+                    return False
+                self._changed.wait(max(self._left_s(), 0.001) if self._queued() else None)
+            puts, ends_s, entries = self._puts, self._ends_s, self._entries
+            self._puts, self._ends_s, self._entries, self._since = [], {}, [], None
+            self._extended_from_s = math.inf
+            self._writing = puts
+        stored = self.store.commit(puts, ends_s)
+        self._diary.add(entries)
+        with self._changed:
+            self._writing = []
+            self._settled.stored.update(stored)
+            self._settled.gone.update({p.block.id for p in puts} - stored, self.store.dropped())
+            self._changed.notify_all()
+        return True
 
     def _give_up(self, error: Exception) -> None:
         with self._changed:

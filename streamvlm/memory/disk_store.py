@@ -18,6 +18,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from streamvlm.errors import StoreError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import BlockLayout, KVBlock
 from streamvlm.memory.catalog import Catalog, Place
@@ -176,6 +177,7 @@ class DiskStore:
         Raises:
             OSError: If the disk cannot be written; nothing of this call is remembered then.
             sqlite3.Error: Likewise.
+            StoreError: If it does not keep what is written to it; likewise.
         """
         if not self._catalog.path.exists():
             # Open files outlive their folder, and would take everything with them when this process ends.
@@ -238,9 +240,9 @@ class DiskStore:
             return False
         try:
             self._free[shape] = self._segments.add(shape, n_slots)
-        except OSError as error:
+        except (OSError, StoreError) as error:
             self._quota.give_back(n_bytes)
-            if error.errno != errno.ENOSPC:
+            if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
                 raise
             self._budget_bytes = self._segments.n_bytes
             self._tell(f"the disk of {self.folder} is full: the memory stays at {self._budget_bytes} bytes from now on")
@@ -249,29 +251,30 @@ class DiskStore:
 
     def _make_room(self, shape: SlotShape) -> None:
         """Frees slots of a shape: of the older half of its blocks the flattest fade, or are dropped."""
-        own = sorted(i for i, place in self._places.items() if self._segments.shape_of(place) == shape)
+        own = [place for _, place in sorted(self._places.items()) if self._segments.shape_of(place) == shape]
         older = own[: -(-len(own) // 2)]
-        leaving = sorted(older, key=lambda i: self._places[i].block.score)[: -(-len(older) // 4)]
-        if not leaving:
+        old = sorted(older, key=lambda place: place.block.score)[: -(-len(older) // 4)]
+        if not old:
             if not self._is_starved:
                 self._tell(f"no disk is left for {self.folder}: what is seen goes on in RAM alone until there is")
             self._is_starved = True
             return
-        old = [self._places[i] for i in leaving]
         faded = [sealed for place in old if (sealed := self._faded(place)) is not None]
         self._segments.write(faded)
         kept = {one.place.block.id: one.place for one in faded}
-        self._catalog.commit(kept.values(), {}, [i for i in leaving if i not in kept])
+        dropped = {place.block.id for place in old} - kept.keys()
+        self._catalog.commit(kept.values(), {}, dropped)
+        self._places |= kept  # first: who looks for a block that only faded finds it at any moment
+        for block_id in dropped:
+            self._places.pop(block_id, None)  # may be found damaged, and gone, at any moment
         for place in old:
-            del self._places[place.block.id]
             heapq.heappush(self._free[shape], spot(place))
-        self._places |= kept
         self._n_faded += len(faded)
-        self._n_dropped += len(old) - len(faded)
-        self._dropped |= set(leaving) - kept.keys()
+        self._n_dropped += len(dropped)
+        self._dropped |= dropped
         self._tell(
             f"the memory's {self._segments.n_bytes} bytes of disk are used up: of the oldest, flattest blocks "
-            f"{len(faded)} fade and {len(old) - len(faded)} are forgotten"
+            f"{len(faded)} fade and {len(dropped)} are forgotten"
         )
 
     def _faded(self, place: Place) -> Sealed | None:

@@ -68,6 +68,7 @@ class Segment:
 
         Raises:
             OSError: If there is no room or no right to.
+            StoreError: If its first page does not read as it was written.
         """
         header = SegmentHeader(FORMAT_VERSION, fingerprint, shape.head_bytes, shape.body_bytes, n_slots)
         text = json.dumps(asdict(header)).encode("ascii")
@@ -80,13 +81,13 @@ class Segment:
             io.sync(fd)
             draft.rename(path)
             _sync_folder(path.parent)
+            return cls(path, io)
         except BaseException:
             draft.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             raise
         finally:
             os.close(fd)
-        return cls(path, io)
 
     @property
     def n_bytes(self) -> int:

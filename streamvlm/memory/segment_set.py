@@ -85,6 +85,7 @@ class SegmentSet:
 
         Raises:
             OSError: If there is no room or no right to; nothing is left behind.
+            StoreError: If it does not read as it was written; likewise.
         """
         number = max(self._segments, default=0) + 1
         path = self._folder / f"seg-{number:06}.kv"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from streamvlm.engine import Answer, Archive, ArchiveConfig, Session, SessionConfig
 from streamvlm.engine.archive import kept_config
 from streamvlm.engine.inventory import take_stock, verify
-from streamvlm.errors import StoreError
+from streamvlm.errors import StoreError, UsageError
 from streamvlm.frame import Frame
 from streamvlm.memory.codec import Codec
 from streamvlm.models.base import VideoLanguageModel
@@ -134,6 +135,12 @@ def test_a_folder_is_opened_as_it_was_unless_told_otherwise(pocket: VideoLanguag
         assert archive.card.config == ArchiveConfig(Codec.INT8, 32 << 20, 5.0)
     assert kept_config(tmp_path, {"flush_every_s": 1.0}) == ArchiveConfig(Codec.INT8, 32 << 20, 1.0)
     assert kept_config(tmp_path / "new", {}) == ArchiveConfig()
+
+
+@pytest.mark.parametrize("flush_every_s", [0.0, -1.0, math.nan, math.inf, 1e12])
+def test_a_flush_interval_that_nothing_can_keep_to_is_refused(flush_every_s: float) -> None:
+    with pytest.raises(UsageError, match="give a number above 0 and at most 3600"):
+        ArchiveConfig(flush_every_s=flush_every_s)
 
 
 def test_one_folder_has_one_writer(pocket: VideoLanguageModel, tmp_path: Path) -> None:

@@ -130,6 +130,24 @@ def test_a_dead_disk_is_told_once_and_the_stream_goes_on_in_ram(tmp_path: Path, 
         again.close()
 
 
+def test_a_disk_that_spoils_a_new_segment_holds_nobody_up_and_leaves_no_trace(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, BrokenIO("first page"))
+    memory = disk.memory(host_slots=12)
+    watch(memory, range(30))
+    memory.flush()
+    assert disk.writer.has_failed
+    assert len(disk.events) == 1
+    assert "first page is damaged" in disk.events[0]
+    known = [line.id for line in memory.snapshot()]
+    assert known == list(range(18, 30))
+    for block_id, payload in zip(known, memory.fetch(known), strict=True):
+        assert torch.equal(payload, content(block_id))
+    disk.close()
+    again = Disk(tmp_path)
+    watch(again.memory(), range(5))
+    again.close()
+
+
 def test_a_damaged_block_is_forgotten_and_told_and_the_others_stay(tmp_path: Path) -> None:
     disk = Disk(tmp_path)
     watch(disk.memory(), range(30))

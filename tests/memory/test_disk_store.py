@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from streamvlm.errors import StoreError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.arena import slot_bytes
 from streamvlm.memory.codec import Codec
+from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.disk_store import DiskStore
 from streamvlm.memory.mend import check_blocks, repair
 from streamvlm.memory.quota import DiskQuota
@@ -227,13 +229,46 @@ def test_stores_that_share_a_quota_stay_within_it_together_and_each_keeps_its_ne
     assert starved.commit([put(2)], {}) == {2}
 
 
-@pytest.mark.parametrize("fault", ["enospc", "sync"])
+class MeddlingIO(DiskIO):
+    """Calls back at every sync: what another thread may do at that moment."""
+
+    def __init__(self) -> None:
+        self.meddle: Callable[[], None] = lambda: None
+
+    def sync(self, fd: int) -> None:
+        super().sync(fd)
+        self.meddle()
+
+
+def test_blocks_may_be_found_damaged_while_they_are_dropped(tmp_path: Path) -> None:
+    io = MeddlingIO()
+    store = open_store(tmp_path, budget_bytes=2 << 20, io=io)
+    ids = count()
+    while not store.stats().n_faded:
+        store.commit([put(next(ids))], {})
+
+    def find_the_oldest_damaged() -> None:
+        store.quarantine(store.blocks()[0].id)
+
+    io.meddle = find_the_oldest_damaged
+    while store.stats().n_damaged < 10:
+        newest = next(ids)
+        assert store.commit([put(newest)], {}) == {newest}
+    before = store.blocks()
+    store.close()
+    again = open_store(tmp_path, budget_bytes=2 << 20)
+    assert again.blocks() == before
+    assert all(get(again, block.id) is not None for block in before)
+
+
+@pytest.mark.parametrize("fault", ["enospc", "sync", "first page"])
 def test_a_segment_that_could_not_be_made_takes_nothing_of_a_quota(tmp_path: Path, fault: str) -> None:
     quota = DiskQuota(10 << 20)
     store = open_store(tmp_path, quota=quota, io=BrokenIO(fault))
-    with suppress(OSError):
+    with suppress(OSError, StoreError):
         store.commit([put(0)], {})
     assert quota.used_bytes == 0
+    assert not list(tmp_path.glob("seg-*"))
 
 
 @given(st.lists(st.integers(1, 60), max_size=30))
@@ -328,9 +363,10 @@ def test_a_repair_that_was_broken_off_is_done_by_the_next(
         renamed.append(path)
         return rename(path, target)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", rename_or_end)
-        repair(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            repair(tmp_path)
     with pytest.raises(StoreError, match="memory repair"):
         open_store(tmp_path)
     assert repair(tmp_path) == (5, 0)

@@ -42,9 +42,9 @@ class BrokenIO(DiskIO):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         if self._is_broken("read-only"):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        if self._is_broken("flipped"):
+        if self._is_broken("flipped", "first page"):
             flipped = bytearray(b"".join(buffers))
-            flipped[len(flipped) // 2] ^= 1
+            flipped[30 if self.breaks == "first page" else len(flipped) // 2] ^= 1
             buffers = [memoryview(flipped)]
         super().write(fd, buffers, offset)
 

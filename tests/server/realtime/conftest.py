@@ -24,7 +24,9 @@ def client() -> Client:
 def live(pocket: VideoLanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """A server whose sessions take a clip as fast as it comes, and drop nothing of it."""
     home = tmp_path_factory.mktemp("realtime")
-    with live_server(pocket, home=home, frame_queue=256, max_sessions=12, linger_s=0.5, flush_every_s=1e6) as running:
+    with live_server(
+        pocket, home=home, frame_queue=256, max_sessions=12, linger_s=0.5, flush_every_s=3600.0
+    ) as running:
         yield running
 
 
