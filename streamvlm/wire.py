@@ -11,14 +11,53 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import IntFlag
 from typing import Self
 
 from streamvlm.errors import UsageError
 
 MAGIC = b"SV"
 VERSION = 1
-_HEADER = struct.Struct(">2sBBIQQ")
-_HAS_TIME, _HAS_CAPTURED = 1, 2
+
+
+class Flag(IntFlag):
+    """What of the header is told; a time that is not is 0 and means nothing."""
+
+    TIME = 1
+    CAPTURED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField:
+    """A field of the header; they lie one behind the other.
+
+    Attributes:
+        name: With its unit.
+        code: Its type in the words of `struct`.
+        meaning: In a sentence.
+        always: What it holds in every message; None where that differs.
+        flag: Set where the field is told; None for what always is.
+    """
+
+    name: str
+    code: str
+    meaning: str
+    always: bytes | int | None = None
+    flag: Flag | None = None
+
+
+BYTE_ORDER = ">"
+"""Big endian, in the words of `struct`."""
+
+HEADER = (
+    HeaderField("magic", "2s", "Marks a frame message.", always=MAGIC),
+    HeaderField("version", "B", "Of this layout.", always=VERSION),
+    HeaderField("flags", "B", "Which times are told; other bits are 0."),
+    HeaderField("sequence", "I", "The sender's count of its frames; errors name it."),
+    HeaderField("time_us", "Q", "Stream time, microseconds; if not told, the receiver's clock says.", flag=Flag.TIME),
+    HeaderField("captured_us", "Q", "Unix time of capture, microseconds.", flag=Flag.CAPTURED),
+)
+_HEADER = struct.Struct(BYTE_ORDER + "".join(field.code for field in HEADER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +78,7 @@ class FrameMessage:
 
     def pack(self) -> bytes:
         """The message as it is sent."""
-        flags = _HAS_TIME * (self.time_s is not None) | _HAS_CAPTURED * (self.captured_s is not None)
+        flags = Flag.TIME * (self.time_s is not None) | Flag.CAPTURED * (self.captured_s is not None)
         times = (round((seconds or 0.0) * 1e6) for seconds in (self.time_s, self.captured_s))
         return _HEADER.pack(MAGIC, VERSION, flags, self.sequence, *times) + self.picture
 
@@ -61,6 +100,6 @@ class FrameMessage:
         return cls(
             sequence,
             message[_HEADER.size :],
-            time_us / 1e6 if flags & _HAS_TIME else None,
-            captured_us / 1e6 if flags & _HAS_CAPTURED else None,
+            time_us / 1e6 if flags & Flag.TIME else None,
+            captured_us / 1e6 if flags & Flag.CAPTURED else None,
         )

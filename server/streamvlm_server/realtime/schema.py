@@ -1,20 +1,30 @@
-"""The schema of every event, for machines: JSON Schema, made from the shapes that the server itself parses with."""
+"""The schema of every message, for machines, made from what the server itself parses with.
+
+Events are JSON Schema; the binary frame, for which that has no words, stands beside them as a table of its header.
+"""
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from streamvlm.wire import BYTE_ORDER, HEADER, HeaderField
 from streamvlm_server.realtime.client_events import CLIENT_EVENTS
 from streamvlm_server.realtime.server_events import SERVER_EVENTS
+
+_TYPES = {"2s": "ascii", "B": "uint8", "I": "uint32", "Q": "uint64"}
 
 
 @cache
 def schema() -> dict[str, Any]:
-    """A JSON Schema document: ``#/$defs/ClientEvent`` is any event to the server, ``ServerEvent`` any from it."""
+    """A JSON Schema document: ``#/$defs/ClientEvent`` is any event to the server, ``ServerEvent`` any from it.
+
+    Its ``x-binary-frame`` is a binary message to the server, byte by byte.
+    """
     sides: dict[str, list[type[BaseModel]]] = {
         "ClientEvent": list(CLIENT_EVENTS.values()),
         "ServerEvent": list(SERVER_EVENTS),
@@ -27,4 +37,35 @@ def schema() -> dict[str, Any]:
         document["$defs"][name] = {"oneOf": [places[event, mode] for event in events]}  # type: ignore[index]
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     document["oneOf"] = [{"$ref": f"#/$defs/{name}"} for name in sides]
+    document["x-binary-frame"] = _binary_frame()
     return document
+
+
+def _binary_frame() -> dict[str, Any]:
+    """How a binary message is written, by `streamvlm.wire`."""
+    header: list[dict[str, Any]] = []
+    offset = 0
+    for field in HEADER:
+        n_bytes = struct.calcsize(BYTE_ORDER + field.code)
+        header.append({"name": field.name, "offset": offset, "bytes": n_bytes, **_about(field)})
+        offset += n_bytes
+    return {
+        "description": "A binary message is a header, then a picture up to its end: a JPEG, PNG or WebP file. Sessions "
+        "that have asked for binary_frames take it.",
+        "byte_order": {">": "big", "<": "little"}[BYTE_ORDER],
+        "header_bytes": offset,
+        "header": header,
+    }
+
+
+def _about(field: HeaderField) -> dict[str, Any]:
+    told: dict[str, Any] = {"type": _TYPES[field.code], "description": field.meaning}
+    if field.always is not None:
+        told["const"] = field.always.decode("ascii") if isinstance(field.always, bytes) else field.always
+    if field.name == "flags":
+        told["bits"] = [
+            {"mask": one.flag, "field": one.name, "description": f"Set where {one.name} is told; else that is 0."}
+            for one in HEADER
+            if one.flag is not None
+        ]
+    return told
