@@ -63,6 +63,10 @@ def _counters(stats: EngineStats) -> Iterator[Metric]:
         yield CounterMetricFamily(f"streamvlm_{name}", says, value)
     judged = {"clear": stats.n_clear, "fuzzy": stats.n_fuzzy, "discarded": stats.n_discarded}
     yield _labelled(CounterMetricFamily, "frames_judged", "Frames, by what the gate made of them.", "fidelity", judged)
+    degraded = {step: stats.n_degraded[step] for step in ("faded", "dropped", "damaged")}
+    yield _labelled(
+        CounterMetricFamily, "kv_blocks_degraded", "Blocks on disk, by what became of them.", "step", degraded
+    )
     ended = {"answered": stats.n_answers, "cancelled": stats.n_cancelled, "refused": stats.n_refused}
     yield _labelled(CounterMetricFamily, "questions", "Questions, by how they ended.", "outcome", ended)
 

@@ -10,6 +10,8 @@ from starlette.responses import JSONResponse, Response
 from streamvlm_server.metrics import CONTENT_TYPE
 from streamvlm_server.service import service_of
 
+LONGEST_STEP_S = 60.0
+
 
 async def healthz(request: Request) -> Response:
     """The process answers."""
@@ -24,6 +26,8 @@ async def readyz(request: Request) -> Response:
         reasons.append("the server is about to stop")
     if service.engine.failure is not None:
         reasons.append(str(service.engine.failure))
+    if (step_s := service.engine.stats().step_s) > LONGEST_STEP_S:
+        reasons.append(f"the engine has been at one step for {step_s:.0f} s")
     told = {"status": "unavailable" if reasons else "ready", "reasons": reasons}
     return JSONResponse(told, 503 if reasons else 200)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 import time
@@ -18,8 +17,9 @@ from streamvlm.engine.budget import ProcessBudget
 from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.home import Home, SessionInfo, check_session_id, is_session_id
 from streamvlm.engine.live import LiveSession
+from streamvlm.engine.notices import Notices
 from streamvlm.engine.ownership import Ownership
-from streamvlm.engine.reports import EngineStats
+from streamvlm.engine.reports import EngineStats, degraded
 from streamvlm.engine.scheduler import Scheduler
 from streamvlm.engine.session import Session
 from streamvlm.engine.stream import Stream, Tally
@@ -35,8 +35,6 @@ from streamvlm.errors import (
 )
 from streamvlm.frame import Fidelity
 from streamvlm.models.base import VideoLanguageModel
-
-logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -148,6 +146,7 @@ class Engine:
                 max_sessions=self.config.max_sessions,
                 up_s=time.monotonic() - self._began_s,
                 busy_s=self._worker.busy_s,
+                step_s=self._worker.step_s,
                 n_steps=tally.n_steps,
                 n_frames=tally.n_frames,
                 n_dropped=tally.n_dropped + sum(stream.queue.n_dropped for stream in streams),
@@ -162,6 +161,7 @@ class Engine:
                 n_refused=tally.n_refused,
                 n_tokens=tally.n_tokens,
                 n_fired=tally.n_fired,
+                n_degraded=sum(map(degraded, memories), tally.n_degraded),
                 n_clear_blocks=sum(memory.n_clear for memory in memories),
                 n_fuzzy_blocks=sum(memory.n_fuzzy for memory in memories),
                 device_bytes=sum(memory.device_bytes for memory in memories),
@@ -238,27 +238,23 @@ class Engine:
             raise BusyError(f"There is no memory for another session; close one, or try again later. {error}") from None
         with ExitStack() as undo:
             undo.callback(self._process.give_back, self.config.session.host_budget_bytes)
-            archive, reach = None, {}
+            archive, reach, notices = None, {}, Notices(session_id)
             folder = None if is_temporary else self._home.folder(session_id)
             if folder is not None:
                 ownership.save(folder)
-                notice = partial(self._notice, session_id)
-                archive = Archive(folder, self.model, self.config.archive, on_event=notice, quota=self._home.quota)
+                archive = Archive(
+                    folder, self.model, self.config.archive, on_event=notices.tell, quota=self._home.quota
+                )
                 undo.callback(archive.close)
                 reach["reach_s"] = partial(getattr, archive.writer, "reach_s")
             session = Session(self.model, self.config.share, archive=archive, runner=self._runner)
-            stream = Stream(session, self.config, self._changed, self._tally, session_id=session_id, **reach)
+            stream = Stream(session, self.config, self._changed, self._tally, notices, **reach)
             live = LiveSession(
                 session_id, ownership, stream, self._worker, self._changed,
                 config=self.config, folder=folder, close=self._leave,
             )  # fmt: skip
             self._worker.add(stream)
             return _Place(live, time.time(), is_temporary, undo.pop_all())
-
-    def _notice(self, session_id: str, sentence: str) -> None:
-        logger.warning("%s", sentence, extra={"session_id": session_id})
-        if (place := self._places.get(session_id)) is not None:
-            place.live.stream.notice(sentence)
 
     def _leave(self, live: LiveSession) -> None:
         with self._holding(live.id):
@@ -278,6 +274,7 @@ class Engine:
             with self._changed:
                 del self._places[place.live.id]
                 self._tally.n_dropped += stream.queue.n_dropped
+                self._tally.n_degraded.update(degraded(stream.session.memory))
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,8 +242,11 @@ class LiveSession:
         self.stream.on_decision = listener
 
     def on_notice(self, listener: Callable[[str], None] | None) -> None:
-        """Has told, from any thread, in sentences what should not go unnoticed: a failing disk, a failed stream."""
-        self.stream.on_notice = listener
+        """Has told, from any thread, in sentences what should not go unnoticed: a failing disk, a failed stream.
+
+        What nobody was told of comes first, down to the opening of the session; None: no more.
+        """
+        self.stream.notices.listen(listener)
 
     def stats(self) -> LiveStats:
         """How it stands, as of the last step."""

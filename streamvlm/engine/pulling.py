@@ -96,7 +96,7 @@ class Pull:
         except StreamVlmError as failure:
             state, error = PullState.FAILED, failure
         except Exception as failure:
-            self._stream.log.exception("an internal failure while pulling")
+            self._stream.notices.log.exception("an internal failure while pulling")
             state = PullState.FAILED
             error = EngineError(f"An internal failure ({type(failure).__name__}: {failure}) ended the source.")
         if self._is_stopped:

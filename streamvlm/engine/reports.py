@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from streamvlm.engine.diary import Watched
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.hierarchy import MemoryStats
+
+
+def degraded(memory: MemoryStats) -> Counter[str]:
+    """What has become of blocks on disk since a session was opened: see ``EngineStats.n_degraded``."""
+    disk = memory.disk
+    if disk is None:
+        return Counter()
+    return Counter(faded=disk.n_faded, dropped=disk.n_dropped, damaged=disk.n_damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +27,7 @@ class EngineStats:
         max_sessions: That may be open.
         up_s: Seconds since it began.
         busy_s: Of these, spent in steps: its load is the ratio of what both grow by.
+        step_s: Seconds that the step under way has taken so far; 0 where there is none.
         n_steps: Steps done.
         n_frames: Frames watched.
         n_dropped: Frames dropped before they could be watched.
@@ -32,6 +42,7 @@ class EngineStats:
         n_refused: Questions that ended in an error.
         n_tokens: Tokens answered.
         n_fired: Times that standing questions fired.
+        n_degraded: Blocks on disk that have ``faded``, were ``dropped`` for want of room, or were found ``damaged``.
         n_clear_blocks: Blocks that the open sessions remember clear.
         n_fuzzy_blocks: The same, fuzzy.
         device_bytes: Device memory that their blocks take.
@@ -48,6 +59,7 @@ class EngineStats:
     max_sessions: int
     up_s: float
     busy_s: float
+    step_s: float
     n_steps: int
     n_frames: int
     n_dropped: int
@@ -62,6 +74,7 @@ class EngineStats:
     n_refused: int
     n_tokens: int
     n_fired: int
+    n_degraded: Counter[str]
     n_clear_blocks: int
     n_fuzzy_blocks: int
     device_bytes: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -16,6 +15,7 @@ from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.frame_queue import FrameQueue, WaitingFrame
 from streamvlm.engine.listening import call
 from streamvlm.engine.live_question import LiveQuestion, Piece
+from streamvlm.engine.notices import Notices
 from streamvlm.engine.session import Session
 from streamvlm.engine.standing import check
 from streamvlm.engine.vigils import Vigils
@@ -25,8 +25,6 @@ from streamvlm.errors import EngineError, StreamVlmError
 from streamvlm.frame import Fidelity
 from streamvlm.ingest.gate import Decision
 from streamvlm.memory.hierarchy import MemoryStats
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Tally:
-    """What has been done since the engine began; ``n_dropped`` counts the sessions that are closed."""
+    """What has been done since the engine began; ``n_dropped``, ``n_degraded`` count the sessions that are closed."""
 
     n_steps: int = 0
     n_frames: int = 0
@@ -54,6 +52,7 @@ class Tally:
     n_tokens: int = 0
     n_fired: int = 0
     n_judged: Counter[Fidelity] = field(default_factory=Counter)
+    n_degraded: Counter[str] = field(default_factory=Counter)
 
 
 class Stream:
@@ -65,11 +64,10 @@ class Stream:
         changed: Guards ``queue``, ``questions`` and ``failure``, which others change as well; everything
             else is the worker's alone.
         tally: Counts what is done.
+        notices: Of what should not go unnoticed.
         reach_s: Up to which stream time the disk keeps up: what lies beyond would hold the worker up.
-        session_id: By which the session is known.
 
     Attributes:
-        log: Every line in it names the session.
         queue: Frames that wait.
         questions: All that have no answer yet, in the order in which they were asked.
         vigils: Its standing questions.
@@ -78,7 +76,7 @@ class Stream:
         progress: As of now, to be read by anybody.
         served: The turn at which it last began to watch, how many frames, and at which place.
         on_decision: Told the gate's decisions.
-        on_notice: Told in a sentence of what should not go unnoticed.
+        notices: Of what should not go unnoticed.
     """
 
     def __init__(
@@ -87,11 +85,9 @@ class Stream:
         config: EngineConfig,
         changed: threading.Condition,
         tally: Tally,
+        notices: Notices,
         reach_s: Callable[[], float] = lambda: math.inf,
-        *,
-        session_id: str,
     ) -> None:
-        self.log = logging.LoggerAdapter(logger, {"session_id": session_id})
         self.session, self.queue = session, FrameQueue(config.frame_queue, session.time_s)
         self.questions: list[LiveQuestion] = []
         self.vigils = Vigils(changed, session.archive)
@@ -100,7 +96,7 @@ class Stream:
         self.progress = Progress(session.time_s, 0.0, session.memory)
         self.served = 0, 0, 0
         self.on_decision: Callable[[Decision], None] | None = None
-        self.on_notice: Callable[[str], None] | None = None
+        self.notices = notices
         self._changed, self._tally, self._reach_s = changed, tally, reach_s
         self._chunk_frames = config.session.chunk_frames
         # A chunk that spans more than what may be lost would have to wait for the disk in its middle.
@@ -183,12 +179,7 @@ class Stream:
             if question.task is not None:
                 question.task.close()
             self._end(question, failure)
-        self.notice(str(failure))
-
-    def notice(self, sentence: str) -> None:
-        """Tells whoever listens; may be called from any thread."""
-        if (listener := self.on_notice) is not None:
-            call(listener, sentence)
+        self.notices.tell(str(failure))
 
     def _questions(self) -> list[LiveQuestion]:
         with self._changed:
@@ -227,7 +218,7 @@ class Stream:
         try:
             fired = yield from check(self.session.runner, self.vigils.armed, seen)
         except Exception as error:
-            self.notice(str(self._sentence(error, "a standing question was not checked")))
+            self.notices.tell(str(self._sentence(error, "a standing question was not checked")))
             return
         for _, told in fired:
             self._tally.n_fired += self.vigils.fire(told)
@@ -272,7 +263,7 @@ class Stream:
         """The error itself if it is meant for the user; otherwise one that is, and the traceback in the log."""
         if isinstance(error, StreamVlmError):
             return error
-        self.log.error("an internal failure: %s", effect, exc_info=error)
+        self.notices.log.error("an internal failure: %s", effect, exc_info=error)
         failure = EngineError(f"An internal failure ({type(error).__name__}: {error}): {effect}; the log has more.")
         failure.__cause__ = error
         return failure

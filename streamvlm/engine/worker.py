@@ -43,7 +43,14 @@ class Worker:
         self._streams: list[Stream] = []
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._ends_at_s: float | None = None
+        self._step_began_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    @property
+    def step_s(self) -> float:
+        """Seconds that the step under way has taken so far; 0 where there is none."""
+        began_s = self._step_began_s
+        return 0.0 if began_s is None else time.perf_counter() - began_s
 
     def start(self) -> None:
         """Begins to work."""
@@ -124,8 +131,9 @@ class Worker:
             calls, streams = [self._calls.popleft() for _ in range(len(self._calls))], list(self._streams)
         for function, future in calls:
             _answer(function, future)
-        began_s = time.perf_counter()
+        self._step_began_s = began_s = time.perf_counter()
         has_run = self._scheduler.step(streams)
+        self._step_began_s = None
         self.busy_s += time.perf_counter() - began_s
         if not has_run:
             with self._changed:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from by_hand import Told, offer
+from live_server import wait_until
 from tiny_model import TinyModel, colour
 
 from streamvlm.engine import (
@@ -40,6 +41,7 @@ from streamvlm.errors import (
     UsageError,
 )
 from streamvlm.frame import Frame, Picture
+from streamvlm.models.base import Sight
 
 TINY = SessionConfig(host_budget_bytes=1 << 20, max_answer_tokens=6)
 WAIT_S = 60
@@ -390,6 +392,24 @@ class Breakable(TinyModel):
 
 BLACK: Picture = np.zeros((2, 2, 3), np.uint8)
 WHITE: Picture = np.full((2, 2, 3), 255, np.uint8)
+
+
+def test_a_step_that_does_not_end_shows_as_long_as_it_lasts() -> None:
+    go_on = threading.Event()
+
+    class Held(TinyModel):
+        def see(self, pictures: Sequence[Picture]) -> list[Sight]:
+            assert go_on.wait(60)
+            return super().see(pictures)
+
+    with Engine(Held(), EngineConfig(session=TINY)) as engine:
+        live = engine.open()
+        assert engine.stats().step_s == 0
+        live.offer(colour(1), time_s=0.0)
+        wait_until(lambda: engine.stats().step_s > 0.01)
+        go_on.set()
+        assert ask(live)[1].answer().text
+        wait_until(lambda: engine.stats().step_s == 0)
 
 
 def test_a_stream_that_fails_is_told_so_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:

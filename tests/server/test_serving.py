@@ -17,6 +17,7 @@ import pytest
 from live_server import LiveServer, live_server
 from prometheus_client.parser import text_string_to_metric_families
 
+from streamvlm.engine.worker import Worker
 from streamvlm.errors import UsageError
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.world.events import World
@@ -246,6 +247,13 @@ def test_a_server_whose_engine_has_ended_is_not_ready_and_says_why(pocket: Video
         assert get(running, "/healthz").status_code == 200
 
 
+def test_a_server_whose_engine_is_stuck_is_not_ready(server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert get(server, "/readyz").status_code == 200
+    monkeypatch.setattr(Worker, "step_s", 61.0)
+    told = get(server, "/readyz")
+    assert (told.status_code, told.json()["reasons"]) == (503, ["the engine has been at one step for 61 s"])
+
+
 def test_metrics_parse_and_count_what_happened(server: LiveServer, client: openai.OpenAI, clip_url: str) -> None:
     def scrape() -> dict[str, float]:
         text = get(server, "/metrics").text
@@ -286,6 +294,7 @@ def test_metrics_parse_and_count_what_happened(server: LiveServer, client: opena
     assert sum(judged) == 17
     assert grown("streamvlm_request_errors_total/model_not_found") == 1
     assert after["streamvlm_model_info/pocket"] == 1
+    assert {f"streamvlm_kv_blocks_degraded_total/{step}" for step in ("faded", "dropped", "damaged")} <= set(after)
     assert {"streamvlm_kv_bytes/device", "streamvlm_kv_bytes/host", "streamvlm_kv_bytes/disk"} <= set(after)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from tiny_model import TinyModel, colour
 
 from streamvlm.engine import Answer, Asked, EngineConfig, LiveSession, Piece, Session
+from streamvlm.engine.notices import Notices
 from streamvlm.engine.ownership import Ownership
 from streamvlm.engine.scheduler import Scheduler
 from streamvlm.engine.stream import Stream, Tally
@@ -51,7 +52,7 @@ class ByHand:
 
     def open(self) -> LiveSession:
         session = Session(self.model, self.config.session, runner=self.runner)
-        stream = Stream(session, self.config, self.changed, self.tally, session_id=str(len(self.lives)))
+        stream = Stream(session, self.config, self.changed, self.tally, Notices(str(len(self.lives))))
         live = LiveSession(
             str(len(self.lives)), Ownership(), stream, self.worker, self.changed,
             config=self.config, folder=None, close=lambda live: None,

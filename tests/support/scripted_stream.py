@@ -76,6 +76,7 @@ class ScriptedStream:
     pulling: str | None = None
     refusal: StreamVlmError | None = None
     on_decision: Callable[[Decision], None] | None = None
+    notice: Callable[[str], None] | None = None
     opened: Callable[[], None] = lambda: None
     ended: Callable[[StreamVlmError | None], None] = lambda error: None
 
@@ -132,6 +133,9 @@ class ScriptedStream:
 
     def watch_decisions(self, listener: Callable[[Decision], None] | None) -> None:
         self.on_decision = listener
+
+    def on_notice(self, listener: Callable[[str], None] | None) -> None:
+        self.notice = listener
 
     def stats(self) -> StatsEvent:
         return StatsEvent(

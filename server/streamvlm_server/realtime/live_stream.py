@@ -123,6 +123,10 @@ class LiveStream:
         """Tells of the gate's decisions."""
         self._session.on_decision(None if listener is None else partial(self._on_loop, listener))
 
+    def on_notice(self, listener: Callable[[str], None] | None) -> None:
+        """Tells what should not go unnoticed; see ``LiveSession.on_notice``."""
+        self._session.on_notice(None if listener is None else partial(self._on_loop, listener))
+
     def stats(self) -> StatsEvent:
         """How the stream is doing."""
         now = self._session.stats()

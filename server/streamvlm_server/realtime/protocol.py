@@ -98,6 +98,7 @@ class RealtimeProtocol:
             cancel()
         self._stream.on_fired(None, after=None)
         self._stream.watch_decisions(None)
+        self._stream.on_notice(None)
         self._send = lambda event: None
 
     def handle(self, event: asked.ClientEvent, pictures: Sequence[Picture] = ()) -> None:
@@ -198,6 +199,7 @@ class RealtimeProtocol:
             self._stream.watch_decisions(self._decisions.append if wants_frames else None)
             listens, after = (None, None) if self._extension is None else (self._fired, self._extension.fired_after)
             self._fired_after = self._stream.on_fired(listens, after=after)
+            self._stream.on_notice(None if self._extension is None else self._notice)
         changed["streamvlm"] = self._extension_state()
         self._session = self._session.model_copy(update=changed)
         self._send(events.SessionUpdated(session=self._session))
@@ -267,6 +269,9 @@ class RealtimeProtocol:
         if in_band:
             self._active = response.id
         writing.begin()
+
+    def _notice(self, sentence: str) -> None:
+        self._send(events.NoticeEvent(message=sentence))
 
     def _tell(self, event: events.ServerEvent) -> None:
         self._send(event)  # looked up late: after `close`, nothing is told

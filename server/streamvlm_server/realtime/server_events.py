@@ -268,6 +268,13 @@ class StandingFired(ServerEvent):
     missed: int = Field(description="How many before it were not kept for you, as they were too many.")
 
 
+class NoticeEvent(ServerEvent):
+    """Something that should not go unnoticed, and hinders nothing: a disk that is full, a block that is damaged."""
+
+    type: Literal["streamvlm.notice"] = "streamvlm.notice"
+    message: str
+
+
 class GoingAway(ServerEvent):
     """The server will close this connection; connect again with the session's id."""
 
@@ -279,6 +286,7 @@ class GoingAway(ServerEvent):
 SERVER_EVENTS: tuple[type[ServerEvent], ...] = (
     SessionCreated, SessionUpdated, ItemAdded, ItemDone, ItemRetrieved, ItemDeleted, ResponseCreated, OutputItemAdded,
     ContentPartAdded, TextDelta, TextDone, ContentPartDone, OutputItemDone, ResponseDone, ErrorEvent, EvidenceEvent,
-    FrameEvent, StatsEvent, SourceOpened, SourceEnded, StandingArmed, StandingDisarmed, StandingFired, GoingAway,
+    FrameEvent, StatsEvent, SourceOpened, SourceEnded, StandingArmed, StandingDisarmed, StandingFired,
+    NoticeEvent, GoingAway,
 )  # fmt: skip
 """Every server event."""

@@ -133,5 +133,8 @@ class Stream(Protocol):
     def watch_decisions(self, listener: Callable[[Decision], None] | None) -> None:
         """Tells of the gate's decisions as they fall; None ends it."""
 
+    def on_notice(self, listener: Callable[[str], None] | None) -> None:
+        """Tells in sentences what should not go unnoticed, first what nobody was told of; None ends it."""
+
     def stats(self) -> StatsEvent:
         """How the stream is doing."""

@@ -72,6 +72,15 @@ def test_evidence_comes_just_before_the_end_of_its_response(client: Client) -> N
     assert seen["thumbnail"] == f"/v1/sessions/sess/thumbnails/{EVIDENCE.block_id}"
 
 
+def test_what_should_not_go_unnoticed_is_told_to_who_asked_for_ours(client: Client) -> None:
+    client.opt_in()
+    assert client.stream.notice is not None
+    client.stream.notice("The disk is full.")
+    assert (client.received[-1]["type"], client.received[-1]["message"]) == ("streamvlm.notice", "The disk is full.")
+    client.send("session.update", session={"type": "realtime", "streamvlm": None})
+    assert client.stream.notice is None
+
+
 def test_statistics_and_decisions_come_with_the_tick(client: Client) -> None:
     client.opt_in(events=["stats", "frame"])
     n_before = len(client.received)

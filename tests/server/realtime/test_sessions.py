@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from live_server import LiveServer, live_server, wait_until
@@ -156,6 +157,21 @@ def test_a_session_that_nobody_comes_back_to_is_closed_and_rests_on_disk(live: L
 
     asyncio.run(leave())
     assert "left" in {info.id for info in live.engine.sessions()}
+
+
+def test_a_session_whose_folder_vanishes_is_told_so_and_goes_on(live: LiveServer, tmp_path: Path) -> None:
+    async def lose() -> tuple[str, str]:
+        async with peer(live.url, "?session_id=vanishing") as client:
+            await show(client, 0.0)
+            assert live.service.config.home is not None
+            (live.service.config.home / "vanishing").rename(tmp_path / "elsewhere")
+            await show(client, 40.0)
+            live.engine.find("vanishing").stream.session.flush()
+            return (await client.receive("streamvlm.notice"))["message"], await client.ask("what do you see now?")
+
+    message, answer = asyncio.run(lose())
+    assert "can no longer be written" in message
+    assert answer
 
 
 def test_a_stopping_server_says_so_lets_answers_end_and_closes_to_be_called_again(
