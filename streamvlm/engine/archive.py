@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -114,10 +115,10 @@ class Archive:
                 codec=config.codec, budget_bytes=config.budget_bytes, quota=quota, io=io,
                 on_event=on_event,
             )  # fmt: skip
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             self._unlock()
             raise StoreError(
-                f"{folder} cannot be used ({error.strerror or error}); choose another --memory."
+                f"{folder} cannot be used ({getattr(error, 'strerror', None) or error}); choose another --memory."
             ) from error
         except BaseException:
             self._unlock()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
 
 from streamvlm.frame import Picture
-from streamvlm.memory.database import open_database
+from streamvlm.memory.database import checked, open_database, reading
 
 NAME = "diary.db"
+_MEND = "move it away to go on without it."
 MOST_DECISIONS, MOST_THUMBNAILS, MOST_FIRED = 1_000_000, 5_000, 64
 _THUMBNAIL_PX = 160
 _SCHEMA = """
@@ -111,12 +112,12 @@ class Diary:
     """Entries in SQLite, the oldest decisions and thumbnails dropped beyond a bound.
 
     Raises:
-        StoreError: If the file is damaged.
+        StoreError: If the file is damaged or cannot be used; whatever reads it may find that out later.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
-        self._db = open_database(self.path, _SCHEMA, synchronous="NORMAL", mend="move it away to go on without it.")
+        self._db = open_database(self.path, _SCHEMA, synchronous="NORMAL", mend=_MEND)
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Writes entries, all or none."""
@@ -142,39 +143,47 @@ class Diary:
 
     def time_s(self) -> float | None:
         """Stream time of the last frame watched; None if there was none."""
-        row = self._db.execute("SELECT time_s FROM clock").fetchone()
-        return None if row is None else float(row[0])
+        with self._reading():
+            rows = list(checked(self._db.execute("SELECT time_s FROM clock"), float))
+        return float(rows[0][0]) if rows else None
 
     def dialogue(self, most: int) -> list[Spoken]:
         """The last questions and answers, oldest first."""
-        rows = self._db.execute(
-            "SELECT asked_at_s, question, answer, n_tokens, payload FROM dialogue ORDER BY number DESC LIMIT ?", (most,)
-        ).fetchall()
-        return [Spoken(*row) for row in reversed(rows)]
+        with self._reading():
+            rows = self._db.execute(
+                "SELECT asked_at_s, question, answer, n_tokens, payload FROM dialogue ORDER BY number DESC LIMIT ?",
+                (most,),
+            )
+            return [Spoken(*row) for row in reversed([*checked(rows, float, str, str, int, bytes)])]
 
     def standing(self) -> Standing:
         """The standing questions."""
-        armed = self._db.execute(
-            "SELECT id, question, threshold, release, every_s, cool_down_s FROM standing ORDER BY rowid"
-        ).fetchall()
-        rang = self._db.execute(
-            "SELECT number, id, question, time_s, probability FROM fired ORDER BY number"
-        ).fetchall()
-        told = self._db.execute("SELECT number FROM told").fetchone()
-        return Standing(
-            tuple(Armed(*row) for row in armed), tuple(Rang(*row) for row in rang), 0 if told is None else int(told[0])
-        )
+        with self._reading():
+            armed = self._db.execute(
+                "SELECT id, question, threshold, release, every_s, cool_down_s FROM standing ORDER BY rowid"
+            )
+            rang = self._db.execute("SELECT number, id, question, time_s, probability FROM fired ORDER BY number")
+            told = self._db.execute("SELECT number FROM told")
+            return Standing(
+                tuple(Armed(*row) for row in checked(armed, str, str, float, float, float, float)),
+                tuple(Rang(*row) for row in checked(rang, int, str, str, float, float)),
+                sum(number for (number,) in checked(told, int)),  # one row, or none
+            )
 
     def counts(self) -> dict[str, int]:
         """Entries by kind."""
-        return {
-            table: int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
-            for table in ("decisions", "thumbnails", "dialogue")
-        }
+        with self._reading():
+            return {
+                table: int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+                for table in ("decisions", "thumbnails", "dialogue")
+            }
 
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(self.path, _MEND)
 
     def _stand(self, entry: Entry) -> None:
         match entry:
@@ -196,20 +205,28 @@ class Diary:
 
 
 def read_decisions(folder: Path, start_s: float, stop_s: float) -> list[Watched]:
-    """What was decided on the frames of [start_s, stop_s), while another thread may be writing."""
-    with closing(_reader(folder)) as db:
+    """What was decided on the frames of [start_s, stop_s), while another thread may be writing.
+
+    Raises:
+        StoreError: If the diary is damaged or cannot be used.
+    """
+    with reading(folder / NAME, _MEND), closing(_reader(folder)) as db:
         rows = db.execute(
             "SELECT time_s, fidelity, score FROM decisions WHERE time_s >= ? AND time_s < ? ORDER BY time_s",
             (start_s, stop_s),
-        ).fetchall()
-    return [Watched(*row) for row in rows]
+        )
+        return [Watched(*row) for row in checked(rows, float, str, float)]
 
 
 def read_thumbnail(folder: Path, block: int) -> bytes | None:
-    """A block's small JPEG, while another thread may be writing; None if there is none."""
-    with closing(_reader(folder)) as db:
-        row = db.execute("SELECT jpeg FROM thumbnails WHERE block = ?", (block,)).fetchone()
-    return None if row is None else bytes(row[0])
+    """A block's small JPEG, while another thread may be writing; None if there is none.
+
+    Raises:
+        StoreError: If the diary is damaged or cannot be used.
+    """
+    with reading(folder / NAME, _MEND), closing(_reader(folder)) as db:
+        rows = list(checked(db.execute("SELECT jpeg FROM thumbnails WHERE block = ?", (block,)), bytes))
+    return bytes(rows[0][0]) if rows else None
 
 
 def _reader(folder: Path) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ from streamvlm.memory.block import KVBlock
 from streamvlm.memory.catalog import NAME, Catalog, Place
 from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.segment import Segment
-from streamvlm.memory.segment_set import is_of, open_segments
+from streamvlm.memory.segment_set import is_line_of, is_of, open_segments
 from streamvlm.memory.slot import SlotHeader, describe, holds_payload
 
 
@@ -63,8 +63,8 @@ def check_blocks(folder: Path) -> tuple[int, list[KVBlock]]:
     for place in places:
         segment = segments.get(place.segment)
         header = segment.header_of(place.slot) if segment is not None else None
-        held = segment and header and is_of(header, place) and _whole_block(segment, place.slot, header)
-        if not held:
+        line = _whole_block(segment, place.slot, header) if segment and header and is_of(header, place) else None
+        if line is None or not is_line_of(line, place):
             damaged.append(place.block)
     catalog.close()
     for segment in segments.values():
@@ -73,8 +73,11 @@ def check_blocks(folder: Path) -> tuple[int, list[KVBlock]]:
 
 
 def _whole_block(segment: Segment, slot: int, header: SlotHeader) -> KVBlock | None:
-    """The block's line if the slot holds all that was written."""
+    """The block's line if the slot holds all that was written, and can be read."""
     head, body = bytearray(segment.shape.head_bytes), bytearray(segment.shape.body_bytes)
-    segment.read(slot, [memoryview(head), memoryview(body)])
+    try:
+        segment.read(slot, [memoryview(head), memoryview(body)])
+    except OSError:
+        return None
     described = describe(header, memoryview(head))
     return described[0] if described and holds_payload(header, memoryview(body)) else None

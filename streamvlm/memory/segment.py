@@ -116,9 +116,12 @@ class Segment:
         self._io.sync(self._fd)
 
     def header_of(self, slot: int) -> SlotHeader | None:
-        """A slot's header; None if it is free, damaged, or of another model."""
+        """A slot's header; None if it is free, damaged, unreadable, or of another model."""
         page = bytearray(PAGE_BYTES)
-        if self.read(slot, [memoryview(page)]) < PAGE_BYTES:
+        try:
+            if self.read(slot, [memoryview(page)]) < PAGE_BYTES:
+                return None
+        except OSError:
             return None
         header = unpack_header(memoryview(page))
         return header if header is not None and header.fingerprint == self.header.fingerprint else None
@@ -144,13 +147,13 @@ class Segment:
         text = bytes(page[18 : 18 + n_bytes])
         if page[:8] != _MAGIC or xxhash.xxh3_64_digest(text) != page[8:16]:
             raise StoreError(f"{self.path} is no segment of a memory, or its first page is damaged; move it away.")
-        header = SegmentHeader(**json.loads(text))
-        if header.format_version != FORMAT_VERSION:
+        fields = json.loads(text)
+        if fields["format_version"] != FORMAT_VERSION:
             raise StoreError(
-                f"{self.path} has format version {header.format_version} and this is version {FORMAT_VERSION}; "
+                f"{self.path} has format version {fields['format_version']} and this is version {FORMAT_VERSION}; "
                 "use the release of StreamVLM that wrote it."
             )
-        return header
+        return SegmentHeader(**fields)
 
 
 def segment_bytes(shape: SlotShape, n_slots: int) -> int:

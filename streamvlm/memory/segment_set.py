@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -70,7 +71,7 @@ class SegmentSet:
     def holds(self, place: Place) -> bool:
         """Whether there is such a slot."""
         segment = self._segments.get(place.segment)
-        return segment is not None and place.slot < segment.n_slots
+        return segment is not None and 0 <= place.slot < segment.n_slots
 
     def shape_of(self, place: Place) -> SlotShape:
         """Shape of a place's slot."""
@@ -133,7 +134,7 @@ class SegmentSet:
         return self._view(place.block, buffer) if self._load_run([(place, buffer)])[0] else None
 
     def rows(self, place: Place) -> Tensor | None:
-        """A block's index rows (N, sources, D); None if they cannot be read whole."""
+        """A block's index rows (N, sources, D); None if they are not whole, or the slot tells of another line."""
         segment = self._segments[place.segment]
         head = bytearray(segment.shape.head_bytes)
         try:
@@ -144,7 +145,7 @@ class SegmentSet:
         if header is None or not is_of(header, place):
             return None
         described = describe(header, memoryview(head))
-        if described is None:
+        if described is None or not is_line_of(described[0], place):
             return None
         data = torch.frombuffer(bytearray(described[1]), dtype=torch.uint8).view(self._layout.dtype)
         return data.view(place.block.n_tokens, -1, self._layout.head_dim)
@@ -220,7 +221,12 @@ def spot(place: Place) -> tuple[int, int]:
 
 def is_of(header: SlotHeader, place: Place) -> bool:
     """Whether a slot still holds what was put there, and not what came after."""
-    return (header.block.id, header.sequence) == (place.block.id, place.sequence)
+    return (header.block.id, header.sequence, header.codec) == (place.block.id, place.sequence, place.codec)
+
+
+def is_line_of(line: KVBlock, place: Place) -> bool:
+    """Whether a slot's line is the catalog's, which has no checksums: all but the end, which only ever moves on."""
+    return line == replace(place.block, end_s=line.end_s) and line.end_s <= place.block.end_s
 
 
 def _bytes(tensor: Tensor) -> memoryview:
