@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from streamvlm.decoding.context import Context, Kept
 from streamvlm.engine.archive import Archive
@@ -69,12 +70,12 @@ class StreamMemory:
 
     def read(self, ids: Iterable[int]) -> list[Kept]:
         """What can still be read of these blocks: the memory has told of what is damaged."""
-        readable = [block_id for block_id in ids if block_id in self.blocks]
-        try:
-            payloads = self.blocks.fetch(readable)
-            return [Kept(p, i, self.blocks.line(i).positions) for p, i in zip(payloads, readable, strict=True)]
-        except KeyError:
-            return self.read(readable)
+        wanted = list(ids)
+        while True:
+            readable = [block_id for block_id in wanted if block_id in self.blocks]
+            with suppress(KeyError):  # what cannot be had is forgotten now
+                payloads = self.blocks.fetch(readable)
+                return [Kept(p, i, self.blocks.line(i).positions) for p, i in zip(payloads, readable, strict=True)]
 
     def context(self, kept: Sequence[Kept], room: int) -> Context:
         """Sinks and these, with room for so many tokens more."""

@@ -172,7 +172,7 @@ class WriteBehind:
     def _give_up(self, error: Exception) -> None:
         with self._changed:
             self._failed = True
-            self._settled.gone.update(p.block.id for p in [*self._writing, *self._puts])
+            self._settled.gone.update({p.block.id for p in [*self._writing, *self._puts]}, self.store.dropped())
             self._puts, self._ends_s, self._entries, self._writing = [], {}, [], []
             self._changed.notify_all()
         self._tell(

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from streamvlm.errors import MemoryBudgetError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.arena import Extent, SlabArena, slot_bytes
 from streamvlm.memory.block import BlockLayout, KVBlock, Positions
+from streamvlm.memory.catalog import Place
 from streamvlm.memory.device_cache import DeviceCache
 from streamvlm.memory.disk_store import DiskStats, DiskStore, Put
 
@@ -194,8 +195,8 @@ class BlockMemory:
         They stay valid and unchanged when their blocks are evicted.
 
         Raises:
-            KeyError: If a block was forgotten, never was, or is found damaged on disk: then it is forgotten now.
-                ``id in memory`` tells.
+            KeyError: If a block was forgotten, never was, or is found damaged on disk or gone from it: then it is
+                forgotten now. ``id in memory`` tells.
         """
         wanted = list(ids)
         self._settle()
@@ -251,38 +252,49 @@ class BlockMemory:
         store = self._disk.store if self._disk is not None else None
         places = {i: place for i in missing if store is not None and (place := store.locate(i)) is not None}
         if store is None or len(places) < len(missing):
-            raise KeyError(f"blocks {sorted(set(missing) - places.keys())} are not remembered")
+            self._lose([i for i in missing if i not in places], "are not remembered")
         store.announce(places.values())
         while places:
-            batch: dict[int, Extent] = {}
-            for block_id, place in places.items():
-                slot = self._alloc(place.block.n_tokens * self._layout.token_bytes, spared=batch)
-                if slot is None:
-                    break
-                batch[block_id] = self._slots[block_id] = slot
-                self._note(replace(place.block, end_s=self._lines[block_id].end_s))
-            if not batch:
-                raise MemoryBudgetError(
-                    f"the host budget of {self._arena.budget_bytes} bytes has no room to fetch a block beside the "
-                    "window: raise it or shorten the window"
-                )
-            read = [(places.pop(i), self._arena.view(slot)) for i, slot in batch.items()]
-            unread = [place for (place, _), whole in zip(read, store.load(read), strict=True) if not whole]
-            for place in unread:
-                self._evict(place.block.id)
-                del batch[place.block.id]
-                moved = store.locate(place.block.id)
+            room = self._room_for(places)
+            read = [(places.pop(i), self._arena.view(slot)) for i, slot in room.items()]
+            lost = []
+            for (place, _), is_whole in zip(read, store.load(read), strict=True):
+                block_id = place.block.id
+                if is_whole and block_id in self._lines:  # making room may have told that the disk dropped it
+                    self._slots[block_id] = room[block_id]
+                    self._note(replace(place.block, end_s=self._lines[block_id].end_s))
+                    payloads[block_id] = self._fetch(block_id)
+                    continue
+                self._arena.free(room[block_id])
+                moved = store.locate(block_id)
                 if moved is not None and moved != place:  # faded while it was read
-                    places[place.block.id] = moved
+                    places[block_id] = moved
                 else:
-                    store.quarantine(place.block.id)
-            lost = [p.block.id for p in unread if p.block.id not in places]
-            for block_id in lost:
-                self._forget(block_id)
+                    store.quarantine(block_id)
+                    lost.append(block_id)
             if lost:
-                self._on_forget(lost)
-                raise KeyError(f"blocks {lost} are damaged on disk")
-            payloads |= {block_id: self._fetch(block_id) for block_id in batch}
+                self._lose(lost, "are damaged on disk, or no longer there")
+
+    def _room_for(self, places: Mapping[int, Place]) -> dict[int, Extent]:
+        """Host bytes for the first of these blocks, as many as there is room for."""
+        room: dict[int, Extent] = {}
+        for block_id, place in places.items():
+            slot = self._alloc(place.block.n_tokens * self._layout.token_bytes)
+            if slot is None:
+                break
+            room[block_id] = slot
+        if not room:
+            raise MemoryBudgetError(
+                f"the host budget of {self._arena.budget_bytes} bytes has no room to fetch a block beside the "
+                "window: raise it or shorten the window"
+            )
+        return room
+
+    def _lose(self, ids: Iterable[int], why: str) -> NoReturn:
+        """Forgets what cannot be had any more, and says so."""
+        lost = list(ids)
+        self._forget_all(lost)
+        raise KeyError(f"blocks {lost} {why}")
 
     def _settle(self) -> None:
         """Takes notice of what the disk has stored, and of what it could not keep."""
@@ -291,11 +303,7 @@ class BlockMemory:
         stored, gone = self._disk.settle()
         self._pending -= stored | gone
         # What found no room on disk lives on as long as the host has room for it; what was there is forgotten.
-        dropped = [i for i in sorted(gone) if i in self._lines and i not in self._slots]
-        for block_id in dropped:
-            self._forget(block_id)
-        if dropped:
-            self._on_forget(dropped)
+        self._forget_all(i for i in sorted(gone) if i not in self._slots)
 
     def _make_room(self, n_bytes: int) -> Extent:
         window = list(takewhile(lambda block_id: block_id >= self._window_start, reversed(self._lines)))
@@ -314,11 +322,11 @@ class BlockMemory:
         assert slot is not None, f"{needed_bytes} bytes fit, but not in one piece"
         return slot
 
-    def _alloc(self, n_bytes: int, spared: Collection[int] = ()) -> Extent | None:
-        """Host bytes, in place of the least recently used blocks where need be; None if only others are left."""
+    def _alloc(self, n_bytes: int) -> Extent | None:
+        """Host bytes, in place of the least recently used blocks where need be; None if only the window's are left."""
         forgotten: list[int] = []
         while (slot := self._arena.alloc(n_bytes)) is None:
-            older = (i for i in self._slots if i < self._window_start and i not in spared)
+            older = (i for i in self._slots if i < self._window_start)
             oldest = next((i for i in older if i not in self._pending), None)
             if oldest is None:
                 if not any(i < self._window_start for i in self._pending & self._slots.keys()):
@@ -343,6 +351,14 @@ class BlockMemory:
         self._n_clear += (line.fidelity is Fidelity.CLEAR) - (old is not None and old.fidelity is Fidelity.CLEAR)
         self._lines[line.id] = line
         self._ids = None if old is None else self._ids
+
+    def _forget_all(self, ids: Iterable[int]) -> None:
+        """Forgets those of these blocks that are remembered, and tells so."""
+        forgotten = [i for i in ids if i in self._lines]
+        for block_id in forgotten:
+            self._forget(block_id)
+        if forgotten:
+            self._on_forget(forgotten)
 
     def _forget(self, block_id: int) -> None:
         self._n_clear -= self._lines.pop(block_id).fidelity is Fidelity.CLEAR

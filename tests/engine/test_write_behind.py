@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from breakable_disk import LAYOUT, BrokenIO, content, put
+from breakable_disk import CLEAR_TOKENS, FUZZY_TOKENS, LAYOUT, BrokenIO, content, put
 
 from streamvlm.engine.diary import Diary, Watched
 from streamvlm.engine.write_behind import WriteBehind
-from streamvlm.frame import Fidelity
 from streamvlm.memory.arena import slot_bytes
 from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.disk_store import DiskStore
@@ -26,15 +28,22 @@ SLOT_BYTES = slot_bytes(13 * LAYOUT.token_bytes)
 class Disk:
     """A store with its writer in a folder, and what it has told."""
 
-    def __init__(self, folder: Path, io: BrokenIO | None = None, flush_every_s: float = 2.0) -> None:
+    def __init__(
+        self, folder: Path, io: DiskIO | None = None, flush_every_s: float = 2.0, budget_bytes: int = 64 << 20
+    ) -> None:
         self.events: list[str] = []
         self.diary = Diary(folder)
-        self.store = DiskStore(folder, LAYOUT, "m", budget_bytes=64 << 20, io=io, on_event=self.events.append)
+        self.store = DiskStore(folder, LAYOUT, "m", budget_bytes=budget_bytes, io=io, on_event=self.events.append)
         self.writer = WriteBehind(self.store, self.diary, flush_every_s=flush_every_s, on_event=self.events.append)
 
-    def memory(self, host_slots: int = 12) -> BlockMemory:
+    def memory(self, host_slots: int = 12, on_forget: Callable[[list[int]], None] = lambda ids: None) -> BlockMemory:
         return BlockMemory(
-            LAYOUT, device="cpu", device_budget_bytes=0, host_budget_bytes=host_slots * SLOT_BYTES, disk=self.writer
+            LAYOUT,
+            device="cpu",
+            device_budget_bytes=0,
+            host_budget_bytes=host_slots * SLOT_BYTES,
+            on_forget=on_forget,
+            disk=self.writer,
         )
 
     def close(self) -> None:
@@ -43,11 +52,11 @@ class Disk:
         self.diary.close()
 
 
-def watch(memory: BlockMemory, ids: range) -> None:
+def watch(memory: BlockMemory, ids: range, n_tokens: int = CLEAR_TOKENS) -> None:
     for i in ids:
-        one = put(i)
+        one = put(i, n_tokens)
         block = memory.append(
-            one.payload, start_s=float(i), fidelity=Fidelity.CLEAR, score=one.block.score, rows=one.rows
+            one.payload, start_s=float(i), fidelity=one.block.fidelity, score=one.block.score, rows=one.rows
         )
         assert block.id == i
         memory.pin_from(max(0, i - 3))
@@ -128,6 +137,57 @@ def test_a_dead_disk_is_told_once_and_the_stream_goes_on_in_ram(tmp_path: Path, 
         again = Disk(tmp_path)
         assert len(again.store.blocks()) >= 20
         again.close()
+
+
+class FullIO(DiskIO):
+    """Fails once something had to be dropped, before that is settled."""
+
+    def __init__(self) -> None:
+        self.is_full: Callable[[], bool] = lambda: False
+
+    def sync(self, fd: int) -> None:
+        if self.is_full():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync(fd)
+
+
+def test_what_a_failing_commit_had_dropped_before_is_forgotten_and_the_rest_can_be_read(tmp_path: Path) -> None:
+    io = FullIO()
+    disk = Disk(tmp_path, io, budget_bytes=1 << 20)
+    io.is_full = lambda: disk.store.stats().n_dropped > 0
+    forgotten: list[int] = []
+    memory = disk.memory(on_forget=forgotten.extend)
+    watch(memory, range(200), n_tokens=FUZZY_TOKENS)
+    assert disk.writer.has_failed
+    read = {}
+    for block_id in range(200):
+        with suppress(KeyError):
+            (read[block_id],) = memory.fetch([block_id])
+    assert sorted([*forgotten, *read]) == list(range(200)), "each is read or forgotten, and told once"
+    assert len(read) > memory.stats().host_budget_bytes // SLOT_BYTES
+    for block_id, payload in read.items():
+        assert torch.equal(payload, content(block_id, FUZZY_TOKENS))
+    disk.close()
+
+
+def test_a_block_that_is_dropped_while_room_is_made_for_it_is_forgotten_and_leaves_no_hole(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, flush_every_s=100.0, budget_bytes=1 << 20)  # nothing is written before it is asked for
+    memory = disk.memory(host_slots=12)
+    n_host = 12 * SLOT_BYTES // slot_bytes(FUZZY_TOKENS * LAYOUT.token_bytes)
+    watch(memory, range(200), n_tokens=FUZZY_TOKENS)
+    memory.flush()
+    oldest = disk.store.blocks()[0].id
+    watch(memory, range(200, 200 + n_host), n_tokens=FUZZY_TOKENS)
+    assert oldest in memory
+    with pytest.raises(KeyError, match="no longer there"):
+        memory.fetch([oldest])
+    assert oldest not in memory
+    watch(memory, range(200 + n_host, 300), n_tokens=FUZZY_TOKENS)
+    memory.flush()
+    known = [line.id for line in memory.snapshot()]
+    for block_id, payload in zip(known, memory.fetch(known), strict=True):
+        assert torch.equal(payload, content(block_id, FUZZY_TOKENS))
+    disk.close()
 
 
 def test_a_disk_that_spoils_a_new_segment_holds_nobody_up_and_leaves_no_trace(tmp_path: Path) -> None:
