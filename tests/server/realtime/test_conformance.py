@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 from live_server import LiveServer
-from websocket_peer import as_png, as_url, peer
+from websocket_peer import Peer, as_png, as_url, peer
 
 from streamvlm.engine import Session
 from streamvlm.frame import Frame, Picture
@@ -138,34 +138,88 @@ def test_the_official_package_is_told_of_a_model_that_is_not_served(live: LiveSe
     assert asyncio.run(use()) == ("model_not_found", 1008)
 
 
-def test_pipecat_parses_every_event_of_a_session_that_did_not_ask_for_ours(live: LiveServer, pngs: list[bytes]) -> None:
-    async def record() -> list[dict[str, Any]]:
-        async with peer(live.url) as client:
-            await client.send("session.update", session={"type": "realtime", "output_modalities": ["text"]})
-            for png in pngs[:3]:
-                content = [{"type": "input_image", "image_url": as_url(png)}]
-                item = {"type": "message", "role": "user", "content": content}
-                await client.send("conversation.item.create", item=item)
-            content = [{"type": "input_text", "text": QUESTIONS[0]}]
-            item = {"type": "message", "role": "user", "content": content, "id": "mine"}
-            await client.send("conversation.item.create", item=item)
-            await client.send("response.create", response={"output_modalities": ["text"]})
-            events = [await client.receive()]
-            while events[-1]["type"] != "response.done":
-                events.append(await client.receive())
-            for kind in ("conversation.item.retrieve", "conversation.item.delete", "conversation.item.retrieve"):
-                await client.send(kind, item_id="mine", event_id="rci_mine")
-                events.append(await client.receive())
-            return events
+class Recorder:
+    """A client that did not ask for what is ours, and keeps all that it is told."""
 
-    events = asyncio.run(record())
+    def __init__(self, client: Peer) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.send = client.send
+        self._client = client
+
+    async def write(self, *content: dict[str, Any], **fields: Any) -> None:
+        item = {"type": "message", "role": "user", "content": content, **fields}
+        await self.send("conversation.item.create", item=item)
+
+    async def hear(self, *kinds: str) -> dict[str, Any]:
+        """Keeps events up to the next of these types."""
+        self.events.append(await self._client.receive())
+        while self.events[-1]["type"] not in kinds:
+            self.events.append(await self._client.receive())
+        return self.events[-1]
+
+    async def ask(self, question: str, **response: Any) -> dict[str, Any]:
+        """Asks in a message; returns the response when it is done."""
+        await self.write({"type": "input_text", "text": question})
+        return await self.respond(**response)
+
+    async def respond(self, **response: Any) -> dict[str, Any]:
+        """Has a response created; returns it when it is done."""
+        await self.send("response.create", response={"output_modalities": ["text"], **response})
+        told: dict[str, Any] = (await self.hear("response.done"))["response"]
+        return told
+
+    async def ask_and_cancel(self, question: str) -> dict[str, Any]:
+        """Asks and cancels at the first word, again and again until that came before the last one."""
+        while True:
+            await self.write({"type": "input_text", "text": question})
+            await self.send("response.create")
+            await self.hear("response.output_text.delta")
+            await self.send("response.cancel")
+            told: dict[str, Any] = (await self.hear("response.done"))["response"]
+            if told["status"] == "cancelled":
+                return told
+
+
+def parsed_by_pipecat(events: list[dict[str, Any]]) -> list[str]:
+    """The types of what Pipecat's parser makes of events."""
     lines = "".join(json.dumps(event) + "\n" for event in events)
     command = [sys.executable, "-c", PIPECAT]
     parsed = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
     assert parsed.returncode == 0, parsed.stderr
-    assert parsed.stdout.split() == [event["type"] for event in events]
+    return parsed.stdout.split()
+
+
+def test_pipecat_parses_every_event_of_a_session_that_did_not_ask_for_ours(live: LiveServer, pngs: list[bytes]) -> None:
+    async def record() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        async with peer(live.url) as client:
+            recorder = Recorder(client)
+            await recorder.send("session.update", session={"type": "realtime", "output_modalities": ["text"]})
+            for png in pngs[4:7]:  # something is there, and so the answers are of several words
+                await recorder.write({"type": "input_image", "image_url": as_url(png)})
+            await recorder.write({"type": "input_text", "text": QUESTIONS[0]}, id="mine")
+            responses = [
+                await recorder.ask(QUESTIONS[0]),
+                await recorder.ask(QUESTIONS[0], max_output_tokens=1),
+                await recorder.ask_and_cancel(QUESTIONS[0]),
+                await recorder.ask("what? " * 1000),  # more than may be asked
+                await recorder.respond(conversation="none", instructions=QUESTIONS[1], metadata={"aside": "yes"}),
+            ]
+            for kind in ("conversation.item.retrieve", "conversation.item.delete", "conversation.item.retrieve"):
+                await recorder.send(kind, item_id="mine", event_id="rci_mine")
+                await recorder.hear("conversation.item.retrieved", "conversation.item.deleted", "error")
+            return recorder.events, responses
+
+    events, responses = asyncio.run(record())
+    assert parsed_by_pipecat(events) == [event["type"] for event in events]
     assert events[0]["type"] == "session.created"
-    assert {"response.output_text.delta", "conversation.item.deleted", "error"} <= {event["type"] for event in events}
+    ended = [response["status"] for response in responses]
+    assert ended == ["completed", "incomplete", "cancelled", "failed", "completed"]
+    assert responses[1]["status_details"]["reason"] == "max_output_tokens"
+    assert responses[2]["output"][0]["status"] == "incomplete"
+    assert "tokens" in responses[3]["status_details"]["error"]["message"]
+    assert [response["conversation_id"] is None for response in responses] == [False] * 4 + [True]
+    last = [event["type"] for event in events[-3:]]
+    assert last == ["conversation.item.retrieved", "conversation.item.deleted", "error"]
 
 
 @pytest.mark.parametrize("words", ["import AsyncOpenAI", "import connect"])
