@@ -51,6 +51,12 @@ class FrameQueue:
         """Whether one more can wait and none will be dropped for it, even if all promises were taken back."""
         return len(self) < self._capacity and self._n_bytes < self._most_bytes
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one more would push the oldest out."""
+        is_too_much = bool(self._waiting) and self._n_bytes >= self._most_bytes
+        return len(self._waiting) >= self._capacity or is_too_much
+
     def offer(self, frame: Frame, now_s: float) -> None:
         """Adds a frame later than all before it."""
         self._waiting.append(WaitingFrame(frame, now_s))

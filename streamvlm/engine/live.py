@@ -78,6 +78,12 @@ class LiveSession:
         """Whose it is; "" for nobody's."""
         return self.ownership.owner
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether one more frame would push an older one out, which waits to be watched."""
+        with self._changed:
+            return self.stream.queue.is_full
+
     def offer(
         self, picture: Picture, *, time_s: float | None = None, wall_s: float | None = None, wait: bool = False
     ) -> float:

@@ -41,8 +41,10 @@ def test_it_holds_the_newest_and_what_was_promised_in_order(
                 time_s += elapsed_s
                 px[time_s] = width
                 assert queue.has_room == (len(all_s) < capacity and sum(px[t] for t in all_s) < most_px)
+                kept = trimmed([*waiting, time_s])
+                assert queue.is_full == (len(kept) <= len(waiting))
                 queue.offer(Frame(n_offered, time_s, np.zeros((1, width, 3), np.uint8)), 0.0)
-                waiting = trimmed([*waiting, time_s])
+                waiting = kept
                 n_offered += 1
                 assert queue.newest_s == time_s
             case ("promise", float(until_s)):

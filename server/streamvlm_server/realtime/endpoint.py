@@ -95,7 +95,6 @@ class Realtime:
                     session,
                     principal.meter,
                     service.metrics,
-                    frame_queue=service.config.frame_queue,
                     admit=partial(admit, config=service.config),
                 )
                 connection = Connection(

@@ -27,7 +27,6 @@ class LiveStream:
         session: Of the engine.
         meter: Counts questions.
         metrics: Counts answers.
-        frame_queue: Frames that may wait in the session.
         admit: Looks at every URL that a source on the web leads to.
 
     Attributes:
@@ -35,10 +34,9 @@ class LiveStream:
         n_lost: Frames that never reached the session: dropped at the door, or beyond what the key allows.
     """
 
-    def __init__(self, session: LiveSession, meter: Meter, metrics: Metrics, *, frame_queue: int, admit: Admit) -> None:
+    def __init__(self, session: LiveSession, meter: Meter, metrics: Metrics, *, admit: Admit) -> None:
         self.id, self.n_lost = session.id, 0
-        self._frame_queue, self._admit = frame_queue, admit
-        self._session, self._meter, self._metrics = session, meter, metrics
+        self._session, self._meter, self._metrics, self._admit = session, meter, metrics, admit
         self._loop = asyncio.get_running_loop()
         self._arming = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -46,7 +44,7 @@ class LiveStream:
     @property
     def is_behind(self) -> bool:
         """Whether one more frame would push another out."""
-        return self._session.stats().n_waiting >= self._frame_queue
+        return self._session.is_behind
 
     def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> float:
         """Takes the next frame; see ``LiveSession.offer``."""
