@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import heapq
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -193,6 +194,9 @@ class DiskStore:
         self._catalog.commit([one.place for one in sealed], ends_s, quarantined)
         stored = {one.place.block.id: one.place for one in sealed}
         self._places |= stored
+        for block_id, end_s in ends_s.items():
+            if (place := self._places.get(block_id)) is not None:
+                self._places[block_id] = replace(place, block=replace(place.block, end_s=end_s))
         return set(stored)
 
     def dropped(self) -> set[int]:
@@ -221,7 +225,9 @@ class DiskStore:
         used = {spot(place) for place in self._places.values()}
         for shape, spots in self._segments.spots():
             self._free[shape] += [one for one in spots if one not in used]
-        self._sequence = count(max((place.sequence for place in self._places.values()), default=0) + 1)
+        # Above what a process that was killed wrote and never committed, too: a repair takes the highest.
+        highest = max((place.sequence for place in self._places.values()), default=0)
+        self._sequence = count(max(highest + 1, time.time_ns()))
 
     # --- slots ---
 

@@ -309,6 +309,19 @@ def test_under_its_budget_the_flattest_of_the_oldest_fade_and_then_go(tmp_path: 
     assert faded.positions == stood.keep(torch.tensor(kept)), "and stay where they stood"
 
 
+def test_a_faded_block_stands_for_all_its_time(tmp_path: Path) -> None:
+    store = open_store(tmp_path, budget_bytes=2 << 20)
+    store.commit([put(3)], {})
+    store.commit([], {3: 9.0})
+    assert store.blocks()[0].end_s == 9.0
+    newer = count(4)
+    while store.blocks()[0].fidelity is Fidelity.CLEAR:
+        store.commit([put(next(newer))], {})
+    store.close()
+    oldest = open_store(tmp_path, budget_bytes=2 << 20).blocks()[0]
+    assert (oldest.id, oldest.fidelity, oldest.end_s) == (3, Fidelity.FUZZY, 9.0)
+
+
 def test_a_store_of_another_model_is_refused(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     store.commit([put(0)], {})
@@ -370,6 +383,22 @@ def test_a_repair_that_was_broken_off_is_done_by_the_next(
     with pytest.raises(StoreError, match="memory repair"):
         open_store(tmp_path)
     assert repair(tmp_path) == (5, 0)
+    assert open_store(tmp_path).blocks() == before
+
+
+def test_repair_takes_a_block_as_committed_and_not_as_a_dead_process_left_it(tmp_path: Path) -> None:
+    io = BrokenIO()
+    store = open_store(tmp_path, io=io)
+    store.commit([put(56)], {})
+    io.breaks = "sync"
+    with pytest.raises(OSError, match="Input/output"):
+        store.commit([put(57)], {})
+    store.close()
+    again = open_store(tmp_path)
+    again.commit([put(57, FUZZY_TOKENS)], {})
+    before = again.blocks()
+    again.close()
+    assert repair(tmp_path) == (2, 0)
     assert open_store(tmp_path).blocks() == before
 
 
