@@ -66,7 +66,7 @@ examples:
     metavar="DIR",
     help="Remember on disk in DIR, and go on from what is remembered there.",
 )
-@click.option("--disk-budget", metavar="BYTES", help="Most bytes in DIR.  [default: 4GiB, or as before]")
+@click.option("--disk-budget", metavar="BYTES", help="Most bytes for blocks in DIR.  [default: 4GiB, or as before]")
 @click.option(
     "--disk-codec",
     type=click.Choice(["raw", "int8", "int4"]),

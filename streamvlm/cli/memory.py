@@ -54,8 +54,8 @@ def _show(folder: Path) -> None:
     )
     print(f"kept        as {config.codec}, a crash costs at most {config.flush_every_s:g} s of stream")
     print(f"gate log    {stock.entries['decisions']} decisions, {stock.entries['thumbnails']} thumbnails")
-    for spoken in stock.dialogue:
-        print(f"[{clock(spoken.asked_at_s)}] {spoken.question}\n    {spoken.answer}")
+    for said in stock.dialogue:
+        print(f"[{clock(said.asked_at_s)}] {said.question}\n    {said.answer}")
 
 
 @_memory.command("verify")

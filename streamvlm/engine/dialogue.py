@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from streamvlm.engine.archive import Archive
-from streamvlm.engine.diary import Spoken
+from streamvlm.engine.diary import Said, Spoken, Turn
 from streamvlm.models.base import VideoLanguageModel
 
 
@@ -27,20 +27,17 @@ class Dialogue:
     def __init__(self, model: VideoLanguageModel, most_tokens: int, archive: Archive | None) -> None:
         self.payloads: deque[Tensor] = deque()
         self._most_tokens, self._archive = most_tokens, archive
-        for spoken in archive.diary.dialogue(most_tokens) if archive is not None else ():
-            data = torch.frombuffer(bytearray(spoken.payload), dtype=torch.uint8)
-            payload = data.view(model.layout.dtype).view(model.layout.shape(spoken.n_tokens))
-            self.payloads.append(payload.to(model.device))
-        self._trim()
+        layout = model.layout
+        for turn in archive.diary.turns(most_tokens, layout.token_bytes) if archive is not None else ():
+            data = torch.frombuffer(bytearray(turn.payload), dtype=torch.uint8)
+            self.payloads.append(data.view(layout.dtype).view(layout.shape(turn.n_tokens)).to(model.device))
 
     def add(self, payload: Tensor, question: str, answer: str, asked_at_s: float) -> None:
         """Takes in a question and its answer."""
         self.payloads.append(payload)
-        self._trim()
-        if self._archive is not None:
-            data = payload.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-            self._archive.writer.note(Spoken(asked_at_s, question, answer, payload.shape[-2], data))
-
-    def _trim(self) -> None:
         while len(self.payloads) > 1 and sum(p.shape[-2] for p in self.payloads) > self._most_tokens:
             self.payloads.popleft()
+        if self._archive is not None:
+            data = payload.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+            said, turn = Said(asked_at_s, question, answer), Turn(payload.shape[-2], data)
+            self._archive.writer.note(Spoken(said, turn, len(self.payloads)))

@@ -15,7 +15,7 @@ from streamvlm.memory.database import checked, open_database, reading
 
 NAME = "diary.db"
 _MEND = "move it away to go on without it."
-MOST_DECISIONS, MOST_THUMBNAILS, MOST_FIRED = 1_000_000, 5_000, 64
+MOST_DECISIONS, MOST_THUMBNAILS, MOST_SPOKEN, MOST_FIRED = 1_000_000, 5_000, 1_000, 64
 _THUMBNAIL_PX = 160
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), time_s REAL NOT NULL);
@@ -49,14 +49,29 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """A question and its answer; ``payload`` is the raw bytes of their keys and values."""
+class Said:
+    """A question and its answer, in words."""
 
     asked_at_s: float
     question: str
     answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its answer, as a model has them in view: ``payload`` is the raw bytes of their keys and values."""
+
     n_tokens: int
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A question was answered: of the turns so far the last ``n_in_view``, this one among them, will be seen again."""
+
+    said: Said
+    turn: Turn
+    n_in_view: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +124,7 @@ Entry = Watched | Spoken | Armed | Disarmed | Rang | ToldOf
 
 
 class Diary:
-    """Entries in SQLite, the oldest decisions and thumbnails dropped beyond a bound.
+    """Entries in SQLite, the oldest of each kind dropped beyond a bound, payloads once their turn is out of view.
 
     Raises:
         StoreError: If the file is damaged or cannot be used; whatever reads it may find that out later.
@@ -125,7 +140,7 @@ class Diary:
         if not entries:
             return
         watched = [e for e in entries if isinstance(e, Watched)]
-        spoken = [(e.asked_at_s, e.question, e.answer, e.n_tokens, e.payload) for e in entries if isinstance(e, Spoken)]
+        spoken = [e for e in entries if isinstance(e, Spoken)]
         pictures = [(e.block, e.time_s, thumbnail(e.picture)) for e in watched if e.picture is not None]
         with self._db:
             self._db.execute("BEGIN")
@@ -135,11 +150,17 @@ class Diary:
                 "INSERT OR REPLACE INTO decisions VALUES (?,?,?)", [(e.time_s, e.fidelity, e.score) for e in watched]
             )
             self._db.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?,?,?)", pictures)
-            self._db.executemany("INSERT INTO dialogue VALUES (NULL,?,?,?,?,?)", spoken)
+            self._db.executemany(
+                "INSERT INTO dialogue VALUES (NULL,?,?,?,?,?)", [(*astuple(e.said), *astuple(e.turn)) for e in spoken]
+            )
+            for last in spoken[-1:]:
+                out_of_view = f"length(payload) > 0 AND {_beyond('dialogue', 'number')}"
+                self._db.execute(f"UPDATE dialogue SET payload = x'' WHERE {out_of_view}", (last.n_in_view,))
             for entry in entries:
                 self._stand(entry)
             self._bound("decisions", "time_s", MOST_DECISIONS)
             self._bound("thumbnails", "block", MOST_THUMBNAILS)
+            self._bound("dialogue", "number", MOST_SPOKEN)
 
     def time_s(self) -> float | None:
         """Stream time of the last frame watched; None if there was none."""
@@ -147,14 +168,29 @@ class Diary:
             rows = list(checked(self._db.execute("SELECT time_s FROM clock"), float))
         return float(rows[0][0]) if rows else None
 
-    def dialogue(self, most: int) -> list[Spoken]:
+    def dialogue(self, most: int) -> list[Said]:
         """The last questions and answers, oldest first."""
         with self._reading():
             rows = self._db.execute(
-                "SELECT asked_at_s, question, answer, n_tokens, payload FROM dialogue ORDER BY number DESC LIMIT ?",
-                (most,),
+                "SELECT asked_at_s, question, answer FROM dialogue ORDER BY number DESC LIMIT ?", (most,)
             )
-            return [Spoken(*row) for row in reversed([*checked(rows, float, str, str, int, bytes)])]
+            return [Said(*row) for row in reversed([*checked(rows, float, str, str)])]
+
+    def turns(self, most_tokens: int, token_bytes: int) -> list[Turn]:
+        """The last turns with no more than so many tokens together, but always the very last; oldest first."""
+        turns: list[Turn] = []
+        with self._reading():
+            rows = self._db.execute(
+                "SELECT n_tokens, payload FROM dialogue WHERE length(payload) > 0 ORDER BY number DESC"
+            )
+            for n_tokens, payload in checked(rows, int, bytes):
+                if len(payload) != n_tokens * token_bytes:
+                    raise ValueError(f"{len(payload)} bytes are no {n_tokens} tokens")
+                most_tokens -= n_tokens
+                if turns and most_tokens < 0:
+                    break
+                turns.append(Turn(n_tokens, payload))
+        return turns[::-1]
 
     def standing(self) -> Standing:
         """The standing questions."""
@@ -198,10 +234,12 @@ class Diary:
                 self._db.execute("INSERT OR REPLACE INTO told VALUES (1,?)", astuple(entry))
 
     def _bound(self, table: str, key: str, most: int) -> None:
-        self._db.execute(
-            f"DELETE FROM {table} WHERE {key} <= (SELECT {key} FROM {table} ORDER BY {key} DESC LIMIT 1 OFFSET ?)",
-            (most,),
-        )
+        self._db.execute(f"DELETE FROM {table} WHERE {_beyond(table, key)}", (most,))
+
+
+def _beyond(table: str, key: str) -> str:
+    """Condition of all rows but the newest so many."""
+    return f"{key} <= (SELECT {key} FROM {table} ORDER BY {key} DESC LIMIT 1 OFFSET ?)"
 
 
 def read_decisions(folder: Path, start_s: float, stop_s: float) -> list[Watched]:

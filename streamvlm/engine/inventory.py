@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamvlm.engine.archive import ArchiveCard, locked, read_card
-from streamvlm.engine.diary import Diary, Spoken
+from streamvlm.engine.diary import Diary, Said
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.catalog import Catalog
@@ -30,7 +30,7 @@ class Stock:
     n_segments: int
     file_bytes: int
     entries: dict[str, int]
-    dialogue: list[Spoken]
+    dialogue: list[Said]
 
 
 def take_stock(folder: Path) -> Stock:

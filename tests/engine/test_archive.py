@@ -113,6 +113,25 @@ def test_a_reopened_stream_goes_on(pocket: VideoLanguageModel, frames: list[Fram
         assert answer.tokens.context > 0
 
 
+def test_a_long_dialogue_comes_back_as_it_was_in_view(
+    pocket: VideoLanguageModel, frames: list[Frame], tmp_path: Path
+) -> None:
+    config = SessionConfig(max_dialogue_tokens=30)
+    with opened(tmp_path, pocket) as archive:
+        session = Session(pocket, config, archive=archive)
+        session.observe(frames[:5])
+        for question in QUESTIONS * 2:
+            session.ask(question).answer.text  # noqa: B018
+        in_view = [*session._dialogue.payloads]
+        session.close()
+        assert 1 <= len(in_view) < 6
+    with opened(tmp_path, pocket) as archive:
+        again = [*Session(pocket, config, archive=archive)._dialogue.payloads]
+        assert all(torch.equal(one, other) for one, other in zip(again, in_view, strict=True))
+        assert len(archive.diary.turns(10**9, pocket.layout.token_bytes)) == len(in_view), "and no more is kept"
+        assert archive.diary.counts()["dialogue"] == 6
+
+
 def test_decisions_thumbnails_and_dialogue_are_kept(
     pocket: VideoLanguageModel, frames: list[Frame], tmp_path: Path
 ) -> None:
@@ -124,7 +143,7 @@ def test_decisions_thumbnails_and_dialogue_are_kept(
     stock = take_stock(tmp_path)
     assert stock.entries == {"decisions": SECONDS, "thumbnails": n_blocks, "dialogue": 1}
     assert (stock.n_blocks, stock.end_s) == (n_blocks, SECONDS - 1)
-    assert [(spoken.question, spoken.answer) for spoken in stock.dialogue] == [(answer.question, answer.text)]
+    assert [(said.question, said.answer) for said in stock.dialogue] == [(answer.question, answer.text)]
     assert verify(tmp_path) == (n_blocks, [])
 
 

@@ -11,10 +11,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamvlm.engine.diary import Armed, Diary, Entry, Rang, Spoken, ToldOf, Watched, read_decisions, read_thumbnail
+from streamvlm.engine.diary import (
+    MOST_SPOKEN,
+    Armed,
+    Diary,
+    Entry,
+    Rang,
+    Said,
+    Spoken,
+    ToldOf,
+    Turn,
+    Watched,
+    read_decisions,
+    read_thumbnail,
+)
 from streamvlm.errors import StoreError
 
 FLIPS_A_PAGE = 10
+
+
+TOKEN_BYTES = 10
+
+
+def spoken(i: int, n_tokens: int = 3, n_in_view: int = 5) -> Spoken:
+    turn = Turn(n_tokens, bytes([1 + i % 255]) * (n_tokens * TOKEN_BYTES))
+    return Spoken(Said(float(i), f"what was {i}?", "a circle"), turn, n_in_view)
 
 
 def written(folder: Path, entries: Iterable[Entry]) -> Path:
@@ -27,7 +48,7 @@ def entries_of_a_day() -> list[Entry]:
     picture = np.full((90, 160, 3), 77, np.uint8)
     return [
         *(Watched(float(i), "clear", 1.5, i, picture) for i in range(8)),
-        *(Spoken(float(i), f"what was {i}?", "a circle", 3, bytes(30)) for i in range(40)),
+        *(spoken(i) for i in range(40)),
         *(Armed(f"standing-{i}", "is it?", 0.5, 0.4, 10.0, 60.0) for i in range(30)),
         *(Rang(i, "standing-1", "is it?", float(i), 0.75) for i in range(1, 30)),
         ToldOf(29),
@@ -37,7 +58,7 @@ def entries_of_a_day() -> list[Entry]:
 def read_all(folder: Path) -> object:
     """Everything that anybody reads of a diary."""
     with closing(Diary(folder)) as diary:
-        own = diary.time_s(), diary.dialogue(100), diary.standing(), diary.counts()
+        own = diary.time_s(), diary.dialogue(100), diary.turns(99, TOKEN_BYTES), diary.standing(), diary.counts()
     return own, read_decisions(folder, 0.0, 1e9), [read_thumbnail(folder, i) for i in range(8)]
 
 
@@ -69,3 +90,30 @@ def test_a_diary_that_is_not_there_is_one_sentence(tmp_path: Path, read: object)
     assert callable(read)
     with pytest.raises(StoreError, match=r"diary.db cannot be used \(unable to open"):
         read(tmp_path)
+
+
+def test_of_what_was_said_the_words_stay_and_payloads_only_while_they_are_in_view(tmp_path: Path) -> None:
+    n_tokens, n_turns = 10_000, 100
+    with closing(Diary(tmp_path)) as diary:
+        for i in range(n_turns):
+            diary.add([spoken(i, n_tokens, n_in_view=3)])
+        assert diary.turns(10**9, TOKEN_BYTES) == [spoken(i, n_tokens).turn for i in range(n_turns - 3, n_turns)]
+        assert diary.turns(25_000, TOKEN_BYTES) == [spoken(i, n_tokens).turn for i in range(n_turns - 2, n_turns)]
+        assert diary.turns(1, TOKEN_BYTES) == [spoken(n_turns - 1, n_tokens).turn], "never without the last"
+        assert diary.dialogue(n_turns) == [spoken(i).said for i in range(n_turns)]
+    assert (tmp_path / "diary.db").stat().st_size < n_turns * n_tokens * TOKEN_BYTES / 10
+
+
+def test_words_are_bounded_too(tmp_path: Path) -> None:
+    with closing(Diary(tmp_path)) as diary:
+        diary.add([spoken(i, 1, n_in_view=1) for i in range(MOST_SPOKEN + 7)])
+        assert diary.counts()["dialogue"] == MOST_SPOKEN
+        assert diary.dialogue(1) == [spoken(MOST_SPOKEN + 6).said]
+
+
+def test_a_turn_of_another_length_than_its_tokens_is_damage(tmp_path: Path) -> None:
+    with (
+        closing(Diary(written(tmp_path, [spoken(0)]))) as diary,
+        pytest.raises(StoreError, match=r"30 bytes are no 3 tokens.*move it away"),
+    ):
+        diary.turns(9, TOKEN_BYTES + 1)
