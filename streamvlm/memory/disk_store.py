@@ -144,7 +144,7 @@ class DiskStore:
     def quarantine(self, block_id: int) -> None:
         """Takes a block that cannot be read out of service; its slot is not used again while this store is open."""
         place = self._places.pop(block_id, None)
-        if place is not None:
+        if place is not None and spot(place) not in self._segments.unread:  # else it stays on disk, for another day
             self._n_damaged += 1
             self._quarantined.append(block_id)
             self._tell(

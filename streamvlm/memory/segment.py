@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,22 +116,12 @@ class Segment:
         self._io.sync(self._fd)
 
     def header_of(self, slot: int) -> SlotHeader | None:
-        """A slot's header; None if it is free, damaged, unreadable, or of another model."""
+        """A slot's header; None if it is free, damaged, or of another model."""
         page = bytearray(PAGE_BYTES)
-        try:
-            if self.read(slot, [memoryview(page)]) < PAGE_BYTES:
-                return None
-        except OSError:
+        if self.read(slot, [memoryview(page)]) < PAGE_BYTES:
             return None
         header = unpack_header(memoryview(page))
         return header if header is not None and header.fingerprint == self.header.fingerprint else None
-
-    def headers(self) -> Iterator[tuple[int, SlotHeader]]:
-        """Every slot that has a sound header."""
-        for slot in range(self.n_slots):
-            header = self.header_of(slot)
-            if header is not None:
-                yield slot, header
 
     def close(self) -> None:
         """Closes the file."""

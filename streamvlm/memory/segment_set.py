@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -45,8 +46,11 @@ class SegmentSet:
         io: How files are read and written.
         on_event: Told in a sentence of what cannot be read.
 
+    Attributes:
+        unread: Segments and slots that the disk refused to read: what they hold may be whole all the same.
+
     Raises:
-        StoreError: If a segment is damaged, or of another model.
+        StoreError: If a segment is damaged, cannot be read, or is of another model.
     """
 
     def __init__(
@@ -54,9 +58,10 @@ class SegmentSet:
     ) -> None:
         self._folder, self._layout, self._fingerprint = folder, layout, fingerprint
         self._io, self._tell = io, on_event
+        self.unread: set[tuple[int, int]] = set()
         for draft in folder.glob(DRAFT_PATTERN):
             draft.unlink()  # of a process that was killed while it made a segment
-        self._segments = dict(open_segments(folder, fingerprint, io))
+        self._segments = open_segments(folder, fingerprint, io)
 
     @property
     def n_bytes(self) -> int:
@@ -139,7 +144,8 @@ class SegmentSet:
         head = bytearray(segment.shape.head_bytes)
         try:
             segment.read(place.slot, [memoryview(head)])
-        except OSError:
+        except OSError as error:
+            self._note_unread([place], error)
             return None
         header = unpack_header(memoryview(head))
         if header is None or not is_of(header, place):
@@ -180,12 +186,16 @@ class SegmentSet:
         try:
             n_read = segment.read(run[0][0].slot, buffers)
         except OSError as error:
-            self._tell(f"{segment.path.name} cannot be read ({error.strerror or error})")
+            self._note_unread([place for place, _ in run], error)
             return [False] * len(run)
         return [
             n_read >= (i + 1) * shape.n_bytes and self._arrived(place, heads[i], bodies[i], buffer)
             for i, (place, buffer) in enumerate(run)
         ]
+
+    def _note_unread(self, places: Sequence[Place], error: OSError) -> None:
+        self.unread.update(spot(place) for place in places)
+        self._tell(f"{self.name_of(places[0])} cannot be read ({error.strerror or error})")
 
     def _arrived(self, place: Place, head: bytearray, body: memoryview, buffer: Tensor) -> bool:
         if not arrived(memoryview(head), body, place.block.id, place.sequence):
@@ -197,21 +207,28 @@ class SegmentSet:
         return True
 
 
-def open_segments(folder: Path, fingerprint: str | None, io: DiskIO) -> Iterator[tuple[int, Segment]]:
-    """Opens a folder's segments, numbered.
+def open_segments(folder: Path, fingerprint: str | None, io: DiskIO) -> dict[int, Segment]:
+    """Opens a folder's segments, numbered; all of them, or none.
 
     Raises:
-        StoreError: If one is damaged, or of another model than ``fingerprint``, where that is given.
+        StoreError: If one is damaged, cannot be read, or is of another model than ``fingerprint``, where that is given.
     """
-    for path in sorted(folder.glob(PATTERN)):
-        segment = Segment(path, io)
-        if fingerprint is not None and segment.header.fingerprint != fingerprint:
-            segment.close()
-            raise StoreError(
-                f"{folder} was written by another model ({segment.header.fingerprint}, this one is {fingerprint}); "
-                "use that model, or another folder."
-            )
-        yield int(path.stem.removeprefix("seg-")), segment
+    with ExitStack() as opened:
+        segments: dict[int, Segment] = {}
+        for path in sorted(folder.glob(PATTERN)):
+            try:
+                segment = Segment(path, io)
+            except OSError as error:
+                raise StoreError(f"{path} cannot be read ({error.strerror or error}); see to its disk.") from error
+            opened.callback(segment.close)
+            if fingerprint is not None and segment.header.fingerprint != fingerprint:
+                raise StoreError(
+                    f"{folder} was written by another model ({segment.header.fingerprint}, this one is {fingerprint}); "
+                    "use that model, or another folder."
+                )
+            segments[int(path.stem.removeprefix("seg-"))] = segment
+        opened.pop_all()
+    return segments
 
 
 def spot(place: Place) -> tuple[int, int]:
