@@ -15,7 +15,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,35 +105,29 @@ class Archive:
         io: DiskIO | None = None,
     ) -> None:
         self.folder = folder
-        self._lock = _lock(folder)
-        try:
-            self.card = _card(folder, model, config)
-            config = self.card.config
-            self.diary = Diary(folder)
-            self.store = DiskStore(
-                folder, model.layout, model.fingerprint,
-                codec=config.codec, budget_bytes=config.budget_bytes, quota=quota, io=io,
-                on_event=on_event,
-            )  # fmt: skip
-        except (OSError, sqlite3.Error) as error:
-            self._unlock()
-            raise StoreError(
-                f"{folder} cannot be used ({getattr(error, 'strerror', None) or error}); choose another --memory."
-            ) from error
-        except BaseException:
-            self._unlock()
-            raise
-        self.writer = WriteBehind(self.store, self.diary, flush_every_s=config.flush_every_s, on_event=on_event)
+        with ExitStack() as opened:
+            opened.callback(os.close, _lock(folder))
+            try:
+                self.card = _card(folder, model, config)
+                config = self.card.config
+                self.diary = Diary(folder)
+                opened.callback(self.diary.close)
+                self.store = DiskStore(
+                    folder, model.layout, model.fingerprint,
+                    codec=config.codec, budget_bytes=config.budget_bytes, quota=quota, io=io,
+                    on_event=on_event,
+                )  # fmt: skip
+                opened.callback(self.store.close)
+            except (OSError, sqlite3.Error) as error:
+                cause = getattr(error, "strerror", None) or error
+                raise StoreError(f"{folder} cannot be used ({cause}); choose another --memory.") from error
+            self.writer = WriteBehind(self.store, self.diary, flush_every_s=config.flush_every_s, on_event=on_event)
+            opened.callback(self.writer.close)
+            self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Commits everything and lets the folder go."""
-        self.writer.close()
-        self.store.close()
-        self.diary.close()
-        self._unlock()
-
-    def _unlock(self) -> None:
-        os.close(self._lock)
+        self._opened.close()
 
 
 def read_card(folder: Path) -> ArchiveCard:
@@ -185,21 +179,24 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> int:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be used ({error.strerror or error}); choose another --memory.") from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-        os.close(fd)
-        raise StoreError(
-            f"{folder} is in use by process {owner or 'unknown'}; end that first, or choose another --memory."
-        ) from error
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+    with ExitStack() as opened:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            fd = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            opened.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        except BlockingIOError as error:
+            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            raise StoreError(
+                f"{folder} is in use by process {owner or 'unknown'}; end that first, or choose another --memory."
+            ) from error
+        except OSError as error:
+            raise StoreError(
+                f"{folder} cannot be used ({error.strerror or error}); choose another --memory."
+            ) from error
+        opened.pop_all()
     return fd
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,25 +41,22 @@ def take_stock(folder: Path) -> Stock:
         StoreError: If it is no memory, or damaged.
     """
     card = read_card(folder)
-    catalog, diary = Catalog(folder), Diary(folder)
-    places = catalog.places()
-    lines = [place.block for place in places]
-    files = [path.stat().st_size for path in folder.glob(PATTERN)]
-    stock = Stock(
-        card=card,
-        n_blocks=len(lines),
-        n_clear=sum(line.fidelity is Fidelity.CLEAR for line in lines),
-        codecs=dict(Counter(str(place.codec) for place in places)),
-        start_s=lines[0].start_s if lines else 0.0,
-        end_s=max([diary.time_s() or 0.0, *(line.end_s for line in lines[-1:])]),
-        n_segments=len(files),
-        file_bytes=sum(files),
-        entries=diary.counts(),
-        dialogue=diary.dialogue(_MOST_SPOKEN),
-    )
-    catalog.close()
-    diary.close()
-    return stock
+    with closing(Catalog(folder)) as catalog, closing(Diary(folder)) as diary:
+        places = catalog.places()
+        lines = [place.block for place in places]
+        files = [path.stat().st_size for path in folder.glob(PATTERN)]
+        return Stock(
+            card=card,
+            n_blocks=len(lines),
+            n_clear=sum(line.fidelity is Fidelity.CLEAR for line in lines),
+            codecs=dict(Counter(str(place.codec) for place in places)),
+            start_s=lines[0].start_s if lines else 0.0,
+            end_s=max([diary.time_s() or 0.0, *(line.end_s for line in lines[-1:])]),
+            n_segments=len(files),
+            file_bytes=sum(files),
+            entries=diary.counts(),
+            dialogue=diary.dialogue(_MOST_SPOKEN),
+        )
 
 
 def verify(folder: Path) -> tuple[int, list[KVBlock]]:

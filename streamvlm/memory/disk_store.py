@@ -13,6 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -89,15 +90,19 @@ class DiskStore:
     ) -> None:
         self.folder, self._codec, self._budget_bytes, self._tell = folder, codec, budget_bytes, on_event
         self._quota = quota or DiskQuota(sys.maxsize)
-        self._catalog = Catalog(folder)
-        self._segments = SegmentSet(folder, layout, fingerprint, io or DiskIO(), on_event)
         self._places: dict[int, Place] = {}
         self._free: dict[SlotShape, list[tuple[int, int]]] = defaultdict(list)
         self._n_faded = self._n_dropped = self._n_damaged = 0
         self._is_starved = False
         self._quarantined: list[int] = []
         self._dropped: set[int] = set()
-        self._take_up()
+        with ExitStack() as opened:
+            self._catalog = Catalog(folder)
+            opened.callback(self._catalog.close)
+            self._segments = SegmentSet(folder, layout, fingerprint, io or DiskIO(), on_event)
+            opened.callback(self._segments.close)
+            self._take_up()
+            opened.pop_all()
 
     # --- reading: any thread ---
 

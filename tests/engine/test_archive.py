@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -188,6 +191,37 @@ def test_what_another_model_or_version_made_is_refused(
 def test_a_folder_that_cannot_be_is_one_sentence(pocket: VideoLanguageModel, folder: str) -> None:
     with pytest.raises(StoreError, match="choose another --memory"):
         Archive(Path(folder), pocket, on_event=print)
+
+
+def damage(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"damage")
+
+
+@pytest.mark.parametrize(
+    ("harm", "complaint"),
+    [
+        (lambda folder: damage(folder / "seg-000002.kv", 20), "first page is damaged"),
+        (lambda folder: damage(folder / "catalog.db", 4096), "memory repair"),
+        (lambda folder: damage(folder / "diary.db", 0), "diary.db is damaged"),
+        (lambda folder: (folder / "session.json").write_text("{}"), "holds no memory"),
+    ],
+)
+def test_a_memory_that_does_not_open_holds_no_file_open(
+    pocket: VideoLanguageModel, frames: list[Frame], tmp_path: Path, harm: Callable[[Path], object], complaint: str
+) -> None:
+    with opened(tmp_path, pocket) as archive:
+        session = Session(pocket, archive=archive)
+        session.observe(frames[:5])
+        session.close()
+    shutil.copy(tmp_path / "seg-000001.kv", tmp_path / "seg-000002.kv")
+    harm(tmp_path)
+    open_before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(StoreError, match=complaint):
+            Archive(tmp_path, pocket, on_event=print)
+    assert len(os.listdir("/proc/self/fd")) == open_before
 
 
 @pytest.mark.parametrize("codec", [Codec.INT8, Codec.INT4])
