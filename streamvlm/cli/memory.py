@@ -9,7 +9,7 @@ import click
 
 from streamvlm.cli.group import main
 from streamvlm.cli.units import clock
-from streamvlm.errors import UsageError
+from streamvlm.errors import StoreError, UsageError
 
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 
@@ -30,7 +30,11 @@ def _ls(folder: Path) -> None:
     if not found:
         raise UsageError(f"There is no memory in {folder}; `streamvlm ask SOURCE … --memory DIR` makes one.")
     for one in found:
-        stock = take_stock(one)
+        try:
+            stock = take_stock(one)
+        except StoreError as error:
+            print(f"{one}  cannot be looked into: {error}")
+            continue
         print(
             f"{one}  {stock.card.model}  {clock(stock.end_s)} of stream  "
             f"{stock.n_blocks} blocks  {stock.file_bytes / 1e6:.1f} MB"

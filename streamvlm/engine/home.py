@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, mkdtemp
 
+from streamvlm.engine.archive import locked
 from streamvlm.engine.ownership import Ownership
 from streamvlm.errors import StoreError, UsageError
 from streamvlm.memory.quota import DiskQuota
@@ -17,6 +19,8 @@ from streamvlm.memory.segment import PATTERN
 logger = logging.getLogger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_GRAVE = ".removed-"
+"""Begins the names of folders that hold what is just being removed; no session's does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,9 @@ class Home:
         used_bytes = 0
         if root is not None:
             _check_home(root)
-            used_bytes = sum(path.stat().st_size for path in root.glob(f"*/{PATTERN}"))
+            for grave in root.glob(f"{_GRAVE}*"):
+                shutil.rmtree(grave, ignore_errors=True)  # of a process that was killed while it removed a session
+            used_bytes = _bytes(root.glob(f"*/{PATTERN}"))
         self.quota = DiskQuota(budget_bytes, used_bytes)
 
     def folder(self, session_id: str) -> Path | None:
@@ -93,18 +99,27 @@ class Home:
         """Forgets a session for good, if it rests here.
 
         Raises:
-            StoreError: If that cannot be done.
+            StoreError: If that cannot be done, or another process has it open.
         """
         folder = self.folder(session_id)
         if folder is None or not folder.is_dir():
             return
-        sizes = {path: path.stat().st_size for path in folder.glob(PATTERN)}
-        try:
-            shutil.rmtree(folder)
-        except OSError as error:
-            raise StoreError(f"{folder} cannot be removed ({error.strerror}); remove it by hand.") from error
-        finally:
-            self.quota.give_back(sum(size for path, size in sizes.items() if not path.exists()))
+        with locked(folder):
+            n_bytes = _bytes(folder.glob(PATTERN))
+            try:
+                # Away from its id in one step: of half a session the owner may be gone, and it would be anybody's.
+                grave = Path(mkdtemp(prefix=_GRAVE, dir=folder.parent))
+                folder.rename(grave / session_id)
+                shutil.rmtree(grave)
+            except OSError as error:
+                raise StoreError(f"{folder} cannot be removed ({error.strerror}); remove it by hand.") from error
+            finally:
+                left = [*folder.glob(PATTERN), *folder.parent.glob(f"{_GRAVE}*/{session_id}/{PATTERN}")]
+                self.quota.give_back(n_bytes - _bytes(left))
+
+
+def _bytes(files: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in files)
 
 
 def _check_home(root: Path) -> None:

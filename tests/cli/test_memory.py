@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from streamvlm.cli import main
+from streamvlm.engine.diary import Diary
+from streamvlm.memory.catalog import Catalog
 from streamvlm.world.events import World, make_world
 from streamvlm.world.video import write_video
 
@@ -88,6 +91,29 @@ def test_ls_show_verify_repair_and_rm(watched: Path, tmp_path: Path) -> None:
     assert "memory repair" in refused.stderr
     assert "0 damaged" in run("memory", "repair", watched).stdout
     assert run("ask", "-", "--memory", watched, "what do you see now?").exit_code == 0
+
+
+def test_ls_goes_on_past_a_memory_that_it_cannot_look_into(tmp_path: Path) -> None:
+    with closing(Catalog(tmp_path)), closing(Diary(tmp_path)):
+        pass  # of a memory in which nothing is remembered yet
+    config = {"codec": "raw", "budget_bytes": 16 << 20, "flush_every_s": 2.0}
+    card = {"format_version": 2, "model": "m", "fingerprint": "f", "layout": "l", "created_unix_s": 0, "config": config}
+    older, damaged, sound = (tmp_path / name for name in ("a-older", "b-damaged", "c-sound"))
+    for folder in (older, damaged, sound):
+        folder.mkdir()
+        shutil.copy(tmp_path / "diary.db", folder)
+        shutil.copy(tmp_path / "catalog.db", folder)
+        (folder / "session.json").write_text(json.dumps(card))
+    (older / "session.json").write_text(json.dumps(card | {"format_version": 1}))
+    (damaged / "catalog.db").write_bytes(b"nonsense" * 1000)
+    listed = run("memory", "ls", tmp_path)
+    assert listed.exit_code == 0
+    of_older, of_damaged, of_sound = listed.stdout.splitlines()
+    assert str(older) in of_older
+    assert "format version 1" in of_older
+    assert str(damaged) in of_damaged
+    assert "memory repair" in of_damaged
+    assert f"{sound}  m  0:00:00 of stream  0 blocks" in of_sound
 
 
 def test_a_damaged_block_is_found_and_told(clip: Path, tmp_path: Path) -> None:
