@@ -21,6 +21,7 @@ _LEAVING = 1012  # a code that is retried: the server sends it back
 _RETRIED_CODES = frozenset({1001, 1005, 1006, 1011, 1012, 1013})
 _RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 _LONGEST_PAUSE_S = 5.0
+_GREETED_WITHIN_S = 20.0
 
 Event = dict[str, Any]
 
@@ -55,10 +56,12 @@ class Link:
         session: ``session.streamvlm`` as the server last told it; has ``session_id``, ``resume_token``, ``time_s`` and
             ``standing``.
         setting: As given, and as it goes out with the next connection; ``fired_after`` is to be kept up with.
+        reconnects: Whether another connection is tried for when one is lost.
     """
 
     def __init__(self, url: str, *, key: str | None, setting: Event, session: Event, reconnect_s: float) -> None:
         self.session, self.setting = session, setting
+        self.reconnects = reconnect_s > 0
         self._url, self._key, self._reconnect_s = url, key, reconnect_s
         self._socket: ClientConnection | None = None
         self._stands, self._stays = asyncio.Event(), asyncio.Event()
@@ -79,33 +82,51 @@ class Link:
         Raises:
             RemoteError: If the connection is lost for good.
         """
-        await self._stays.wait()
+        while not self._stays.is_set():  # it may be lost again before its waiters have their turn
+            await self._stays.wait()
         if self._failure is not None:
             raise self._failure
 
-    async def send(self, message: str | bytes) -> None:
-        """Sends, once the connection stands; a frame that meets a lost one goes over the next.
+    async def send(self, frame: bytes) -> None:
+        """Sends a frame once the connection stands; one that meets a lost connection goes over the next.
 
         Raises:
-            RemoteError: If the connection is lost for good; for an event also if it is lost just now, as what it
-                belongs with went over the old one.
+            RemoteError: If the connection is lost for good.
         """
         while True:
             await self._stands.wait()
             if self._failure is not None:
                 raise self._failure
-            assert self._socket is not None, "a link that stands has a socket"
+            socket = self._socket
+            assert socket is not None, "a link that stands has a socket"
             try:
-                await self._socket.send(message)
-            except ConnectionClosed as closed:
-                if isinstance(message, str):
-                    raise _lost(closed) from closed
-                self._shut_doors()  # until `events` has noticed too, and connected again
+                await socket.send(frame)
+            except ConnectionClosed:
+                if self._socket is socket:  # the next one's doors are not its business
+                    self._shut_doors()  # until `events` has noticed too, and connected again
             else:
                 return
 
+    async def tell(self, event: Event) -> None:
+        """Sends an event over the connection that stands now: what it belongs with went over no other.
+
+        Whoever cancels this has sent it all the same.
+
+        Raises:
+            RemoteError: If the connection is lost.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if not self._stands.is_set():
+            raise RemoteError("The connection is lost.", code="connection_lost")
+        assert self._socket is not None, "a link that stands has a socket"
+        try:
+            await self._socket.send(json.dumps(event))
+        except ConnectionClosed as closed:
+            raise _lost(closed) from closed
+
     async def events(
-        self, lost: Callable[[RemoteError], None], greeting: Callable[[], list[str]]
+        self, lost: Callable[[RemoteError], None], greeting: Callable[[], list[Event]]
     ) -> AsyncIterator[Event]:
         """Every event, over all connections.
 
@@ -114,7 +135,7 @@ class Link:
             greeting: What to send first over every further one.
 
         Raises:
-            RemoteError: When the connection is lost for good; ``send`` raises it too from then on.
+            RemoteError: When the connection is lost for good; all else raises it too from then on.
         """
         try:
             while True:
@@ -125,9 +146,9 @@ class Link:
                 except ConnectionClosed as closed:
                     self._shut_doors()
                     lost(_lost(closed))
-                    if _code(closed) not in _RETRIED_CODES or not self._reconnect_s:
+                    if _code(closed) not in _RETRIED_CODES or not self.reconnects:
                         raise _lost(closed) from closed
-                    self._socket = await self._connect_again(_lost(closed), greeting)
+                    await self._connect_again(_lost(closed), greeting)
                 self._open_doors()
         except RemoteError as error:
             self._failure = error
@@ -158,15 +179,15 @@ class Link:
         self._stands.clear()
         self._stays.clear()
 
-    async def _connect_again(self, why: RemoteError, greeting: Callable[[], list[str]]) -> ClientConnection:
+    async def _connect_again(self, why: RemoteError, greeting: Callable[[], list[Event]]) -> None:
         pause_s, loop = 0.1, asyncio.get_running_loop()
         until_s = loop.time() + self._reconnect_s
         while True:
             try:
-                socket = await self._connect()
-                for message in greeting():
-                    await socket.send(message)
-                return socket
+                self._socket = await self._connect()
+                for event in greeting():
+                    await self._socket.send(json.dumps(event))
+                return
             except ConnectionClosed:
                 pass
             except RemoteError as error:
@@ -194,23 +215,36 @@ class Link:
                 code="unreachable",
             ) from error
         try:
-            with suppress(ConnectionClosed):  # what a server says before it closes can still be read
-                await socket.send(
-                    json.dumps({"type": "session.update", "session": {"type": "realtime", "streamvlm": self.setting}})
-                )
-            while True:
-                event = json.loads(await socket.recv())
-                if event["type"] == "error":
-                    raise told_error(event)
-                if event["type"] == "session.updated":
-                    self.session = event["session"]["streamvlm"]
-                    self.setting["fired_after"] = self.session["fired_after"]
-                    return socket
-        except ConnectionClosed as closed:
-            raise _lost(closed) from closed
+            async with asyncio.timeout(_GREETED_WITHIN_S):
+                await self._introduce(socket)
         except RemoteError:
             await socket.close()
             raise
+        except TimeoutError as error:
+            socket.transport.abort()  # who says nothing would not answer a close either
+            raise RemoteError(
+                f"{urlsplit(where).netloc} took the connection and did not tell of a session within "
+                f"{_GREETED_WITHIN_S:g} s; check that it is a StreamVLM server, and not overloaded.",
+                code="unreachable",
+            ) from error
+        except BaseException:
+            socket.transport.abort()
+            raise
+        return socket
+
+    async def _introduce(self, socket: ClientConnection) -> None:
+        """Says what is wanted of the session, and takes in what the server tells of it."""
+        wanted = {"type": "session.update", "session": {"type": "realtime", "streamvlm": self.setting}}
+        try:
+            with suppress(ConnectionClosed):  # what a server says before it closes can still be read
+                await socket.send(json.dumps(wanted))
+            while (event := json.loads(await socket.recv()))["type"] != "session.updated":
+                if event["type"] == "error":
+                    raise told_error(event)
+        except ConnectionClosed as closed:
+            raise _lost(closed) from closed
+        self.session = event["session"]["streamvlm"]
+        self.setting["fired_after"] = self.session["fired_after"]
 
 
 def told_error(event: Event) -> RemoteError:

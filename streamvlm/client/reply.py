@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,32 +70,30 @@ class Reply(AsyncIterator[str]):
         self._evidence: dict[str, Any] = {}
         self._text = ""
         self._told: asyncio.Queue[str | RemoteAnswer | RemoteError] = asyncio.Queue()
-        self._answer: RemoteAnswer | None = None
+        self._end: RemoteAnswer | RemoteError | None = None
 
     @property
     def answer(self) -> RemoteAnswer:
-        """The whole answer, once its pieces have ended."""
-        if self._answer is None:
+        """The whole answer, once its pieces have ended; raises as iterating does."""
+        if self._end is None:
             raise ValueError("the answer has not ended; iterate it first, or await `whole()`")
-        return self._answer
+        if isinstance(self._end, RemoteError):
+            raise self._end
+        return self._end
 
     async def __anext__(self) -> str:
         """Return the next piece.
 
         Raises:
-            RemoteError: If the question is refused, fails, or its connection is lost.
+            RemoteError: If the question is refused, fails, or its connection is lost; from then on always.
         """
-        if self._answer is not None:
-            raise StopAsyncIteration
-        if not self._has_begun:
-            self._has_begun = True
-            await self._begin()
-        told = await self._told.get()
-        if isinstance(told, str):
-            return told
-        if isinstance(told, RemoteError):
-            raise told
-        self._answer = told
+        if self._end is None:
+            told = await self._next()
+            if isinstance(told, str):
+                return told
+            self._end = told
+        if isinstance(self._end, RemoteError):
+            raise self._end
         raise StopAsyncIteration
 
     async def whole(self) -> RemoteAnswer:
@@ -109,13 +108,21 @@ class Reply(AsyncIterator[str]):
         if self._response_id is not None:
             await self._cancel(self._response_id)
 
+    async def begin_again(self) -> None:
+        """Asks once more what was refused; what goes wrong with that is told to who iterates."""
+        try:
+            await self._begin()
+        except RemoteError as error:
+            self.fail(error)
+
     async def feed(self, event: dict[str, Any]) -> None:
         """Takes an event of its response."""
         match event["type"]:
             case "response.created":
                 self._response_id = event["response"]["id"]
                 if self._is_cancelled:
-                    await self._cancel(event["response"]["id"])
+                    with suppress(RemoteError):  # what is lost with its connection needs no breaking off
+                        await self._cancel(event["response"]["id"])
             case "response.output_text.delta":
                 self._text += event["delta"]
                 self._told.put_nowait(event["delta"])
@@ -128,6 +135,15 @@ class Reply(AsyncIterator[str]):
         """Nothing more comes of it."""
         self._told.put_nowait(error)
         self._over()
+
+    async def _next(self) -> str | RemoteAnswer | RemoteError:
+        if not self._has_begun:
+            try:
+                await self._begin()
+            except RemoteError as error:
+                return error
+            self._has_begun = True
+        return await self._told.get()
 
     def _finish(self, response: dict[str, Any]) -> None:
         if response["status"] == "failed":

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import cv2
 
 from streamvlm.client.errors import RemoteError
 from streamvlm.client.link import Event, Link, told_error
+from streamvlm.client.pending import Pending
 from streamvlm.client.reply import Reply, Span, spans
 from streamvlm.frame import Picture
 from streamvlm.wire import FrameMessage
 
 _JPEG_QUALITY = 90
+_ARM, _ARMED = "streamvlm.standing.arm", "streamvlm.standing.armed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class RemoteSession:
         self._turn = asyncio.Lock()  # the conversation has one response at a time
         self._asked: dict[str, Reply] = {}  # by the id that the question's events carry
         self._responses: dict[str, str] = {}  # that id, by the id of the response
-        self._expected: dict[str, tuple[str, asyncio.Future[Event]]] = {}  # type that answers an event, by its id
+        self._asking_again: set[asyncio.Task[None]] = set()
+        self._pending = Pending()
         self._standing: dict[str, Event] = {}  # what was armed, by our own id, which outlives a connection
         self._server_ids: dict[str, str] = {}
         self._alerts: asyncio.Queue[Alert | RemoteError] = asyncio.Queue()
@@ -121,6 +124,10 @@ class RemoteSession:
         """The questions that were armed in the session when the connection was opened, by their ids, for ``disarm``."""
         return {armed["standing_id"]: armed["question"] for armed in self._link.session["standing"]}
 
+    async def ready(self) -> None:
+        """Returns when the connection stands, and is not about to end; raises RemoteError if it is lost for good."""
+        await self._link.ready()
+
     async def send(
         self, picture: Picture | bytes, *, time_s: float | None = None, captured_s: float | None = None
     ) -> None:
@@ -132,7 +139,7 @@ class RemoteSession:
             captured_s: Unix time of capture, if known.
 
         Raises:
-            RemoteError: If the connection is lost.
+            RemoteError: If the connection is lost for good.
         """
         data = picture if isinstance(picture, bytes) else await asyncio.to_thread(_jpeg, picture)
         message = FrameMessage(self._sequence, data, time_s, captured_s)
@@ -161,7 +168,7 @@ class RemoteSession:
 
         async def begin() -> None:
             nonlocal has_turn
-            if not out_of_band:
+            if not (out_of_band or has_turn):  # what is asked again has kept its turn
                 has_turn = await self._turn.acquire()
             try:
                 await self._link.ready()
@@ -194,21 +201,16 @@ class RemoteSession:
             **settings: ``threshold``, ``release``, ``every_s``, ``cool_down_s``; see the server's schema.
 
         Returns:
-            Its id, for ``disarm``; it belongs to the session, and stays armed whoever comes and goes.
+            Its id, for ``disarm``; it belongs to the session, and stays armed whoever comes and goes. Whoever gives up
+            waiting for it may have armed it all the same; armed once more, it is still one.
 
         Raises:
             RemoteError: If it is refused.
         """
-        await self._link.ready()
+        armed = await self._request(_ARM, _ARMED, question=question, **settings)
         standing_id = f"standing_{secrets.token_hex(8)}"
         self._standing[standing_id] = {"question": question, **settings}
-        armed = self._expect_armed(standing_id)
-        try:
-            await self._send("streamvlm.standing.arm", standing_id, **self._standing[standing_id])
-            await armed
-        except RemoteError:
-            del self._standing[standing_id]
-            raise
+        self._server_ids[standing_id] = armed["standing_id"]
         return standing_id
 
     async def disarm(self, standing_id: str) -> None:
@@ -244,34 +246,28 @@ class RemoteSession:
         try:
             async for event in self._link.events(self._lost, self._greeting):
                 await self._take(event)
-                if not (self._asked or self._expected):
+                if not (self._asked or self._pending.is_waited_for):
                     await self._link.leave_if_expected()
         except RemoteError as error:
             self._alerts.put_nowait(error)
+        except asyncio.CancelledError:
+            for asking in self._asking_again:
+                asking.cancel()
+            raise
 
     async def _send(self, kind: str, event_id: str, **fields: Any) -> None:
-        await self._link.send(json.dumps({"type": kind, "event_id": event_id, **fields}))
+        await self._link.tell({"type": kind, "event_id": event_id, **fields})
 
     async def _request(self, kind: str, answer: str, **fields: Any) -> Event:
         await self._link.ready()
         event_id = f"request_{secrets.token_hex(8)}"
-        expected = self._expect(event_id, answer)
-        await self._send(kind, event_id, **fields)
-        return await expected
-
-    def _expect(self, event_id: str, answer: str) -> asyncio.Future[Event]:
-        expected: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
-        self._expected[event_id] = (answer, expected)
-        return expected
-
-    def _expect_armed(self, standing_id: str) -> asyncio.Future[Event]:
-        def armed(answer: asyncio.Future[Event]) -> None:
-            if not answer.cancelled() and answer.exception() is None:
-                self._server_ids[standing_id] = answer.result()["standing_id"]
-
-        expected = self._expect(standing_id, "streamvlm.standing.armed")
-        expected.add_done_callback(armed)
-        return expected
+        expected = self._pending.expect(event_id, answer)
+        try:
+            await self._send(kind, event_id, **fields)
+            return await expected
+        except BaseException:
+            expected.cancel()  # nobody waits for it any more
+            raise
 
     async def _take(self, event: Event) -> None:
         kind = event["type"]
@@ -286,7 +282,7 @@ class RemoteSession:
         elif kind.startswith("streamvlm."):
             if kind == "streamvlm.going_away":
                 self._link.expect_end()
-            self._answer_expected(kind, event)
+            self._pending.take(event)
             self._on_event(event)
 
     async def _take_response(self, event: Event) -> None:
@@ -299,48 +295,40 @@ class RemoteSession:
             self._responses.pop(response_id, None)
 
     def _take_error(self, event: Event) -> None:
-        event_id = event["error"]["event_id"]
+        event_id, error = event["error"]["event_id"], told_error(event)
         if (reply := self._asked.get(event_id)) is not None:
-            reply.fail(told_error(event))
-        elif event_id in self._expected:
-            _, expected = self._expected.pop(event_id)
-            expected.set_exception(told_error(event))
-        else:
+            if error.code == "going_away" and self._link.reconnects:
+                del self._asked[event_id]
+                self._ask_again(reply)
+            else:
+                reply.fail(error)
+        elif not self._pending.refuse(event_id, error):
             self._on_event(event)
 
-    def _answer_expected(self, kind: str, event: Event) -> None:
-        """Hands an event to the request that has waited for one of its type the longest: answers come in order."""
-        for event_id, (answer, expected) in self._expected.items():
-            has_failed = answer == "streamvlm.source.opened" and kind == "streamvlm.source.ended"
-            if answer != kind and not has_failed:
-                continue
-            del self._expected[event_id]
-            if expected.done():
-                return
-            if has_failed:
-                expected.set_exception(RemoteError(event["error"] or "The source has ended.", code="invalid_source"))
-            else:
-                expected.set_result(event)
-            return
+    def _ask_again(self, reply: Reply) -> None:
+        """Has the next connection asked what came too late for this one."""
+        self._link.expect_end()
+        asking = asyncio.create_task(reply.begin_again())
+        self._asking_again.add(asking)
+        asking.add_done_callback(self._asking_again.discard)
 
     def _lost(self, error: RemoteError) -> None:
         """A connection is lost, and with it whatever was to come over it."""
         self._responses.clear()
         for reply in list(self._asked.values()):
             reply.fail(error)
-        expected, self._expected = self._expected, {}
-        for _, future in expected.values():
-            if not future.done():
-                future.set_exception(error)
+        self._pending.fail(error)
 
-    def _greeting(self) -> list[str]:
+    def _greeting(self) -> list[Event]:
         """What a new connection is told first: what was armed here, in case the server has lost the session."""
         for standing_id in self._standing:
-            self._expect_armed(standing_id)
-        return [
-            json.dumps({"type": "streamvlm.standing.arm", "event_id": standing_id, **request})
-            for standing_id, request in self._standing.items()
-        ]
+            armed = self._pending.expect(standing_id, _ARMED)
+            armed.add_done_callback(partial(self._armed_again, standing_id))
+        return [{"type": _ARM, "event_id": standing_id, **asked} for standing_id, asked in self._standing.items()]
+
+    def _armed_again(self, standing_id: str, armed: asyncio.Future[Event]) -> None:
+        if armed.exception() is None:
+            self._server_ids[standing_id] = armed.result()["standing_id"]
 
 
 def _jpeg(picture: Picture) -> bytes:

@@ -13,6 +13,8 @@ class FragileNetwork:
     Attributes:
         url: By which the server is reached through it.
         passes: While it is not set, nothing gets through and nothing breaks either.
+        holds_at: Text at which that begins by itself, once, before it gets through; what clients send is masked.
+        holds: Set when it has begun.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -22,6 +24,7 @@ class FragileNetwork:
         self.url = ""
         self.passes = asyncio.Event()
         self.passes.set()
+        self.holds_at, self.holds = b"", asyncio.Event()
 
     def cut(self) -> None:
         """Breaks all connections off; new ones get through."""
@@ -30,7 +33,11 @@ class FragileNetwork:
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Joins a client to the server."""
-        far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        except ConnectionError:
+            writer.close()
+            return
         self._writers |= {writer, far_writer}
         with suppress(ConnectionError):
             await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
@@ -41,6 +48,10 @@ class FragileNetwork:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
+                if self.holds_at and self.holds_at in data:
+                    self.holds_at = b""
+                    self.passes.clear()
+                    self.holds.set()
                 await self.passes.wait()
                 writer.write(data)
                 await writer.drain()

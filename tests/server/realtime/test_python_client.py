@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from fragile_network import FragileNetwork, fragile_network
+from fragile_network import fragile_network
 from live_server import LiveServer
 from websocket_peer import NOISE
 
@@ -83,58 +81,6 @@ def test_a_server_that_is_not_there_or_refuses_is_told_in_a_sentence(live: LiveS
 @pytest.mark.parametrize("url", ["ws://host:1", "http://host:1/", "http://host:1/v1", "ws://host:1/v1/realtime"])
 def test_a_server_may_be_named_in_several_ways(url: str) -> None:
     assert address(url, session_id="a b", resume=None) == "ws://host:1/v1/realtime?session_id=a+b"
-
-
-@asynccontextmanager
-async def over_a_fragile_network(
-    live: LiveServer, **options: Any
-) -> AsyncIterator[tuple[RemoteSession, FragileNetwork]]:
-    async with fragile_network(live.url) as network, connect(network.url, **options) as session:
-        await session.send(NOISE, time_s=0.0)
-        await session.ask("what do you see now?").whole()
-        yield session, network
-
-
-def test_a_lost_connection_is_found_again_with_the_same_memory(live: LiveServer) -> None:
-    async def use() -> None:
-        async with over_a_fragile_network(live) as (session, network):
-            session_id = session.session_id
-            network.cut()
-            await asyncio.sleep(0.1)
-            await session.send(NOISE, time_s=1.0)
-            answer = await session.ask("what do you see now?").whole()
-            assert (session.session_id, session.resumed_at_s, answer.asked_at_s) == (session_id, 0.0, 1.0)
-
-    asyncio.run(use())
-
-
-def test_a_question_under_way_when_the_connection_is_lost_fails_and_the_next_does_not(live: LiveServer) -> None:
-    async def use() -> None:
-        async with over_a_fragile_network(live) as (session, network):
-            network.passes.clear()
-            asking = asyncio.create_task(session.ask("what do you see now?").whole())
-            await asyncio.sleep(0.1)
-            network.cut()
-            with pytest.raises(RemoteError) as lost:
-                await asking
-            assert lost.value.code == "connection_lost"
-            network.passes.set()
-            assert (await session.ask("what do you see now?").whole()).text
-
-    asyncio.run(use())
-
-
-def test_who_does_not_want_to_reconnect_is_told_at_once(live: LiveServer) -> None:
-    async def use() -> None:
-        async with over_a_fragile_network(live, reconnect_s=0) as (session, network):
-            network.cut()
-            with pytest.raises(RemoteError):
-                async for _ in session.alerts():
-                    pass
-            with pytest.raises(RemoteError, match="lost"):
-                await session.send(NOISE)
-
-    asyncio.run(use())
 
 
 def test_what_goes_wrong_at_the_caller_comes_out_as_it_is(live: LiveServer) -> None:
