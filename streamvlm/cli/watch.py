@@ -122,15 +122,25 @@ class _Watching:
             await self._ask(question)
 
     async def _ask(self, question: str) -> None:
-        async with self._writing:
-            print(question)
-            reply = self._session.ask(question)
+        """Asks, and writes the answer; a question that fails is warned of, and the stream goes on."""
+        try:
+            async with self._writing:
+                await self._write_answer(question)
+        except StreamVlmError as error:
+            warn(f"{question!r} was not answered: {error}")
+            await self._session.ready()  # or nobody could ask anything any more
+
+    async def _write_answer(self, question: str) -> None:
+        print(question)
+        reply = self._session.ask(question)
+        try:
             async for piece in reply:
                 print(piece, end="", flush=True)
+        finally:
             print()
-            for seen in reply.answer.evidence:
-                span = clock(seen.start_s) + (f"-{clock(seen.end_s)}" if seen.end_s > seen.start_s else "")
-                print(f"    {span}  {seen.fidelity}  {seen.score:.2f}", flush=True)
+        for seen in reply.answer.evidence:
+            span = clock(seen.start_s) + (f"-{clock(seen.end_s)}" if seen.end_s > seen.start_s else "")
+            print(f"    {span}  {seen.fidelity}  {seen.score:.2f}", flush=True)
 
     async def _tell_alerts(self) -> None:
         async for alert in self._session.alerts():

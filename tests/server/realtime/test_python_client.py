@@ -1,24 +1,20 @@
-"""The Python client, and `streamvlm watch`, against a real server."""
+"""The Python client against a real server."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from fragile_network import fragile_network
 from live_server import LiveServer
 from websocket_peer import NOISE
 
-from streamvlm.cli import main
 from streamvlm.client import Alert, RemoteError, RemoteSession, connect
 from streamvlm.client.link import address
 from streamvlm.frame import Picture
 from streamvlm.world.events import make_world
 from streamvlm.world.render import render
-from streamvlm.world.video import write_video
 
 
 def test_it_sends_pictures_and_gets_answers_with_what_they_rest_on(live: LiveServer, pictures: list[Picture]) -> None:
@@ -90,23 +86,6 @@ def test_what_goes_wrong_at_the_caller_comes_out_as_it_is(live: LiveServer) -> N
 
     with pytest.raises(KeyError, match="mine"):
         asyncio.run(use())
-
-
-def test_watch_sends_a_video_and_shows_the_answers(live: LiveServer, tmp_path: Path) -> None:
-    write_video(make_world(4_000_000, 2), tmp_path / "clip.mp4")
-    command = ["watch", str(tmp_path / "clip.mp4"), "--server", live.url, "--fps", "4", "--every", "1s"]
-    run = CliRunner().invoke(main, [*command, "--session", "watched", "what do you see now?"])
-    assert run.exit_code == 0, run.output
-    assert run.stdout.count("what do you see now?") >= 2
-    assert "clear" in run.stdout
-    assert "session watched, resume token" in run.stderr
-
-
-def test_watch_says_in_a_sentence_why_it_cannot(live: LiveServer, tmp_path: Path) -> None:
-    write_video(make_world(4_000_000, 1), tmp_path / "clip.mp4")
-    run = CliRunner().invoke(main, ["watch", str(tmp_path / "clip.mp4"), "--server", "ws://127.0.0.1:9", "what?"])
-    assert (run.exit_code, run.stderr.count("\n")) == (2, 1)
-    assert "cannot be reached" in run.stderr
 
 
 def test_a_standing_question_fires_when_its_thing_appears_and_outlives_a_lost_connection(live: LiveServer) -> None:
