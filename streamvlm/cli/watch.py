@@ -165,5 +165,7 @@ def _tell_event(event: dict[str, object]) -> None:
     match event:
         case {"type": "streamvlm.going_away", "reason": reason}:
             warn(str(reason))
+        case {"type": "streamvlm.notice", "message": message}:
+            warn(str(message))
         case {"type": "error", "error": {"message": message}}:
             warn(str(message))
