@@ -8,11 +8,9 @@ another block meanwhile shows by its header.
 from __future__ import annotations
 
 import errno
-import heapq
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count
@@ -20,22 +18,20 @@ from pathlib import Path
 
 from torch import Tensor
 
-from streamvlm.errors import StoreError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import BlockLayout, KVBlock
 from streamvlm.memory.catalog import Catalog, Place
 from streamvlm.memory.codec import Codec, encode
 from streamvlm.memory.disk_io import DiskIO
 from streamvlm.memory.fade import fade
+from streamvlm.memory.free_slots import FreeSlots
 from streamvlm.memory.quota import DiskQuota
 from streamvlm.memory.segment import segment_bytes
-from streamvlm.memory.segment_set import Sealed, SegmentSet, spot
+from streamvlm.memory.segment_set import Sealed, SegmentSet, Spot, spot
 from streamvlm.memory.slot import SlotShape
 
-SEGMENT_BYTES = 64 << 20
 _CLEAR_SHARE = 0.75
 """Of the budget, for clear blocks: the rest is where they fade to."""
-_SEGMENTS_A_BUDGET = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ class DiskStore:
         layout: Shape of a token's keys and values.
         fingerprint: Of the model, at most 16 ASCII characters.
         codec: How new blocks are encoded; those there keep theirs.
-        budget_bytes: Most bytes of segment files.
+        budget_bytes: Most bytes of segment files; if there are more, those written to longest ago are given up.
         quota: What this and other stores may take together; by default as much as there is.
         io: How files are read and written.
         on_event: Told in a sentence of whatever should not go unnoticed.
@@ -88,12 +84,11 @@ class DiskStore:
         io: DiskIO | None = None,
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self.folder, self._codec, self._budget_bytes, self._tell = folder, codec, budget_bytes, on_event
-        self._quota = quota or DiskQuota(sys.maxsize)
+        self.folder, self._codec, self._tell = folder, codec, on_event
         self._places: dict[int, Place] = {}
-        self._free: dict[SlotShape, list[tuple[int, int]]] = defaultdict(list)
+        self._in_hand: set[int] = set()  # segments that the commit under way has put something into, or will
         self._n_faded = self._n_dropped = self._n_damaged = 0
-        self._is_starved = False
+        self._starved: set[SlotShape] = set()  # told to find no room
         self._quarantined: list[int] = []
         self._dropped: set[int] = set()
         with ExitStack() as opened:
@@ -102,6 +97,9 @@ class DiskStore:
             self._segments = SegmentSet(folder, layout, fingerprint, io or DiskIO(), on_event)
             opened.callback(self._segments.close)
             self._take_up()
+            used = {spot(place) for place in self._places.values()}
+            self._slots = FreeSlots(self._segments, used, budget_bytes, quota or DiskQuota(sys.maxsize), on_event)
+            self._keep_within(budget_bytes)
             opened.pop_all()
 
     # --- reading: any thread ---
@@ -162,7 +160,7 @@ class DiskStore:
         return DiskStats(
             len(self._places),
             self._segments.n_bytes,
-            self._budget_bytes,
+            self._slots.budget_bytes,
             self._n_faded,
             self._n_dropped,
             self._n_damaged,
@@ -188,12 +186,8 @@ class DiskStore:
         if not self._catalog.path.exists():
             # Open files outlive their folder, and would take everything with them when this process ends.
             raise FileNotFoundError(errno.ENOENT, "the folder is gone")
-        sealed = []
-        for put in puts:
-            encoded = encode(self._codec, put.payload)
-            taken = self._take(SlotShape.of(put.block, put.rows.nbytes, len(encoded)), put.block)
-            if taken is not None:
-                sealed.append(Sealed(Place(put.block, *taken, next(self._sequence), self._codec), put.rows, encoded))
+        self._in_hand.clear()
+        sealed = [one for put in puts if (one := self._seal(put)) is not None]
         self._segments.write(sealed)
         quarantined, self._quarantined = self._quarantined, []
         self._catalog.commit([one.place for one in sealed], ends_s, quarantined)
@@ -203,6 +197,18 @@ class DiskStore:
             if (place := self._places.get(block_id)) is not None:
                 self._places[block_id] = replace(place, block=replace(place.block, end_s=end_s))
         return set(stored)
+
+    def _seal(self, put: Put) -> Sealed | None:
+        encoded = encode(self._codec, put.payload)
+        shape = SlotShape.of(put.block, put.rows.nbytes, len(encoded))
+        taken = self._take(shape, put.block)
+        if taken is None:
+            if shape not in self._starved:
+                self._tell(f"no disk is left for {self.folder}: what is seen goes on in RAM alone until there is")
+            self._starved.add(shape)
+            return None
+        self._starved.discard(shape)
+        return Sealed(Place(put.block, *taken, next(self._sequence), self._codec), put.rows, encoded)
 
     def dropped(self) -> set[int]:
         """Ids of blocks dropped for want of room since this was last asked."""
@@ -227,66 +233,74 @@ class DiskStore:
         if lost:
             self._tell(f"{len(lost)} blocks were forgotten because their segment files in {self.folder} are gone")
             self._catalog.commit([], {}, lost)
-        used = {spot(place) for place in self._places.values()}
-        for shape, spots in self._segments.spots():
-            self._free[shape] += [one for one in spots if one not in used]
         # Above what a process that was killed wrote and never committed, too: a repair takes the highest.
         highest = max((place.sequence for place in self._places.values()), default=0)
         self._sequence = count(max(highest + 1, time.time_ns()))
 
-    # --- slots ---
+    def _keep_within(self, budget_bytes: int) -> None:
+        excess_bytes = self._segments.n_bytes - budget_bytes
+        if excess_bytes > 0:
+            numbers = self._written_longest_ago(self._by_segment(), excess_bytes)
+            self._empty(numbers)
+            self._slots.remove(numbers)
 
-    def _take(self, shape: SlotShape, block: KVBlock) -> tuple[int, int] | None:
+    # --- room ---
+
+    def _take(self, shape: SlotShape, block: KVBlock) -> Spot | None:
         """Reserves a slot: a free one, one of a new segment, or one whose block fades or is dropped for it."""
-        if not self._free[shape] and not self._add_segment(shape, block.fidelity):
-            self._make_room(shape)
-        return heapq.heappop(self._free[shape]) if self._free[shape] else None
+        taken = self._slots.take(shape)
+        if taken is None and self._make_room(shape, block):
+            taken = self._slots.take(shape)
+        if taken is not None:
+            self._in_hand.add(taken[0])
+        return taken
 
-    def _add_segment(self, shape: SlotShape, fidelity: Fidelity) -> bool:
-        share = _CLEAR_SHARE if fidelity is Fidelity.CLEAR else 1.0
-        left_bytes = min(int(self._budget_bytes * share) - self._segments.n_bytes, self._quota.left_bytes)
-        n_slots = min(SEGMENT_BYTES, self._budget_bytes // _SEGMENTS_A_BUDGET, left_bytes) // shape.n_bytes - 1
-        n_bytes = segment_bytes(shape, n_slots)
-        if n_slots < 1 or not self._quota.take(n_bytes):
-            return False
-        try:
-            self._free[shape] = self._segments.add(shape, n_slots)
-        except (OSError, StoreError) as error:
-            self._quota.give_back(n_bytes)
-            if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
-                raise
-            self._budget_bytes = self._segments.n_bytes
-            self._tell(f"the disk of {self.folder} is full: the memory stays at {self._budget_bytes} bytes from now on")
-            return False
-        return True
-
-    def _make_room(self, shape: SlotShape) -> None:
-        """Frees slots of a shape: of the older half of its blocks the flattest fade, or are dropped."""
+    def _make_room(self, shape: SlotShape, block: KVBlock) -> bool:
         own = [place for _, place in sorted(self._places.items()) if self._segments.shape_of(place) == shape]
+        share = _CLEAR_SHARE if own and block.fidelity is Fidelity.CLEAR else 1.0
+        return self._slots.add(shape, share) or self._displace(shape, block, own) or self._thin(shape, own)
+
+    def _displace(self, shape: SlotShape, block: KVBlock, own: Sequence[Place]) -> bool:
+        """Gives up segments of other shapes for one of this: of blocks in another codec, or of other pictures.
+
+        Those go that were written to longest ago: all before the oldest block that this shape has, and holding its
+        fidelities alone. Only where a new block's shape has none yet, any will do.
+        """
+        is_first = not own and block.id not in self._places
+        fidelities = set(Fidelity) if is_first else {block.fidelity, *(place.block.fidelity for place in own)}
+        since = min((place.sequence for place in own), default=sys.maxsize)
+        segments = self._segments.all()
+        stale = {
+            number: places
+            for number, places in self._by_segment().items()
+            if segments[number].shape != shape
+            and number not in self._in_hand
+            and all(one.sequence < since and one.block.fidelity in fidelities for one in places)
+        }
+        numbers = self._written_longest_ago(stale, segment_bytes(shape, 1))
+        if not numbers:
+            return False
+        self._empty(numbers)
+        return self._slots.swap(numbers, shape)
+
+    def _thin(self, shape: SlotShape, own: Sequence[Place]) -> bool:
+        """Frees slots of a shape: of the older half of its blocks the flattest fade, or are dropped."""
+        if not own:
+            return False
         older = own[: -(-len(own) // 2)]
-        old = sorted(older, key=lambda place: place.block.score)[: -(-len(older) // 4)]
-        if not old:
-            if not self._is_starved:
-                self._tell(f"no disk is left for {self.folder}: what is seen goes on in RAM alone until there is")
-            self._is_starved = True
-            return
-        faded = [sealed for place in old if (sealed := self._faded(place)) is not None]
+        leaving = sorted(older, key=lambda place: place.block.score)[: -(-len(older) // 4)]
+        self._in_hand |= {place.segment for place in leaving}
+        faded = [sealed for place in leaving if (sealed := self._faded(place)) is not None]
         self._segments.write(faded)
         kept = {one.place.block.id: one.place for one in faded}
-        dropped = {place.block.id for place in old} - kept.keys()
-        self._catalog.commit(kept.values(), {}, dropped)
-        self._places |= kept  # first: who looks for a block that only faded finds it at any moment
-        for block_id in dropped:
-            self._places.pop(block_id, None)  # may be found damaged, and gone, at any moment
-        for place in old:
-            heapq.heappush(self._free[shape], spot(place))
-        self._n_faded += len(faded)
-        self._n_dropped += len(dropped)
-        self._dropped |= dropped
+        self._replace(kept, {place.block.id for place in leaving} - kept.keys())
+        for place in leaving:
+            self._slots.give_back(shape, spot(place))
         self._tell(
             f"the memory's {self._segments.n_bytes} bytes of disk are used up: of the oldest, flattest blocks "
-            f"{len(faded)} fade and {len(dropped)} are forgotten"
+            f"{len(kept)} fade and {len(leaving) - len(kept)} are forgotten"
         )
+        return True
 
     def _faded(self, place: Place) -> Sealed | None:
         if place.block.fidelity is not Fidelity.CLEAR:
@@ -295,9 +309,42 @@ class DiskStore:
         if rows is None or payload is None:
             return None
         line, payload, rows = fade(place.block, payload, rows)
-        encoded = encode(self._codec, payload)
+        encoded = encode(place.codec, payload)
         shape = SlotShape.of(line, rows.nbytes, len(encoded))
-        if not self._free[shape] and not self._add_segment(shape, Fidelity.FUZZY):
-            return None
-        free = heapq.heappop(self._free[shape])
-        return Sealed(Place(line, *free, next(self._sequence), self._codec), rows, encoded)
+        if shape.n_bytes >= self._segments.shape_of(place).n_bytes:
+            return None  # it would not free anything
+        taken = self._take(shape, line)
+        return None if taken is None else Sealed(Place(line, *taken, next(self._sequence), place.codec), rows, encoded)
+
+    def _empty(self, numbers: Collection[int]) -> None:
+        """Drops the blocks in some segments, which are in the way."""
+        dropped = {i for i, place in list(self._places.items()) if place.segment in numbers}
+        self._replace({}, dropped)
+        if dropped:
+            self._tell(f"{len(dropped)} blocks in {self.folder} are forgotten: others need the segments they lie in")
+
+    def _replace(self, faded: Mapping[int, Place], dropped: set[int]) -> None:
+        """Remembers blocks elsewhere, as faded, and drops others."""
+        self._catalog.commit(faded.values(), {}, dropped)
+        self._places |= faded  # first: who looks for a block that only faded finds it at any moment
+        for block_id in dropped:
+            self._places.pop(block_id, None)  # may be found damaged, and gone, at any moment
+        self._n_faded += len(faded)
+        self._n_dropped += len(dropped)
+        self._dropped |= dropped
+
+    def _by_segment(self) -> dict[int, list[Place]]:
+        inside: dict[int, list[Place]] = {number: [] for number in self._segments.all()}
+        for place in list(self._places.values()):
+            inside[place.segment].append(place)
+        return inside
+
+    def _written_longest_ago(self, inside: Mapping[int, list[Place]], n_bytes: int) -> list[int]:
+        """The first of these segments that have so many bytes together; none if they have not."""
+        segments, numbers = self._segments.all(), []
+        for number in sorted(inside, key=lambda n: max((place.sequence for place in inside[n]), default=0)):
+            numbers.append(number)
+            n_bytes -= segments[number].n_bytes
+            if n_bytes <= 0:
+                return numbers
+        return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ class Segment:
         path: The file, there already.
         io: How it is read and written.
 
+    Attributes:
+        close: Closes the file; when the last reader has let go of the segment, that happens by itself.
+
     Raises:
         StoreError: If it is no segment, or one of another format version.
         OSError: If it cannot be opened or read.
@@ -52,10 +56,11 @@ class Segment:
     def __init__(self, path: Path, io: DiskIO) -> None:
         self.path, self._io = path, io
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.close = weakref.finalize(self, os.close, self._fd)
         try:
             self.header = self._read_header()
         except BaseException:
-            os.close(self._fd)
+            self.close()
             raise
         self.shape = self.header.shape
         self.n_slots = self.header.n_slots
@@ -122,10 +127,6 @@ class Segment:
             return None
         header = unpack_header(memoryview(page))
         return header if header is not None and header.fingerprint == self.header.fingerprint else None
-
-    def close(self) -> None:
-        """Closes the file."""
-        os.close(self._fd)
 
     def _offset(self, slot: int) -> int:
         return PAGE_BYTES + slot * self.shape.n_bytes

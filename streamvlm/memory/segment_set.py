@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,6 +34,9 @@ class Sealed(NamedTuple):
     encoded: Tensor
 
 
+Spot = tuple[int, int]
+"""Number of a segment, and of a slot in it."""
+
 T = TypeVar("T")
 
 
@@ -56,22 +60,22 @@ class SegmentSet:
     def __init__(
         self, folder: Path, layout: BlockLayout, fingerprint: str, io: DiskIO, on_event: Callable[[str], None]
     ) -> None:
-        self._folder, self._layout, self._fingerprint = folder, layout, fingerprint
+        self.folder, self._layout, self._fingerprint = folder, layout, fingerprint
         self._io, self._tell = io, on_event
         self.unread: set[tuple[int, int]] = set()
         for draft in folder.glob(DRAFT_PATTERN):
             draft.unlink()  # of a process that was killed while it made a segment
         self._segments = open_segments(folder, fingerprint, io)
+        self._numbers = count(max(self._segments, default=0) + 1)  # never one again: readers may still look for the old
 
     @property
     def n_bytes(self) -> int:
         """Bytes of all files."""
         return sum(segment.n_bytes for segment in list(self._segments.values()))
 
-    def spots(self) -> Iterator[tuple[SlotShape, list[tuple[int, int]]]]:
-        """Of every segment its slots' shape, and the slots, each as (segment, slot)."""
-        for number, segment in self._segments.items():
-            yield segment.shape, [(number, slot) for slot in range(segment.n_slots)]
+    def all(self) -> dict[int, Segment]:
+        """The segments by their numbers, as of now."""
+        return dict(self._segments)
 
     def holds(self, place: Place) -> bool:
         """Whether there is such a slot."""
@@ -84,31 +88,37 @@ class SegmentSet:
 
     def name_of(self, place: Place) -> str:
         """Name of a place's file."""
-        return self._segments[place.segment].path.name
+        return _name(place.segment)
 
-    def add(self, shape: SlotShape, n_slots: int) -> list[tuple[int, int]]:
-        """Makes one more segment: its slots, each as (segment, slot).
+    def add(self, shape: SlotShape, n_slots: int) -> list[Spot]:
+        """Makes one more segment: its slots.
 
         Raises:
             OSError: If there is no room or no right to; nothing is left behind.
             StoreError: If it does not read as it was written; likewise.
         """
-        number = max(self._segments, default=0) + 1
-        path = self._folder / f"seg-{number:06}.kv"
+        number = next(self._numbers)
+        path = self.folder / _name(number)
         self._segments[number] = Segment.create(path, shape, n_slots, self._fingerprint, self._io)
         return [(number, slot) for slot in range(n_slots)]
+
+    def remove(self, number: int) -> int:
+        """Deletes a segment, and returns how many bytes it had; who is reading it now may read to the end."""
+        segment = self._segments.pop(number)
+        segment.path.unlink()
+        return segment.n_bytes
 
     def announce(self, places: Iterable[Place]) -> None:
         """Lets the kernel start to read these blocks now, while others are still worked on."""
         for run in _runs(sorted(places, key=spot), spot):
-            segment = self._segments[run[0].segment]
+            segment = self._segments.get(run[0].segment)
             # Of a long run the kernel's own reading ahead makes a better job.
-            if len(run) * segment.shape.n_bytes <= _LONG_RUN_BYTES:
+            if segment is not None and len(run) * segment.shape.n_bytes <= _LONG_RUN_BYTES:
                 segment.announce(run[0].slot, len(run))
 
     def drop_cache(self) -> None:
         """Lets the kernel forget its copies of the segments: the next reading is the disk's own."""
-        for segment in self._segments.values():
+        for segment in self.all().values():
             segment.drop_cache()
 
     def write(self, sealed: Iterable[Sealed]) -> None:
@@ -127,7 +137,8 @@ class SegmentSet:
         order = sorted(range(len(wanted)), key=lambda i: spot(wanted[i][0]))
         done = [False] * len(wanted)
         for run in _runs(order, lambda i: spot(wanted[i][0])):
-            n_slots = max(1, _PIECE_BYTES // self.shape_of(wanted[run[0]][0]).n_bytes)
+            segment = self._segments.get(wanted[run[0]][0].segment)
+            n_slots = max(1, _PIECE_BYTES // segment.shape.n_bytes) if segment is not None else len(run)
             for piece in (run[at : at + n_slots] for at in range(0, len(run), n_slots)):
                 for i, whole in zip(piece, self._load_run([wanted[i] for i in piece]), strict=True):
                     done[i] = whole
@@ -140,7 +151,9 @@ class SegmentSet:
 
     def rows(self, place: Place) -> Tensor | None:
         """A block's index rows (N, sources, D); None if they are not whole, or the slot tells of another line."""
-        segment = self._segments[place.segment]
+        segment = self._segments.get(place.segment)
+        if segment is None:
+            return None
         head = bytearray(segment.shape.head_bytes)
         try:
             segment.read(place.slot, [memoryview(head)])
@@ -174,7 +187,9 @@ class SegmentSet:
 
     def _load_run(self, run: Sequence[tuple[Place, Tensor]]) -> list[bool]:
         """Reads neighbouring slots in one call; whether each is whole and holds the block looked for."""
-        segment = self._segments[run[0][0].segment]
+        segment = self._segments.get(run[0][0].segment)
+        if segment is None:
+            return [False] * len(run)
         shape = segment.shape
         heads = [bytearray(shape.head_bytes) for _ in run]
         # Raw payloads go where they are wanted; encoded ones are decoded to there.
@@ -231,8 +246,12 @@ def open_segments(folder: Path, fingerprint: str | None, io: DiskIO) -> dict[int
     return segments
 
 
-def spot(place: Place) -> tuple[int, int]:
-    """Segment and slot, in the order of the disk."""
+def _name(number: int) -> str:
+    return f"seg-{number:06}.kv"
+
+
+def spot(place: Place) -> Spot:
+    """Where a block lies, in the order of the disk."""
     return place.segment, place.slot
 
 
@@ -252,7 +271,7 @@ def _bytes(tensor: Tensor) -> memoryview:
     return memoryview(array)
 
 
-def _runs(items: Iterable[T], where: Callable[[T], tuple[int, int]]) -> Iterator[list[T]]:
+def _runs(items: Iterable[T], where: Callable[[T], Spot]) -> Iterator[list[T]]:
     """Groups items sorted by (segment, slot) into runs of neighbouring slots."""
     run: list[T] = []
     for item in items:

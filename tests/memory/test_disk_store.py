@@ -24,7 +24,7 @@ from streamvlm.frame import Fidelity
 from streamvlm.memory.arena import slot_bytes
 from streamvlm.memory.codec import Codec
 from streamvlm.memory.disk_io import DiskIO
-from streamvlm.memory.disk_store import DiskStore
+from streamvlm.memory.disk_store import DiskStore, Put
 from streamvlm.memory.mend import check_blocks, repair
 from streamvlm.memory.quota import DiskQuota
 
@@ -44,6 +44,11 @@ def get(store: DiskStore, block_id: int) -> Tensor | None:
     buffer = torch.zeros(slot_bytes(n_bytes), dtype=torch.uint8)
     (whole,) = store.load([(place, buffer)])
     return buffer[:n_bytes].view(LAYOUT.dtype).view(LAYOUT.shape(place.block.n_tokens)) if whole else None
+
+
+def on_disk(folder: Path) -> int:
+    """Bytes of all segments."""
+    return sum(path.stat().st_size for path in folder.glob("seg-*.kv"))
 
 
 def test_blocks_and_rows_come_back_to_the_bit_in_another_store(tmp_path: Path) -> None:
@@ -230,14 +235,22 @@ def test_stores_that_share_a_quota_stay_within_it_together_and_each_keeps_its_ne
 
 
 class MeddlingIO(DiskIO):
-    """Calls back at every sync: what another thread may do at that moment."""
+    """Calls back at every sync, and before every read of another: what another thread may do at that moment."""
 
     def __init__(self) -> None:
-        self.meddle: Callable[[], None] = lambda: None
+        self.at_sync: Callable[[], None] = lambda: None
+        self.before_read: Callable[[], None] | None = None
 
     def sync(self, fd: int) -> None:
         super().sync(fd)
-        self.meddle()
+        self.at_sync()
+
+    def read(self, fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+        before, self.before_read = self.before_read, None
+        if before is not None:
+            before()
+            self.before_read = before
+        return super().read(fd, buffers, offset)
 
 
 def test_blocks_may_be_found_damaged_while_they_are_dropped(tmp_path: Path) -> None:
@@ -250,7 +263,7 @@ def test_blocks_may_be_found_damaged_while_they_are_dropped(tmp_path: Path) -> N
     def find_the_oldest_damaged() -> None:
         store.quarantine(store.blocks()[0].id)
 
-    io.meddle = find_the_oldest_damaged
+    io.at_sync = find_the_oldest_damaged
     while store.stats().n_damaged < 10:
         newest = next(ids)
         assert store.commit([put(newest)], {}) == {newest}
@@ -307,6 +320,144 @@ def test_under_its_budget_the_flattest_of_the_oldest_fade_and_then_go(tmp_path: 
     stood = put(faded.id).block.positions
     assert stood is not None
     assert faded.positions == stood.keep(torch.tensor(kept)), "and stay where they stood"
+
+
+def test_what_has_faded_makes_room_for_what_fades_next(tmp_path: Path) -> None:
+    store = open_store(tmp_path, budget_bytes=2 << 20)
+    oldest, n_faded = [], []
+    for i in range(240):
+        assert store.commit([put(i)], {}) == {i}
+        if i % 60 == 59:
+            oldest.append(store.blocks()[0].id)
+            n_faded.append(store.stats().n_faded)
+    assert oldest == sorted(set(oldest)), "the oldest go"
+    assert n_faded == sorted(set(n_faded)), "and clear blocks still fade"
+    fidelities = [block.fidelity for block in store.blocks()]
+    assert fidelities == sorted(fidelities, key=lambda one: one is Fidelity.CLEAR)
+    assert min(fidelities.count(one) for one in (Fidelity.FUZZY, Fidelity.CLEAR)) > 10
+
+
+def test_a_memory_full_of_another_shape_keeps_what_is_new(tmp_path: Path) -> None:
+    budget_bytes = 1 << 20
+    store = open_store(tmp_path, budget_bytes=budget_bytes)
+    for i in range(50):
+        store.commit([put(i)], {})
+    store.close()
+    quota = DiskQuota(budget_bytes, used_bytes=on_disk(tmp_path))
+    again = open_store(tmp_path, budget_bytes=budget_bytes, codec=Codec.INT4, quota=quota)
+    held = {block.id for block in again.blocks()} | set(range(50, 600))
+    for i in range(50, 600):
+        assert again.commit([put(i, FUZZY_TOKENS if i % 3 else CLEAR_TOKENS)], {}) == {i}
+        assert get(again, i) is not None
+        assert on_disk(tmp_path) == quota.used_bytes <= budget_bytes
+    places = [place for block in again.blocks() if (place := again.locate(block.id)) is not None]
+    assert {place.codec for place in places} == {Codec.INT4}, "what is in the old codec is the oldest, and gone"
+    assert all(get(again, block.id) is not None for block in again.blocks())
+    assert again.dropped() == held - {block.id for block in again.blocks()}
+    again.close()
+    assert open_store(tmp_path, budget_bytes=budget_bytes).blocks() == again.blocks()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    budget_bytes=st.integers(100_000, 900_000),
+    batches=st.lists(
+        st.lists(st.tuples(st.integers(1, 30), st.sampled_from(Fidelity)), min_size=1, max_size=5), max_size=40
+    ),
+    reopened=st.dictionaries(st.integers(0, 39), st.sampled_from(list(Codec)), max_size=4),
+)
+def test_whatever_comes_in_whatever_sizes_stays_within_the_budget_and_nothing_is_wrong(
+    tmp_path_factory: pytest.TempPathFactory,
+    budget_bytes: int,
+    batches: list[list[tuple[int, Fidelity]]],
+    reopened: dict[int, Codec],
+) -> None:
+    folder = tmp_path_factory.mktemp("store")
+    store, ids = open_store(folder, budget_bytes=budget_bytes), count()
+    held: set[int] = set()
+    came: dict[int, Put] = {}
+    for n_commits, batch in enumerate(batches):
+        if (codec := reopened.get(n_commits)) is not None:
+            before = store.blocks()
+            store.close()
+            store = open_store(folder, budget_bytes=budget_bytes, codec=codec)
+            assert store.blocks() == before
+        puts = [(put(next(ids), n_tokens), fidelity) for n_tokens, fidelity in batch for _ in range(3)]
+        came |= {one.block.id: replace(one, block=replace(one.block, fidelity=fidelity)) for one, fidelity in puts}
+        held = (held | store.commit(list(came.values())[-len(puts) :], {})) - store.dropped()
+        assert {block.id for block in store.blocks()} == held
+        assert on_disk(folder) <= budget_bytes
+    for block in store.blocks():
+        got, place, one = get(store, block.id), store.locate(block.id), came[block.id]
+        assert got is not None
+        assert place is not None
+        if place.codec is Codec.RAW and block.n_tokens == one.block.n_tokens:
+            assert torch.equal(got, one.payload)
+            assert block == one.block
+    store.close()
+
+
+def test_a_lower_budget_forgets_the_oldest_until_the_files_fit(tmp_path: Path) -> None:
+    store = open_store(tmp_path, budget_bytes=4 << 20)
+    for i in range(80):
+        store.commit([put(i)], {})
+    store.close()
+    quota = DiskQuota(8 << 20, used_bytes=on_disk(tmp_path))
+    assert on_disk(tmp_path) > 2 << 20
+    events: list[str] = []
+    lower = open_store(tmp_path, budget_bytes=2 << 20, quota=quota, on_event=events.append)
+    assert on_disk(tmp_path) == quota.used_bytes <= 2 << 20
+    left = [block.id for block in lower.blocks()]
+    assert left == list(range(left[0], 80))
+    assert all(get(lower, block_id) is not None for block_id in left)
+    assert any("are forgotten" in event for event in events)
+    assert lower.commit([put(80)], {}) == {80}
+
+
+@pytest.mark.parametrize("budget_bytes", [40_000, 70_000, 300_000])
+def test_a_budget_of_few_blocks_holds_the_newest(tmp_path: Path, budget_bytes: int) -> None:
+    store = open_store(tmp_path, budget_bytes=budget_bytes)
+    for i in range(20):
+        assert store.commit([put(i)], {}) == {i}
+        assert get(store, i) is not None
+        assert on_disk(tmp_path) <= budget_bytes
+
+
+def test_a_disk_that_was_full_at_first_is_tried_again(tmp_path: Path) -> None:
+    events: list[str] = []
+    io = BrokenIO("enospc")
+    store = open_store(tmp_path, io=io, on_event=events.append)
+    assert store.commit([put(0), put(1)], {}) == set()
+    assert len(events) == 1
+    assert "no disk is left" in events[0]
+    io.breaks = ""
+    assert store.commit([put(2)], {}) == {2}
+
+
+def test_a_segment_may_go_while_its_blocks_are_read(tmp_path: Path) -> None:
+    store = open_store(tmp_path, budget_bytes=1 << 20)
+    for i in range(40):
+        store.commit([put(i)], {})
+    store.close()
+    io, events = MeddlingIO(), list[str]()
+    again = open_store(tmp_path, budget_bytes=1 << 20, codec=Codec.INT8, io=io, on_event=events.append)
+    wanted = [place for block in again.blocks() if (place := again.locate(block.id)) is not None]
+    buffers = [
+        torch.zeros(slot_bytes(place.block.n_tokens * LAYOUT.token_bytes), dtype=torch.uint8) for place in wanted
+    ]
+    newer = count(40)
+
+    def write_another() -> None:
+        again.commit([put(next(newer))], {})
+
+    io.before_read = write_another
+    read = again.load(list(zip(wanted, buffers, strict=True)))
+    assert 0 < sum(read) < len(read)
+    for place, buffer, is_whole in zip(wanted, buffers, read, strict=True):
+        if is_whole and place.block.fidelity is Fidelity.CLEAR:
+            n_bytes = place.block.n_tokens * LAYOUT.token_bytes
+            assert torch.equal(buffer[:n_bytes].view(torch.float32), content(place.block.id).flatten())
+    assert not any("cannot be read" in event for event in events)
 
 
 def test_a_faded_block_stands_for_all_its_time(tmp_path: Path) -> None:
