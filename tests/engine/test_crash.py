@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import random
@@ -9,7 +10,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -17,15 +19,20 @@ from pathlib import Path
 import doomed_watcher
 import pytest
 import torch
-from breakable_disk import LAYOUT, content, put
-from doomed_watcher import BLOCKS_A_SECOND, FLUSH_EVERY_S, DyingIO, ingest, n_tokens_of
+from breakable_disk import LAYOUT, put
+from doomed_watcher import BLOCKS_A_SECOND, FLUSH_EVERY_S, DyingIO, ingest, seen
 
-from streamvlm.engine.diary import Diary
+from streamvlm.engine.diary import Diary, read_decisions
 from streamvlm.memory.arena import slot_bytes
-from streamvlm.memory.disk_store import DiskStore
+from streamvlm.memory.block import KVBlock
+from streamvlm.memory.disk_store import DiskStore, Put
+from streamvlm.memory.fade import fade
 from streamvlm.memory.mend import check_blocks
 
 KILLS = 200
+TIGHT_BYTES = 1 << 20
+NEWEST = 4
+"""Blocks that are there however little room there is."""
 
 
 @pytest.fixture
@@ -48,18 +55,87 @@ def started(child: BaseProcess) -> Iterator[None]:
         child.kill()
 
 
+@dataclass
+class Memory:
+    """A folder in which one process after another watches, and what has been found there so far."""
+
+    folder: Path
+    budget_bytes: int
+    next_id: int = 0
+    faded: set[int] = field(default_factory=set)
+    worst_s: float = 0.0
+
+    @property
+    def is_tight(self) -> bool:
+        return self.budget_bytes == TIGHT_BYTES
+
+    def check(self, watched_s: float, rng: random.Random, *, read_all: bool) -> None:
+        """What a process that had watched up to here has left: no more is missing than promised, and nothing wrong."""
+        with closing(DiskStore(self.folder, LAYOUT, "m", budget_bytes=self.budget_bytes)) as store:
+            before, self.next_id = self.next_id, store.next_id()
+            assert self.next_id >= before, "what had been committed stays"
+            ids = [line.id for line in store.blocks()]
+            newest = ids[-NEWEST:] if self.is_tight else ids
+            assert newest == list(range(self.next_id))[-len(newest) :], "no gap, and nothing twice"
+            assert self.is_tight or len(ids) == self.next_id
+            missing_s = watched_s - self.next_id / BLOCKS_A_SECOND  # since the first block that is not there
+            assert missing_s <= FLUSH_EVERY_S
+            self.worst_s = max(self.worst_s, missing_s)
+            chosen = ids if self.is_tight else {*rng.sample(ids, min(10, len(ids))), *(i for i in ids if i >= before)}
+            for block_id in chosen:
+                self._check_block(store, block_id)
+            if read_all:
+                self._check_rows(store)
+        self._check_diary(before, watched_s)
+
+    def _check_block(self, store: DiskStore, block_id: int) -> None:
+        place = store.locate(block_id)
+        assert place is not None
+        as_put = kept(place.block)
+        assert place.block == as_put.block
+        buffer = torch.zeros(slot_bytes(as_put.payload.nbytes), dtype=torch.uint8)
+        assert store.load([(place, buffer)]) == [True]
+        got = buffer[: as_put.payload.nbytes].view(LAYOUT.dtype).view(as_put.payload.shape)
+        assert torch.equal(got, as_put.payload)
+        if as_put.block != seen(block_id).block:
+            self.faded.add(block_id)
+
+    def _check_rows(self, store: DiskStore) -> None:
+        lines = store.blocks()
+        for line, (block, rows) in zip(lines, store.rows(), strict=True):
+            assert block == line
+            assert torch.equal(rows, kept(line).rows)
+
+    def _check_diary(self, before: int, watched_s: float) -> None:
+        times_s = {watched.time_s for watched in read_decisions(self.folder, 0.0, math.inf)}
+        # A frame is noted behind its block, and told of behind both.
+        assert max(times_s, default=0.0) <= max(watched_s, before / BLOCKS_A_SECOND) + 1 / BLOCKS_A_SECOND
+        promised_s = watched_s - FLUSH_EVERY_S - 1 / BLOCKS_A_SECOND
+        assert times_s.issuperset(i / BLOCKS_A_SECOND for i in range(before, math.ceil(promised_s * BLOCKS_A_SECOND)))
+
+
+def kept(line: KVBlock) -> Put:
+    """What a block with this line has to hold: what was put, or what is left of that once it has faded."""
+    one = seen(line.id)
+    return one if line.n_tokens == one.block.n_tokens else Put(*fade(one.block, one.payload, one.rows))
+
+
 @pytest.mark.timeout(600)  # each kill is a process of its own, and disks differ
 def test_two_hundred_kills_lose_no_more_than_promised_and_nothing_is_ever_wrong(
     nursery: ForkServerContext, tmp_path: Path
 ) -> None:
     rng = random.Random(0)
     watched = nursery.Value("d", lock=False)
-    worst_s, inside_writes, n_blocks = 0.0, 0, 0
+    roomy, tight = Memory(tmp_path / "roomy", 1 << 30), Memory(tmp_path / "tight", TIGHT_BYTES)
+    for memory in (roomy, tight):
+        memory.folder.mkdir()
+        Diary(memory.folder).close()
+    inside_writes = 0
     for kill in range(KILLS):
+        memory = tight if kill % 5 == 4 else roomy
         io = DyingIO(rng.randint(1, 6), rng.random()) if kill % 4 == 0 else None
         watched.value = -1.0
-        before = n_blocks
-        child = nursery.Process(target=ingest, args=(tmp_path, watched, io))
+        child = nursery.Process(target=ingest, args=(memory.folder, memory.budget_bytes, watched, io))
         with started(child):
             if io is None:
                 while kill % 2 and watched.value < 0 and child.is_alive():
@@ -69,33 +145,17 @@ def test_two_hundred_kills_lose_no_more_than_promised_and_nothing_is_ever_wrong(
             else:
                 inside_writes += 1
         assert child.exitcode == -signal.SIGKILL
-        watched_s = watched.value
-
-        store = DiskStore(tmp_path, LAYOUT, "m", budget_bytes=1 << 30)
-        diary = Diary(tmp_path)
-        lines = store.blocks()
-        n_blocks = len(lines)
-        assert [line.id for line in lines] == list(range(n_blocks)), "no gap, and nothing twice"
-        assert n_blocks >= before, "what had been committed stays"
-        assert (diary.time_s() or 0.0) <= max(watched_s, before / BLOCKS_A_SECOND)
-        missing_s = watched_s - n_blocks / BLOCKS_A_SECOND  # since the first block that is not there
-        worst_s = max(worst_s, missing_s)
-        assert missing_s <= FLUSH_EVERY_S
-        newest = range(before, n_blocks)
-        for block_id in {*rng.sample(range(n_blocks), min(10, n_blocks)), *newest}:
-            place = store.locate(block_id)
-            assert place is not None
-            n_bytes = n_tokens_of(block_id) * LAYOUT.token_bytes
-            buffer = torch.zeros(slot_bytes(n_bytes), dtype=torch.uint8)
-            assert store.load([(place, buffer)]) == [True]
-            got = buffer[:n_bytes].view(LAYOUT.dtype).view(LAYOUT.shape(n_tokens_of(block_id)))
-            assert torch.equal(got, content(block_id, n_tokens_of(block_id)))
-        store.close()
-        diary.close()
-    assert n_blocks > KILLS
+        memory.check(watched.value, rng, read_all=memory.is_tight or kill >= KILLS - 2)
+    assert roomy.next_id > KILLS
+    assert not roomy.faded
+    with closing(DiskStore(tight.folder, LAYOUT, "m", budget_bytes=TIGHT_BYTES)) as store:
+        n_left = len(store.blocks())
+    assert tight.faded
+    assert n_left < tight.next_id, "and others have been dropped"
     print(  # noqa: T201
-        f"{KILLS} kills, {inside_writes} of them inside a write: {n_blocks} blocks, all right; "
-        f"at most {worst_s:.1f} s of stream missing, {FLUSH_EVERY_S:g} s promised"
+        f"{KILLS} kills, {inside_writes} of them inside a write: {roomy.next_id} blocks, all right, and of "
+        f"{tight.next_id} in little room the {n_left} left and {len(tight.faded)} seen faded; "
+        f"at most {max(roomy.worst_s, tight.worst_s):.1f} s of stream missing, {FLUSH_EVERY_S:g} s promised"
     )
 
 
@@ -104,7 +164,7 @@ def test_a_kill_while_a_segment_is_made_leaves_no_half_segment(
     share: float, nursery: ForkServerContext, tmp_path: Path
 ) -> None:
     watched = nursery.Value("d", lock=False)
-    child = nursery.Process(target=ingest, args=(tmp_path, watched, DyingIO(1, share)))
+    child = nursery.Process(target=ingest, args=(tmp_path, 1 << 30, watched, DyingIO(1, share)))
     with started(child):
         pass
     assert child.exitcode == -signal.SIGKILL

@@ -9,16 +9,16 @@ from ctypes import c_double
 from dataclasses import replace
 from pathlib import Path
 
-from breakable_disk import FUZZY_TOKENS, LAYOUT, put
+from breakable_disk import CLEAR_TOKENS, FUZZY_TOKENS, LAYOUT, put
 
 from streamvlm.engine.diary import Diary, Watched
 from streamvlm.engine.write_behind import WriteBehind
 from streamvlm.memory.disk_io import DiskIO
-from streamvlm.memory.disk_store import DiskStore
+from streamvlm.memory.disk_store import DiskStore, Put
 
 FLUSH_EVERY_S = 4.0
 BLOCKS_A_SECOND = 2  # of stream time
-_LENGTHS = (13, FUZZY_TOKENS)
+_LENGTHS = (CLEAR_TOKENS, FUZZY_TOKENS)
 
 
 class DyingIO(DiskIO):
@@ -36,20 +36,21 @@ class DyingIO(DiskIO):
         super().write(fd, buffers, offset)
 
 
-def n_tokens_of(block_id: int) -> int:
-    return _LENGTHS[block_id % 3 == 0]
+def seen(block_id: int) -> Put:
+    """What such a process puts."""
+    one = put(block_id, _LENGTHS[block_id % 3 == 0])
+    start_s = block_id / BLOCKS_A_SECOND
+    return replace(one, block=replace(one.block, start_s=start_s, end_s=start_s))
 
 
-def ingest(folder: Path, watched: c_double, io: DiskIO | None) -> None:
+def ingest(folder: Path, budget_bytes: int, watched: c_double, io: DiskIO | None) -> None:
     """Watches at full speed from where the folder was left, and tells how far it has come."""
-    store = DiskStore(folder, LAYOUT, "m", budget_bytes=1 << 30, io=io)
+    store = DiskStore(folder, LAYOUT, "m", budget_bytes=budget_bytes, io=io)
     writer = WriteBehind(store, Diary(folder), flush_every_s=FLUSH_EVERY_S, on_event=lambda text: None)
     block_id = store.next_id()
     while True:
-        one = put(block_id, n_tokens_of(block_id))
-        start_s = block_id / BLOCKS_A_SECOND
-        line = replace(one.block, start_s=start_s, end_s=start_s)
-        writer.submit(replace(one, block=line))
-        writer.note(Watched(start_s, "clear", 1.0))
-        watched.value = start_s
+        one = seen(block_id)
+        writer.submit(one)
+        writer.note(Watched(one.block.start_s, "clear", 1.0))
+        watched.value = one.block.start_s
         block_id += 1
