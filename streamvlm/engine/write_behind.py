@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from streamvlm.engine.diary import Diary, Entry
 from streamvlm.engine.threads import compute_alone
@@ -14,6 +15,30 @@ from streamvlm.memory.hierarchy import Settled
 
 QUEUE_BYTES = 256 << 20
 """Most payload bytes that wait to be written; their host slots cannot be evicted meanwhile."""
+
+
+@dataclass
+class _Batch:
+    """What is committed together."""
+
+    puts: list[Put] = field(default_factory=list)
+    ends_s: dict[int, float] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    extended_from_s: float = math.inf
+    since: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.puts or self.ends_s or self.entries)
+
+    @property
+    def begin_s(self) -> float:
+        """Stream time of the oldest thing in it."""
+        return min([self.extended_from_s, *(put.block.start_s for put in self.puts[:1])])
+
+    @property
+    def end_s(self) -> float:
+        """Stream time of the newest thing in it."""
+        return max([*self.ends_s.values(), *(put.block.start_s for put in self.puts[-1:])], default=-math.inf)
 
 
 class WriteBehind:
@@ -36,13 +61,8 @@ class WriteBehind:
         self.store, self._diary = store, diary
         self._flush_every_s, self._tell = flush_every_s, on_event
         self._changed = threading.Condition()
-        self._puts: list[Put] = []
-        self._ends_s: dict[int, float] = {}
-        self._entries: list[Entry] = []
-        self._writing: list[Put] = []
+        self._queued, self._writing = _Batch(), _Batch()
         self._settled = Settled(set(), set())
-        self._extended_from_s = math.inf  # stream time of the first of the ends that are queued
-        self._since: float | None = None  # when the oldest of what is queued came
         self._hurry = self._closing = self._failed = False
         self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
         self._thread.start()
@@ -61,27 +81,27 @@ class WriteBehind:
     def submit(self, put: Put) -> None:
         """Queues a block; waits while what is not committed reaches too far back or is too much."""
         with self._changed:
-            self._changed.wait_for(lambda: self._failed or self._has_room_for(put))
+            self._wait_until(lambda: self._has_room_for(put))
             if self._failed:
                 self._settled.gone.add(put.block.id)
                 return
-            self._puts.append(put)
+            self._queued.puts.append(put)
             self._wake()
 
     def extend(self, block_id: int, end_s: float) -> None:
         """Lets a block stand for longer."""
         with self._changed:
-            self._changed.wait_for(lambda: self._failed or self._is_near(end_s))
+            self._wait_until(lambda: self._is_near(end_s))
             if not self._failed:
-                self._ends_s[block_id] = end_s
-                self._extended_from_s = min(self._extended_from_s, end_s)
+                self._queued.ends_s[block_id] = end_s
+                self._queued.extended_from_s = min(self._queued.extended_from_s, end_s)
                 self._wake()
 
     def note(self, entry: Entry) -> None:
         """Queues an entry of the diary."""
         with self._changed:
             if not self._failed:
-                self._entries.append(entry)
+                self._queued.entries.append(entry)
                 self._wake()
 
     def settle(self) -> Settled:
@@ -91,12 +111,9 @@ class WriteBehind:
             return settled
 
     def drain(self) -> None:
-        """Returns when nothing is queued any more."""
+        """Returns when all that has come is committed."""
         with self._changed:
-            self._hurry = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._failed or not (self._queued() or self._writing))
-            self._hurry = False
+            self._wait_until(lambda: not (self._queued or self._writing))
 
     def close(self) -> None:
         """Commits what is queued and ends the thread."""
@@ -107,18 +124,23 @@ class WriteBehind:
 
     # --- under the lock ---
 
-    def _queued(self) -> bool:
-        return bool(self._puts or self._ends_s or self._entries)
+    def _wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Waits for commits, and so lets none wait for more to come."""
+        if not (self._failed or is_so()):
+            self._hurry = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._failed or is_so())
+            self._hurry = False
 
     def _wake(self) -> None:
-        if self._since is None:
-            self._since = time.monotonic()
+        if self._queued.since is None:
+            self._queued.since = time.monotonic()
         self._changed.notify_all()
 
     def _has_room_for(self, put: Put) -> bool:
-        waiting = [*self._writing, *self._puts]
+        waiting = [*self._writing.puts, *self._queued.puts]
         n_bytes = sum(p.payload.nbytes for p in waiting) + put.payload.nbytes
-        return not waiting or (n_bytes <= QUEUE_BYTES and self._is_near(put.block.start_s))
+        return self._is_near(put.block.start_s) and (not waiting or n_bytes <= QUEUE_BYTES)
 
     def _is_near(self, time_s: float) -> bool:
         """Whether the oldest thing not committed is no further behind than promised."""
@@ -126,18 +148,17 @@ class WriteBehind:
 
     def _oldest_s(self) -> float:
         """Stream time of the oldest thing not committed."""
-        return min(self._extended_from_s, *(p.block.start_s for p in [*self._writing[:1], *self._puts[:1]]), math.inf)
+        return min(self._writing.begin_s, self._queued.begin_s)
 
     def _is_due(self) -> bool:
-        if not self._queued():
+        if not self._queued:
             return False
-        times_s = [p.block.start_s for p in (*self._puts[:1], *self._puts[-1:])] + [*self._ends_s.values()]
-        span_s = max(times_s, default=0.0) - min([*times_s, self._extended_from_s])
+        span_s = self._queued.end_s - self._queued.begin_s
         # Half the interval goes by before, the other half is left for the writing.
         return self._hurry or self._closing or self._left_s() <= 0 or span_s >= self._flush_every_s / 2
 
     def _left_s(self) -> float:
-        return self._flush_every_s / 2 - (time.monotonic() - (self._since or 0.0))
+        return self._flush_every_s / 2 - (time.monotonic() - (self._queued.since or 0.0))
 
     # --- the thread ---
 
@@ -153,27 +174,26 @@ class WriteBehind:
         """Waits for a batch and commits it; False when none will come any more."""
         with self._changed:
             while not self._is_due():
-                if self._closing and not self._queued():
+                if self._closing and not self._queued:
                     return False
-                self._changed.wait(max(self._left_s(), 0.001) if self._queued() else None)
-            puts, ends_s, entries = self._puts, self._ends_s, self._entries
-            self._puts, self._ends_s, self._entries, self._since = [], {}, [], None
-            self._extended_from_s = math.inf
-            self._writing = puts
-        stored = self.store.commit(puts, ends_s)
-        self._diary.add(entries)
+                self._changed.wait(max(self._left_s(), 0.001) if self._queued else None)
+            batch = self._writing = self._queued
+            self._queued = _Batch()
+        stored = self.store.commit(batch.puts, batch.ends_s)
+        self._diary.add(batch.entries)
         with self._changed:
-            self._writing = []
+            self._writing = _Batch()
             self._settled.stored.update(stored)
-            self._settled.gone.update({p.block.id for p in puts} - stored, self.store.dropped())
+            self._settled.gone.update({p.block.id for p in batch.puts} - stored, self.store.dropped())
             self._changed.notify_all()
         return True
 
     def _give_up(self, error: Exception) -> None:
         with self._changed:
             self._failed = True
-            self._settled.gone.update({p.block.id for p in [*self._writing, *self._puts]}, self.store.dropped())
-            self._puts, self._ends_s, self._entries, self._writing = [], {}, [], []
+            lost = [*self._writing.puts, *self._queued.puts]
+            self._settled.gone.update({put.block.id for put in lost}, self.store.dropped())
+            self._queued, self._writing = _Batch(), _Batch()
             self._changed.notify_all()
         self._tell(
             f"{self.store.folder} can no longer be written ({error}): the memory goes on in RAM alone, and what is "

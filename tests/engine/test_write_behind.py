@@ -6,9 +6,11 @@ import errno
 import math
 import os
 import shutil
+import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -253,6 +255,57 @@ def test_a_stream_waits_rather_than_run_ahead_of_its_promise(tmp_path: Path) -> 
     again = Disk(tmp_path)
     assert len(again.store.blocks()) == 30
     again.close()
+
+
+def test_an_end_that_is_being_written_is_waited_for_like_a_block(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    memory = disk.memory()
+    watch(memory, range(1))
+    memory.flush()
+    with held(tmp_path / "catalog.db"):
+        memory.extend(1.0)
+        drained = started(disk.writer.drain)
+        drained.join(0.2)
+        assert drained.is_alive()
+        assert disk.writer.reach_s == 3.0
+        late = started(lambda: disk.writer.submit(put(9)))
+        late.join(0.1)
+        assert late.is_alive(), "9 s are too far from 1 s"
+    for thread in (drained, late):
+        thread.join(20)
+        assert not thread.is_alive()
+    disk.close()
+    again = Disk(tmp_path)
+    assert [(block.id, block.end_s) for block in again.store.blocks()] == [(0, 1.0), (9, 9.0)]
+    again.close()
+
+
+def test_an_entry_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, flush_every_s=0.01)
+    with held(tmp_path / "diary.db"):
+        disk.writer.note(Watched(8.5, "discarded", 0.1))
+        time.sleep(0.1)  # taken by the thread by now
+        drained = started(disk.writer.drain)
+        drained.join(0.2)
+        assert drained.is_alive()
+    drained.join(20)
+    assert not drained.is_alive()
+    assert disk.diary.time_s() == 8.5
+    disk.close()
+
+
+@contextmanager
+def held(database: Path) -> Iterator[None]:
+    """Lets nobody else write to a database meanwhile."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def started(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
 
 
 def submit(disk: Disk, ids: range) -> None:
