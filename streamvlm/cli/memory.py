@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from streamvlm.cli.group import main
+from streamvlm.cli.group import main, warn
 from streamvlm.cli.units import clock
 from streamvlm.errors import StoreError, UsageError
 
@@ -79,13 +79,10 @@ def _verify(folder: Path) -> None:
 @_memory.command("repair")
 @_folder
 def _repair(folder: Path) -> None:
-    """Make the catalog anew from the segments alone."""
-    from streamvlm.engine.archive import locked, read_card
-    from streamvlm.memory.mend import repair
+    """Make the catalog anew: blocks from the segments, how long each stood from the gate's log."""
+    from streamvlm.engine.inventory import repair
 
-    read_card(folder)
-    with locked(folder):
-        n_whole, n_damaged = repair(folder)
+    n_whole, n_damaged = repair(folder, on_event=warn)
     print(f"{n_whole} blocks found, {n_damaged} damaged slots left out; the old catalog is beside the new one")
 
 

@@ -15,7 +15,7 @@ import torch
 
 from streamvlm.engine import Answer, Archive, ArchiveConfig, Session, SessionConfig
 from streamvlm.engine.archive import kept_config
-from streamvlm.engine.inventory import take_stock, verify
+from streamvlm.engine.inventory import repair, take_stock, verify
 from streamvlm.errors import StoreError, UsageError
 from streamvlm.frame import Frame
 from streamvlm.memory.codec import Codec
@@ -114,6 +114,19 @@ def test_a_reopened_stream_goes_on(pocket: VideoLanguageModel, frames: list[Fram
         assert [line.id for line in lines] == list(range(len(lines)))
         answer = session.ask("what did you see?").answer
         assert answer.tokens.context > 0
+
+
+def test_a_lost_catalog_comes_back_as_it_was(pocket: VideoLanguageModel, frames: list[Frame], tmp_path: Path) -> None:
+    with opened(tmp_path, pocket) as archive:
+        session = Session(pocket, archive=archive)
+        session.observe(frames)
+        session.close()
+        before = session.blocks()
+    assert any(block.end_s > block.start_s for block in before)
+    (tmp_path / "catalog.db").unlink()
+    assert repair(tmp_path, on_event=pytest.fail) == (len(before), 0)
+    with opened(tmp_path, pocket) as archive:
+        assert Session(pocket, archive=archive).blocks() == before
 
 
 def test_a_long_dialogue_comes_back_as_it_was_in_view(
