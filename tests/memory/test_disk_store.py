@@ -397,6 +397,34 @@ def test_whatever_comes_in_whatever_sizes_stays_within_the_budget_and_nothing_is
     store.close()
 
 
+@pytest.mark.parametrize("step", ["unlink", "rename"])
+def test_a_process_that_dies_while_segments_change_leaves_a_store_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    budget_bytes = 1 << 20
+    store = open_store(tmp_path, budget_bytes=budget_bytes)
+    for i in range(40):
+        store.commit([put(i)], {})
+    before = {block.id for block in store.blocks()}
+    store.close()
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    again = open_store(tmp_path, budget_bytes=budget_bytes, codec=Codec.INT8)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, step, die)
+        with pytest.raises(KeyboardInterrupt):
+            again.commit([put(40)], {})
+    left = {block.id for block in open_store(tmp_path, budget_bytes=budget_bytes).blocks()}
+    assert left == before - again.dropped() < before
+    last = open_store(tmp_path, budget_bytes=budget_bytes, codec=Codec.INT8)
+    for i in range(40, 60):
+        assert last.commit([put(i)], {}) == {i}
+        assert on_disk(tmp_path) <= budget_bytes
+    assert all(get(last, block.id) is not None for block in last.blocks())
+
+
 def test_a_lower_budget_forgets_the_oldest_until_the_files_fit(tmp_path: Path) -> None:
     store = open_store(tmp_path, budget_bytes=4 << 20)
     for i in range(80):
