@@ -151,8 +151,7 @@ class Link:
                     await self._connect_again(_lost(closed), greeting)
                 self._open_doors()
         except RemoteError as error:
-            self._failure = error
-            self._open_doors()  # so that nobody waits for what never comes
+            self._give_up(error)
             raise
 
     def expect_end(self) -> None:
@@ -167,13 +166,18 @@ class Link:
             await self._socket.close(_LEAVING)
 
     async def close(self) -> None:
-        """Leaves; the session stays at the server for a while."""
+        """Leaves for good; the session stays at the server for a while."""
+        self._give_up(session_left())
         if self._socket is not None:
             await self._socket.close()
 
     def _open_doors(self) -> None:
         self._stands.set()
         self._stays.set()
+
+    def _give_up(self, error: RemoteError) -> None:
+        self._failure = error
+        self._open_doors()  # so that nobody waits for what never comes
 
     def _shut_doors(self) -> None:
         self._stands.clear()
@@ -250,6 +254,11 @@ class Link:
 def told_error(event: Event) -> RemoteError:
     """The error of an error event."""
     return RemoteError(event["error"]["message"], code=event["error"]["code"])
+
+
+def session_left() -> RemoteError:
+    """What is told to who still waits for something of a session that was left."""
+    return RemoteError("The session was left.", code="connection_lost")
 
 
 def _code(closed: ConnectionClosed) -> int:

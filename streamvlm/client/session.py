@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import cv2
 
 from streamvlm.client.errors import RemoteError
-from streamvlm.client.link import Event, Link, told_error
+from streamvlm.client.link import Event, Link, session_left, told_error
 from streamvlm.client.pending import Pending
 from streamvlm.client.reply import Reply, Span, spans
 from streamvlm.frame import Picture
@@ -96,7 +96,7 @@ class RemoteSession:
         self._turn = asyncio.Lock()  # the conversation has one response at a time
         self._asked: dict[str, Reply] = {}  # by the id that the question's events carry
         self._responses: dict[str, str] = {}  # that id, by the id of the response
-        self._asking_again: set[asyncio.Task[None]] = set()
+        self._started: set[asyncio.Task[None]] = set()
         self._pending = Pending()
         self._standing: dict[str, Event] = {}  # what was armed, by our own id, which outlives a connection
         self._server_ids: dict[str, str] = {}
@@ -172,13 +172,20 @@ class RemoteSession:
                 has_turn = await self._turn.acquire()
             try:
                 await self._link.ready()
-                self._asked[asked_id] = reply
-                if not out_of_band:
-                    await self._send("conversation.item.create", asked_id, item=item)
-                await self._send("response.create", asked_id, response=response)
             except BaseException:
                 over()
                 raise
+            self._asked[asked_id] = reply
+            self._start(send())  # whole, whoever gives up: an item alone would be part of the next question
+
+        async def send() -> None:
+            try:
+                if not out_of_band:
+                    await self._send("conversation.item.create", asked_id, item=item)
+                await self._send("response.create", asked_id, response=response)
+            except RemoteError as error:
+                if asked_id in self._asked:  # or it was refused meanwhile, and waits for the next connection
+                    reply.fail(error)
 
         async def cancel(response_id: str) -> None:
             await self._send("response.cancel", f"cancel_{asked_id}", response_id=response_id)
@@ -249,11 +256,15 @@ class RemoteSession:
                 if not (self._asked or self._pending.is_waited_for):
                     await self._link.leave_if_expected()
         except RemoteError as error:
-            self._alerts.put_nowait(error)
-        except asyncio.CancelledError:
-            for asking in self._asking_again:
-                asking.cancel()
+            self._end(error)
+        except BaseException:
+            self._end(session_left())
             raise
+
+    def _end(self, error: RemoteError) -> None:
+        """Nobody listens any more, so nobody shall wait."""
+        self._lost(error)
+        self._alerts.put_nowait(error)
 
     async def _send(self, kind: str, event_id: str, **fields: Any) -> None:
         await self._link.tell({"type": kind, "event_id": event_id, **fields})
@@ -308,9 +319,12 @@ class RemoteSession:
     def _ask_again(self, reply: Reply) -> None:
         """Has the next connection asked what came too late for this one."""
         self._link.expect_end()
-        asking = asyncio.create_task(reply.begin_again())
-        self._asking_again.add(asking)
-        asking.add_done_callback(self._asking_again.discard)
+        self._start(reply.begin_again())
+
+    def _start(self, doing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(doing)
+        self._started.add(task)  # the loop itself would let it be collected
+        task.add_done_callback(self._started.discard)
 
     def _lost(self, error: RemoteError) -> None:
         """A connection is lost, and with it whatever was to come over it."""

@@ -13,7 +13,7 @@ import pytest
 from fragile_network import FragileNetwork, fragile_network
 from live_server import LiveServer, live_server, wait_until
 from web_site import serving
-from websocket_peer import NOISE
+from websocket_peer import LARGE, NOISE, as_jpeg
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -21,6 +21,8 @@ from streamvlm.client import RemoteError, RemoteSession, connect
 from streamvlm.client.pending import Pending
 from streamvlm.client.reply import Reply
 from streamvlm.models.base import VideoLanguageModel
+
+LARGE_JPEG = as_jpeg(LARGE)
 
 
 @asynccontextmanager
@@ -186,6 +188,58 @@ def test_who_gives_up_waiting_takes_no_answer_from_others_and_arms_nothing_again
             assert [armed.question for armed in here.standing().values()] == ["is it green?", "is it grey?"]
 
     asyncio.run(use())
+
+
+def test_a_question_that_is_given_up_on_a_slow_network_is_whole_and_no_part_of_the_next(live: LiveServer) -> None:
+    async def use() -> None:
+        async with over_a_fragile_network(live) as (session, network), asyncio.timeout(60):
+            n_before = live.engine.stats().n_answers
+            network.passes.clear()
+            async with asyncio.TaskGroup() as sending:
+                for second in range(1, 33):  # more than sockets and relay hold
+                    sending.create_task(session.send(LARGE_JPEG, time_s=float(second)))
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(session.ask("did you see a dog?").whole(), 0.2)
+                network.passes.set()
+            assert (await session.ask("what do you see now?").whole()).text
+            assert live.engine.stats().n_answers == n_before + 2
+
+    asyncio.run(use())
+
+
+def test_who_still_waits_when_the_session_is_left_is_told(live: LiveServer) -> None:
+    async def use() -> None:
+        async with over_a_fragile_network(live) as (session, network):
+            network.passes.clear()
+            waiting = [
+                asyncio.create_task(session.ask("what do you see now?").whole()),
+                asyncio.create_task(session.ask("what do you see now?").whole()),
+                asyncio.create_task(session.arm("is it red?")),
+                asyncio.create_task(anext(session.alerts())),
+            ]
+            await asyncio.sleep(0.1)
+            network.cut()
+        waiting.append(asyncio.create_task(session.send(NOISE)))
+        async with asyncio.timeout(60):
+            told = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(error) for error in told} == {RemoteError}
+        assert "The session was left." in str(told[-1])
+
+    asyncio.run(use())
+
+
+def test_what_goes_wrong_in_on_event_comes_out_and_nobody_waits_for_what_nobody_hears(live: LiveServer) -> None:
+    def refuse(event: dict[str, Any]) -> None:
+        raise KeyError("mine")
+
+    async def use() -> None:
+        async with asyncio.timeout(60), connect(live.url, on_event=refuse) as session:
+            await session.arm("is it red?")
+            with pytest.raises(RemoteError, match="left"):
+                await anext(session.alerts())
+
+    with pytest.raises(KeyError, match="mine"):
+        asyncio.run(use())
 
 
 def test_a_source_that_was_given_up_before_it_opened_can_be_closed(pocket: VideoLanguageModel, tmp_path: Path) -> None:
