@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
+import xxhash
 
 from streamvlm.frame import Picture
 from streamvlm.memory.database import checked, open_database, reading
@@ -17,6 +18,7 @@ NAME = "diary.db"
 _MEND = "move it away to go on without it."
 MOST_DECISIONS, MOST_THUMBNAILS, MOST_SPOKEN, MOST_FIRED = 1_000_000, 5_000, 1_000, 64
 _THUMBNAIL_PX = 160
+_SEAL_BYTES = 8
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), time_s REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS decisions (time_s REAL PRIMARY KEY, fidelity TEXT NOT NULL, score REAL NOT NULL);
@@ -151,7 +153,8 @@ class Diary:
             )
             self._db.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?,?,?)", pictures)
             self._db.executemany(
-                "INSERT INTO dialogue VALUES (NULL,?,?,?,?,?)", [(*astuple(e.said), *astuple(e.turn)) for e in spoken]
+                "INSERT INTO dialogue VALUES (NULL,?,?,?,?,?)",
+                [(*astuple(e.said), e.turn.n_tokens, _sealed(e.turn.payload)) for e in spoken],
             )
             for last in spoken[-1:]:
                 out_of_view = f"length(payload) > 0 AND {_beyond('dialogue', 'number')}"
@@ -183,12 +186,13 @@ class Diary:
             rows = self._db.execute(
                 "SELECT n_tokens, payload FROM dialogue WHERE length(payload) > 0 ORDER BY number DESC"
             )
-            for n_tokens, payload in checked(rows, int, bytes):
-                if len(payload) != n_tokens * token_bytes:
-                    raise ValueError(f"{len(payload)} bytes are no {n_tokens} tokens")
+            for n_tokens, sealed in checked(rows, int, bytes):
                 most_tokens -= n_tokens
                 if turns and most_tokens < 0:
                     break
+                payload = sealed[_SEAL_BYTES:]
+                if sealed != _sealed(payload) or len(payload) != n_tokens * token_bytes:
+                    raise ValueError(f"{n_tokens} tokens of the dialogue are not as they were written")
                 turns.append(Turn(n_tokens, payload))
         return turns[::-1]
 
@@ -235,6 +239,11 @@ class Diary:
 
     def _bound(self, table: str, key: str, most: int) -> None:
         self._db.execute(f"DELETE FROM {table} WHERE {_beyond(table, key)}", (most,))
+
+
+def _sealed(payload: bytes) -> bytes:
+    """A payload behind its checksum: nothing else would show that a bit of it has flipped."""
+    return xxhash.xxh3_64_digest(payload) + payload
 
 
 def _beyond(table: str, key: str) -> str:

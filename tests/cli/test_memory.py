@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -91,6 +92,21 @@ def test_ls_show_verify_repair_and_rm(watched: Path, tmp_path: Path) -> None:
     assert "memory repair" in refused.stderr
     assert "0 damaged" in run("memory", "repair", watched).stdout
     assert run("ask", "-", "--memory", watched, "what do you see now?").exit_code == 0
+
+
+@pytest.mark.parametrize("harm", ["UPDATE blocks SET slot = 'x' WHERE id = 3", "ALTER TABLE blocks RENAME TO lost"])
+def test_damage_deep_inside_the_catalog_is_one_sentence_whoever_looks(watched: Path, tmp_path: Path, harm: str) -> None:
+    folder = shutil.copytree(watched, tmp_path / "harmed")
+    (folder / "catalog.db").unlink()
+    assert run("memory", "repair", folder).exit_code == 0
+    with closing(sqlite3.connect(folder / "catalog.db")) as database, database:
+        database.execute(harm)
+    for args in (["memory", "show", folder], ["memory", "verify", folder], ["ask", "-", "--memory", folder, "what?"]):
+        refused = run(*args)
+        assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
+        assert "memory repair" in refused.stderr
+    assert run("memory", "repair", folder).exit_code == 0
+    assert "0 are damaged" in run("memory", "verify", folder).stdout
 
 
 def test_ls_goes_on_past_a_memory_that_it_cannot_look_into(tmp_path: Path) -> None:

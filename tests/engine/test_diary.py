@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -111,9 +112,13 @@ def test_words_are_bounded_too(tmp_path: Path) -> None:
         assert diary.dialogue(1) == [spoken(MOST_SPOKEN + 6).said]
 
 
-def test_a_turn_of_another_length_than_its_tokens_is_damage(tmp_path: Path) -> None:
-    with (
-        closing(Diary(written(tmp_path, [spoken(0)]))) as diary,
-        pytest.raises(StoreError, match=r"30 bytes are no 3 tokens.*move it away"),
-    ):
-        diary.turns(9, TOKEN_BYTES + 1)
+@pytest.mark.parametrize("change", ["payload = x'0102'", "payload = zeroblob(38)", "n_tokens = 2"])
+def test_a_turn_that_is_not_as_it_was_written_is_damage(tmp_path: Path, change: str) -> None:
+    folder = written(tmp_path, [spoken(0), spoken(1)])
+    with closing(sqlite3.connect(folder / "diary.db")) as database, database:
+        database.execute(f"UPDATE dialogue SET {change} WHERE number = 1")
+    with closing(Diary(folder)) as diary:
+        with pytest.raises(StoreError, match=r"tokens of the dialogue are not as they were written.*move it away"):
+            diary.turns(9, TOKEN_BYTES)
+        assert diary.dialogue(9) == [spoken(0).said, spoken(1).said], "the words can be read"
+        assert diary.turns(3, TOKEN_BYTES) == [spoken(1).turn], "and what is no longer in view does no harm"
