@@ -78,7 +78,7 @@ class FreeSlots:
         """
         n_bytes = self._delete(numbers)
         n_slots = self._slots_within(n_bytes, shape)
-        self._quota.give_back(n_bytes - segment_bytes(shape, n_slots))  # the rest was never anybody else's to take
+        self._quota.give_back(n_bytes - segment_bytes(shape, n_slots))  # not first all of it: others might take it
         return self._make(shape, n_slots)
 
     def _slots_within(self, left_bytes: int, shape: SlotShape) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import random
 import shutil
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from breakable_disk import CLEAR_TOKENS, FUZZY_TOKENS, LAYOUT, BrokenIO, content, put
+from torch import Tensor
 
 from streamvlm.engine.diary import Diary, Watched
 from streamvlm.engine.write_behind import WriteBehind
@@ -190,6 +192,42 @@ def test_a_block_that_is_dropped_while_room_is_made_for_it_is_forgotten_and_leav
     for block_id, payload in zip(known, memory.fetch(known), strict=True):
         assert torch.equal(payload, content(block_id, FUZZY_TOKENS))
     disk.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_fades_and_goes_while_it_is_read_nothing_read_is_wrong(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    disk = Disk(tmp_path, budget_bytes=rng.choice([1, 2]) << 20)
+    forgotten: list[int] = []
+    memory = disk.memory(on_forget=forgotten.extend)
+    lengths: list[int] = []
+    for i in range(200):
+        lengths.append(rng.choice([CLEAR_TOKENS, CLEAR_TOKENS, FUZZY_TOKENS, 5]))
+        watch(memory, range(i, i + 1), lengths[i])
+        memory.extend(i + 0.5)
+        for block_id in rng.sample([line.id for line in memory.snapshot()], min(i, 6)):
+            try:
+                (payload,) = memory.fetch([block_id])
+            except KeyError:
+                assert block_id in forgotten
+            else:
+                assert is_content(payload, block_id, lengths[block_id])
+    memory.flush()
+    assert not disk.writer.has_failed
+    assert disk.store.stats().n_faded > 0 < disk.store.stats().n_dropped
+    assert sorted([*forgotten, *(line.id for line in memory.snapshot())]) == list(range(200))
+    before = disk.store.blocks()
+    disk.close()
+    again = Disk(tmp_path, budget_bytes=2 << 20)
+    assert again.store.blocks() == before
+    again.close()
+
+
+def is_content(payload: Tensor, block_id: int, n_tokens: int) -> bool:
+    """Whether these are a block's own tokens, all of them or what has not faded."""
+    whole = content(block_id, n_tokens)
+    left = [n for n in range(n_tokens) if any(torch.equal(whole[..., n, :], one) for one in payload.unbind(-2))]
+    return len(left) in {n_tokens, -(-n_tokens // 2)} and torch.equal(whole[..., left, :], payload)
 
 
 def test_a_disk_that_spoils_a_new_segment_holds_nobody_up_and_leaves_no_trace(tmp_path: Path) -> None:
