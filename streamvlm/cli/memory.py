@@ -98,5 +98,8 @@ def _rm(folder: Path, yes: bool) -> None:
         print(f"{folder} stays")
         return
     with locked(folder):
-        shutil.rmtree(folder)
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be removed ({error.strerror}); remove it by hand.") from error
     print(f"{folder} is removed")

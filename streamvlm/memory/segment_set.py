@@ -231,6 +231,9 @@ def open_segments(folder: Path, fingerprint: str | None, io: DiskIO) -> dict[int
     with ExitStack() as opened:
         segments: dict[int, Segment] = {}
         for path in sorted(folder.glob(PATTERN)):
+            number = path.stem.removeprefix("seg-")
+            if not number.isdecimal():
+                raise StoreError(f"{path} has no segment's name; move it away.")
             try:
                 segment = Segment(path, io)
             except OSError as error:
@@ -241,7 +244,7 @@ def open_segments(folder: Path, fingerprint: str | None, io: DiskIO) -> dict[int
                     f"{folder} was written by another model ({segment.header.fingerprint}, this one is {fingerprint}); "
                     "use that model, or another folder."
                 )
-            segments[int(path.stem.removeprefix("seg-"))] = segment
+            segments[int(number)] = segment
         opened.pop_all()
     return segments
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -155,6 +156,20 @@ def test_rm_asks_first_and_removes_memories_only(clip: Path, tmp_path: Path) -> 
     refused = run("memory", "rm", tmp_path / "photos", "--yes")
     assert refused.exit_code == 2
     assert (tmp_path / "photos").exists()
+
+
+def test_an_rm_that_the_disk_refuses_is_one_sentence(
+    watched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    folder = shutil.copytree(watched, tmp_path / "twin")
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", refuse)
+        refused = run("memory", "rm", folder, "--yes")
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
+    assert "Read-only file system" in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,13 @@ def test_a_segment_that_cannot_be_read_at_all_is_one_sentence(folder: Path) -> N
     for look in (opened, check_blocks, repair):
         with pytest.raises(StoreError, match=r"seg-000001.kv cannot be read \(Input/output error\)"):
             look(folder, BrokenIO("eio"))
+
+
+def test_a_file_that_only_looks_like_a_segment_is_one_sentence(folder: Path) -> None:
+    stray = folder / "seg-000001 (copy).kv"
+    stray.write_bytes((folder / "seg-000001.kv").read_bytes())
+    for look in (opened, check_blocks, repair):
+        with pytest.raises(StoreError, match=r"\(copy\).kv has no segment's name"):
+            look(folder)
+    stray.unlink()
+    assert check_blocks(folder) == (N_BLOCKS, [])
