@@ -66,7 +66,9 @@ class ServerConfig(BaseModel):
     disk_codec: Literal["raw", "int8", "int4"] = Field(
         default="raw", description="How exactly blocks are kept on disk."
     )
-    flush_every_s: float = Field(default=2.0, gt=0, description="Most seconds of a stream that a crash may cost.")
+    flush_every_s: float = Field(
+        default=2.0, gt=0, le=3600, description="Most seconds of a stream that a crash may cost."
+    )
 
     max_body: ByteSize = Field(default=ByteSize(64 << 20), gt=0, description="Largest request.")
     request_timeout_s: float = Field(default=120.0, gt=0, description="How long a request may take to come in.")
