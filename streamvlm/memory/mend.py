@@ -19,6 +19,8 @@ from streamvlm.memory.slot import SlotHeader, describe, holds_payload
 def repair(folder: Path, io: DiskIO | None = None) -> tuple[int, int]:
     """Makes the catalog anew from the segments alone; the old one stays beside it as ``catalog.db.old``.
 
+    A block that was forgotten for want of room and not written over yet is remembered again: slots tell no difference.
+
     Returns:
         How many blocks were found whole, and how many damaged or unreadable slots were left out.
 

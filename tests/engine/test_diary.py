@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import sqlite3
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flips import flips
 
 from streamvlm.engine.diary import (
     MOST_SPOKEN,
@@ -67,17 +67,14 @@ def test_a_flip_in_any_page_of_the_diary_is_a_sentence_or_an_entry(tmp_path: Pat
     whole = written(tmp_path, entries_of_a_day())
     before = read_all(whole)
     folder = shutil.copytree(whole, tmp_path / "flipped")
-    path, rng = folder / "diary.db", random.Random(0)
+    path = folder / "diary.db"
     data, refused = path.read_bytes(), list[str]()
-    for page in range(0, len(data), 4096):
-        for at in [page, *(page + rng.randrange(4096) for _ in range(FLIPS_A_PAGE))]:
-            flipped = bytearray(data)
-            flipped[at] ^= 1 << rng.randrange(8)
-            path.write_bytes(flipped)
-            try:
-                read_all(folder)
-            except StoreError as error:
-                refused.append(str(error))
+    for flipped in flips(data, FLIPS_A_PAGE):
+        path.write_bytes(flipped)
+        try:
+            read_all(folder)
+        except StoreError as error:
+            refused.append(str(error))
     assert refused
     assert all("diary.db is damaged" in sentence and "\n" not in sentence for sentence in refused)
     path.write_bytes(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import sqlite3
 from contextlib import closing
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from breakable_disk import CLEAR_TOKENS, FUZZY_TOKENS, LAYOUT, content, put
+from flips import flips
 
 from streamvlm.errors import StoreError
 from streamvlm.memory.arena import slot_bytes
@@ -56,25 +56,22 @@ def test_a_flip_in_any_page_of_the_catalog_is_a_sentence_or_serves_right_blocks_
     whole: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(whole, tmp_path / "flipped")
-    path, rng = folder / "catalog.db", random.Random(0)
+    path = folder / "catalog.db"
     data = path.read_bytes()
     refused: list[str] = []
     n_left_out = 0
-    for page in range(0, len(data), 4096):
-        for at in [page, *(page + rng.randrange(4096) for _ in range(FLIPS_A_PAGE))]:
-            flipped = bytearray(data)
-            flipped[at] ^= 1 << rng.randrange(8)
-            path.write_bytes(flipped)
-            try:
-                lines = served(folder)
-            except StoreError as error:
-                refused.append(str(error))
-            else:
-                for line in lines:
-                    as_put = put(line.id, line.n_tokens).block
-                    assert (line.start_s, line.positions) == (as_put.start_s, as_put.positions)
-                    assert (line.fidelity, line.score) == (as_put.fidelity, as_put.score)
-                n_left_out += len(lines) < N_BLOCKS
+    for flipped in flips(data, FLIPS_A_PAGE):
+        path.write_bytes(flipped)
+        try:
+            lines = served(folder)
+        except StoreError as error:
+            refused.append(str(error))
+        else:
+            for line in lines:
+                as_put = put(line.id, line.n_tokens).block
+                assert (line.start_s, line.positions) == (as_put.start_s, as_put.positions)
+                assert (line.fidelity, line.score) == (as_put.fidelity, as_put.score)
+            n_left_out += len(lines) < N_BLOCKS
     assert refused
     assert all("memory repair" in sentence and "\n" not in sentence for sentence in refused)
     assert n_left_out > 0
