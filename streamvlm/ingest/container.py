@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import av
 from av.container import InputContainer
@@ -20,6 +21,8 @@ from av.video.stream import VideoStream
 
 from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.ingest.address import Address
+from streamvlm.ingest.picture import to_picture
+from streamvlm.ingest.reader import Decoded
 from streamvlm.ingest.sampling import StreamClock
 from streamvlm.ingest.web import WebOpener
 
@@ -58,8 +61,8 @@ class ContainerReader:
         if max_px is not None:
             self._bound(max_px)
 
-    def __iter__(self) -> Iterator[tuple[float, VideoFrame]]:
-        """Yield (stream time in seconds, frame) in order of presentation.
+    def __iter__(self) -> Iterator[tuple[float, Decoded]]:
+        """Yield (stream time in seconds, decoded picture) in order of presentation.
 
         Raises:
             SourceStalledError: If a live or remote source stops answering.
@@ -68,7 +71,7 @@ class ContainerReader:
         clock = StreamClock(float(self._stream.guessed_rate or self._stream.average_rate or _FALLBACK_RATE))
         for packet in self._packets():
             for frame in self._decode(packet):
-                yield clock(frame.time), frame
+                yield clock(frame.time), partial(to_picture, frame)
 
     def close(self) -> None:
         """Let go of the file, connection or device."""

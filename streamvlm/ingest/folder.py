@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import av
@@ -11,6 +12,8 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from streamvlm.errors import SourceError
+from streamvlm.ingest.picture import to_picture
+from streamvlm.ingest.reader import Decoded
 
 _KINDS = ("avif", "bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp")
 
@@ -40,15 +43,15 @@ class FolderReader:
         self.duration_s: float | None = len(self._pictures) / fps
         self.n_corrupt_packets = 0
 
-    def __iter__(self) -> Iterator[tuple[float, VideoFrame]]:
-        """Yield (stream time in seconds, frame) for each readable picture."""
+    def __iter__(self) -> Iterator[tuple[float, Decoded]]:
+        """Yield (stream time in seconds, decoded picture) for each readable picture."""
         for position, path in enumerate(self._pictures):
             try:
                 frame = _decode(path)
             except (FFmpegError, LookupError, StopIteration):
                 self.n_corrupt_packets += 1
             else:
-                yield position / self._fps, frame
+                yield position / self._fps, partial(to_picture, frame)
 
     def close(self) -> None:
         """Do nothing: each picture's file is closed as soon as it is decoded."""

@@ -6,34 +6,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
-
-import numpy as np
-from av.video.frame import VideoFrame
+from typing import Self
 
 from streamvlm.errors import SourceError, UsageError
-from streamvlm.frame import Frame, Picture
+from streamvlm.frame import Frame
 from streamvlm.ingest.address import locate, locate_upload, locate_web
 from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.folder import FolderReader
+from streamvlm.ingest.reader import Reader
 from streamvlm.ingest.sampling import MAX_FPS, sample
 from streamvlm.ingest.web import Admit, WebOpener
 
 _UPLOAD_TIMEOUT_S = 10.0
-
-
-class Reader(Iterable[tuple[float, VideoFrame]], Protocol):
-    """What decodes one kind of source: every clean frame with its stream time, in order."""
-
-    is_live: bool
-    duration_s: float | None
-    n_corrupt_packets: int
-
-    def close(self) -> None:
-        """Let go of the file, connection or device."""
 
 
 class FrameSource(Iterator[Frame]):
@@ -90,9 +77,9 @@ class FrameSource(Iterator[Frame]):
         self._reader.close()
 
     def _sample(self, fps: float) -> Generator[Frame, None, None]:
-        for time_s, frame in sample(self._reader, fps):
+        for time_s, decoded in sample(self._reader, fps):
             index, self.n_frames = self.n_frames, self.n_frames + 1
-            yield Frame(index, time_s, to_picture(frame), wall_s=time.time() if self.is_live else None)
+            yield Frame(index, time_s, decoded(), wall_s=time.time() if self.is_live else None)
         if not self.n_frames:
             raise SourceError(f"{self.uri} holds no readable picture; check that it is whole.")
 
@@ -152,10 +139,3 @@ def open_upload(path: Path, *, name: str, fps: float, max_px: int) -> FrameSourc
 def _check_fps(fps: float) -> None:
     if not 0 < fps <= MAX_FPS:
         raise UsageError(f"fps is {fps}; give frames a second, above 0 and at most {MAX_FPS:g}.")
-
-
-def to_picture(frame: VideoFrame) -> Picture:
-    """Convert a decoded frame of any size and pixel format to upright (height, width, 3) uint8 RGB."""
-    rgb = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90)  # counterclockwise, as np.rot90 turns
-    return np.ascontiguousarray(np.rot90(rgb, quarter_turns), dtype=np.uint8)

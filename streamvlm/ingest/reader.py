@@ -1,0 +1,28 @@
+"""What every kind of source is read by: pictures with their stream times, converted only if they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from streamvlm.frame import Picture
+
+Decoded = Callable[[], Picture]
+"""A decoded picture, not converted yet: most are passed over, and converting costs more than decoding."""
+
+
+class Reader(Iterable[tuple[float, Decoded]], Protocol):
+    """What decodes one kind of source: every clean picture with its stream time, in order.
+
+    Attributes:
+        is_live: Whether it has no end yet.
+        duration_s: Its length in seconds of stream time, as far as it is told; None if unknown or live.
+        n_corrupt_packets: Packets, or pictures, skipped so far because they were damaged.
+    """
+
+    is_live: bool
+    duration_s: float | None
+    n_corrupt_packets: int
+
+    def close(self) -> None:
+        """Let go of the file, connection or device."""
