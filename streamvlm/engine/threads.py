@@ -11,6 +11,9 @@ import torch
 
 T = TypeVar("T")
 
+_BEGINNING = threading.Lock()
+"""Held while a thread begins: torch keeps in one place, for the whole process, what threads to come begin with."""
+
 
 def compute_alone() -> None:
     """Lets the calling thread compute on one core, whatever others do.
@@ -19,15 +22,22 @@ def compute_alone() -> None:
     OpenMP lets their members sleep between operations: then the small operations of an answer take half as long
     again, for as long as the second team exists. So only the thread that owns the model has a team.
     """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    # That is also what threads to come would begin with: put back from a thread that nobody needs.
-    restore = threading.Thread(target=torch.set_num_threads, args=(n_threads,))
-    restore.start()
-    restore.join()
+    # A thread's number cannot be set without that of threads to come. So that is asked for, and put back, on a thread
+    # that nobody needs: this one may have another number already.
+    with _BEGINNING, ThreadPoolExecutor(1) as to_come:
+        n_threads = to_come.submit(torch.get_num_threads).result()
+        torch.get_num_threads()  # takes what threads begin with, and does so only once
+        torch.set_num_threads(1)
+        to_come.submit(torch.set_num_threads, n_threads).result()
+
+
+def compute_in_team() -> None:
+    """Lets the calling thread, which has not computed yet, do so on all cores, whatever others do."""
+    with _BEGINNING:
+        torch.get_num_threads()  # takes what threads begin with, and does so only once
 
 
 def in_passing(function: Callable[[], T]) -> T:
     """What a function gives that computes on a thread which then ends, and its team of threads with it."""
-    with ThreadPoolExecutor(1) as passing:
+    with ThreadPoolExecutor(1, initializer=compute_in_team) as passing:
         return passing.submit(function).result()

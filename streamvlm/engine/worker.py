@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from streamvlm.engine.scheduler import Scheduler
 from streamvlm.engine.stream import Stream
+from streamvlm.engine.threads import compute_in_team
 from streamvlm.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class Worker:
 
     def _run(self) -> None:
         try:
+            compute_in_team()
             while self._wait_for_work():
                 self.step()
             self._end(EngineError("The engine is closed; open another one."))  # no stream has anything left
