@@ -76,6 +76,65 @@ def test_every_room_stands_on_the_staircase() -> None:
     assert rooms - {"streamvlm.__init__", "streamvlm.__main__"} <= steps
 
 
+class DeviceChoices(ast.NodeVisitor):
+    """Finds the lines of a test on which ``pytest --device`` does not reach a model: it is put somewhere by name.
+
+    A memory of plain tensors may be put on the host, and a marker names the kind of device that a test is for.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[int] = []
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name == "load_model" and "device" not in [keyword.arg for keyword in node.keywords]:
+            self.lines.append(node.lineno)
+        if name not in ("BlockMemory", "only_on"):
+            self.generic_visit(node)
+
+    def visit_List(self, node: ast.List) -> None:
+        words = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
+        runs_a_model = words[1:3] == ["-m", "streamvlm"] and {"ask", "serve", "calibrate", "eval", "bench"} & {
+            *words[3:4]
+        }
+        if runs_a_model and "--device" not in words:
+            self.lines.append(node.lineno)
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, str) and re.fullmatch("cpu|cuda(:[0-3])?", node.value):
+            self.lines.append(node.lineno)
+
+
+def device_choices(source: str) -> list[int]:
+    choices = DeviceChoices()
+    choices.visit(ast.parse(source))
+    return choices.lines
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'load_model("pocket")',
+        'load_model("pocket", device="cpu")',
+        'Pocket(device=torch.device("cuda"))',
+        'model.to("cuda:0")',
+        '[sys.executable, "-m", "streamvlm", "ask", clip]',
+        '["ask", clip, "--device", "cpu"]',
+    ],
+)
+def test_a_device_that_a_test_chooses_itself_is_found(source: str) -> None:
+    assert device_choices(source) == [1]
+
+
+def test_no_test_chooses_the_device_itself() -> None:
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    spared = (ROOT / "tests" / "conftest.py", Path(__file__))
+    chosen = {path.name: device_choices(path.read_text()) for path in tests if path not in spared}
+    assert len(chosen) > 50
+    assert not {name: lines for name, lines in chosen.items() if lines}
+
+
 def test_every_make_command_in_the_readme_is_in_the_makefile() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     code = re.findall(r"```.*?```|`[^`]+`", (ROOT / "README.md").read_text(), re.DOTALL)

@@ -21,12 +21,12 @@ KINDS = (Group.NOW, Group.EARLIER, Group.WHEN, Group.ORDER, Group.NEVER)
 EACH = 2
 
 
-def main(video: Path) -> int:
+def main(video: Path, *, device: str = "auto") -> int:
     """Watches ``video``, asks, prints answers and truths, and returns how many answers were wrong."""
     asked = _questions(video.with_suffix(".jsonl"))
     wrong = 0
     with open_source(str(video)) as source:
-        session = Session(load_model("pocket"))
+        session = Session(load_model("pocket", device=device))
         print(f"watching {video} ({clock(source.duration_s or 0)}) on the bundled model\n")
         for frame in source:
             session.observe(frame)

@@ -52,11 +52,9 @@ def test_asks_at_their_times_and_then_the_rest_as_json_and_nothing_else(clip: Pa
         assert all(e["start_s"] <= t["asked_at_s"] for e in t["evidence"])
 
 
-def test_a_real_process_streams_the_answer_and_its_evidence(clip: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "streamvlm", "ask", str(clip), "--for", "12", "what do you see now?"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def test_a_real_process_streams_the_answer_and_its_evidence(clip: Path, device: str) -> None:
+    command = [sys.executable, "-m", "streamvlm", "ask", str(clip), "--for", "12", "--device", device]
+    done = subprocess.run([*command, "what do you see now?"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("[0:00:12] what do you see now?\n")
     assert "clear" in done.stdout

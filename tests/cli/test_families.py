@@ -48,17 +48,17 @@ def test_a_directory_answers_questions_about_a_clip(checkpoint: Path, cache: Pat
     assert set(json.loads(kept.read_text())) == {"heads", "noise_floor"}
 
 
-def calibrated(checkpoint: Path) -> VideoLanguageModel:
+def calibrated(checkpoint: Path, device: str) -> VideoLanguageModel:
     """The checkpoint's model, as if it had been calibrated: random weights have nothing to find."""
-    model = load_model(str(checkpoint), device="cpu")
+    model = load_model(str(checkpoint), device=device, dtype="float32")
     model.retrieval_heads, model.noise_floor = ((2, 1), (1, 3)), 0.01
     return model
 
 
-def test_an_hour_of_stream_keeps_its_byte_budget(checkpoint: Path) -> None:
+def test_an_hour_of_stream_keeps_its_byte_budget(checkpoint: Path, device: str) -> None:
     budget_bytes = 1 << 19
     config = SessionConfig(host_budget_bytes=budget_bytes, window_blocks=4, max_answer_tokens=8)
-    session = Session(calibrated(checkpoint), config)
+    session = Session(calibrated(checkpoint, device), config)
     scenes = pictures(24)
     for second in range(0, 3600, 30):
         session.observe(Frame(second // 30, float(second), scenes[(second // 60) % 24]))
@@ -69,8 +69,10 @@ def test_an_hour_of_stream_keeps_its_byte_budget(checkpoint: Path) -> None:
     assert answer.evidence
 
 
-def test_what_is_evicted_to_disk_and_reopened_answers_as_if_it_had_stayed(checkpoint: Path, tmp_path: Path) -> None:
-    model = calibrated(checkpoint)
+def test_what_is_evicted_to_disk_and_reopened_answers_as_if_it_had_stayed(
+    checkpoint: Path, tmp_path: Path, device: str
+) -> None:
+    model = calibrated(checkpoint, device)
     frames = [Frame(i, float(i), picture) for i, picture in enumerate(pictures(24))]
     in_ram = Session(model, SessionConfig(window_blocks=4, top_k=4))
     in_ram.observe(frames)

@@ -50,12 +50,14 @@ def watched(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_another_process_answers_from_what_was_watched(clip: Path, watched: Path, world: World, tmp_path: Path) -> None:
+def test_another_process_answers_from_what_was_watched(
+    clip: Path, watched: Path, world: World, tmp_path: Path, device: str
+) -> None:
     question = f"where was the {world.appearances[0].thing.name}?"
     twin = shutil.copytree(watched, tmp_path / "twin")  # what is asked becomes part of a memory's dialogue
+    command = [sys.executable, "-m", "streamvlm", "ask", "-", "--memory", str(watched), "--device", device, "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "streamvlm", "ask", "-", "--memory", str(watched), "--json", question],
-        capture_output=True, text=True, check=False,
+        [*command, question], capture_output=True, text=True, check=False,
         env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},  # sums are as wide as threads are many
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -193,10 +195,10 @@ def test_each_mistake_gets_one_sentence(args: list[str], named: str, clip: Path,
     assert named in done.stderr
 
 
-def end_while_watching(clip: Path, folder: Path, number: signal.Signals) -> tuple[int, str]:
+def end_while_watching(clip: Path, folder: Path, number: signal.Signals, device: str) -> tuple[int, str]:
     """Sends a watcher a signal when it has begun to write: its exit code, and what it said on stderr."""
     watcher = subprocess.Popen(
-        [sys.executable, "-m", "streamvlm", "ask", str(clip), "--memory", str(folder), "what do you see now?"],
+        [sys.executable, "-m", "streamvlm", "ask", str(clip), "--memory", str(folder), "--device", device, "what?"],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
@@ -207,16 +209,16 @@ def end_while_watching(clip: Path, folder: Path, number: signal.Signals) -> tupl
     return watcher.returncode, said
 
 
-def test_an_interrupted_watcher_says_so_and_keeps_what_it_has_seen(clip: Path, tmp_path: Path) -> None:
+def test_an_interrupted_watcher_says_so_and_keeps_what_it_has_seen(clip: Path, tmp_path: Path, device: str) -> None:
     folder = tmp_path / "mem"
-    code, said = end_while_watching(clip, folder, signal.SIGINT)
+    code, said = end_while_watching(clip, folder, signal.SIGINT, device)
     assert (code, said.splitlines()[-1]) == (130, "streamvlm: interrupted")
     assert run("ask", "-", "--memory", folder, "what do you see now?").exit_code == 0
 
 
-def test_a_killed_watcher_leaves_a_memory_that_answers(clip: Path, tmp_path: Path) -> None:
+def test_a_killed_watcher_leaves_a_memory_that_answers(clip: Path, tmp_path: Path, device: str) -> None:
     folder = tmp_path / "mem"
-    assert end_while_watching(clip, folder, signal.SIGKILL)[0] == -signal.SIGKILL
+    assert end_while_watching(clip, folder, signal.SIGKILL, device)[0] == -signal.SIGKILL
     assert "0 are damaged" in run("memory", "verify", folder).stdout
     asked = run("ask", "-", "--memory", folder, "what do you see now?")
     assert asked.exit_code == 0 or "Without a source" in asked.stderr, (

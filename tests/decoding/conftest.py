@@ -19,7 +19,7 @@ N_WORDS = 61
 
 
 @pytest.fixture
-def make_model() -> Callable[..., Any]:
+def make_model(device: str) -> Callable[..., Any]:
     def make(
         family: str = "llama",
         n_layers: int = 2,
@@ -30,7 +30,7 @@ def make_model() -> Callable[..., Any]:
         **more: Any,
     ) -> Any:
         if family == "pocket":
-            return pocket_decoder()
+            return pocket_decoder().to(device)
         kind: Any = LlamaConfig if family == "llama" else Qwen2Config
         config = kind(
             vocab_size=N_WORDS,
@@ -52,7 +52,7 @@ def make_model() -> Callable[..., Any]:
         for name, weight in model.named_parameters():
             if name.endswith("bias"):
                 torch.nn.init.normal_(weight, std=0.3)
-        return model.eval()
+        return model.to(device).eval()
 
     return make
 

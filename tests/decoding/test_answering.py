@@ -5,15 +5,24 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from streamvlm.decoding.context import Context, Kept
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.decoding.rotary import Rotary, rotate
 from streamvlm.retrieval.heads import RetrievalHead
 
-EMBEDDINGS = torch.randn(30, 24, generator=torch.Generator().manual_seed(8))
 BLOCKS = {40: 6, 41: 5, 77: 8}
-QUESTION = EMBEDDINGS[22:26]
+
+
+@pytest.fixture
+def embeddings(device: str) -> Tensor:
+    return torch.randn(30, 24, generator=torch.Generator().manual_seed(8)).to(device)
+
+
+@pytest.fixture
+def question(embeddings: Tensor) -> Tensor:
+    return embeddings[22:26]
 
 
 @pytest.fixture
@@ -26,9 +35,9 @@ def decoder(model: Any, decoder_of: Callable[[Any], StreamDecoder]) -> StreamDec
     return decoder_of(model)
 
 
-def remembered(decoder: StreamDecoder) -> Context:
+def remembered(decoder: StreamDecoder, embeddings: Tensor) -> Context:
     """Three sinks and three blocks, as one pass made them."""
-    _, payload = decoder.prefill(EMBEDDINGS[:22], decoder.new_context(22))
+    _, payload = decoder.prefill(embeddings[:22], decoder.new_context(22))
     context = decoder.new_context(60)
     parts = torch.split(payload, [3, *BLOCKS.values()], dim=-2)
     for part, block_id in zip(parts, [None, *BLOCKS], strict=True):
@@ -36,13 +45,15 @@ def remembered(decoder: StreamDecoder) -> Context:
     return context
 
 
-def test_evidence_is_the_models_own_attention_on_the_blocks(model: Any, decoder: StreamDecoder) -> None:
+def test_evidence_is_the_models_own_attention_on_the_blocks(
+    model: Any, decoder: StreamDecoder, device: str, embeddings: Tensor, question: Tensor
+) -> None:
     heads = [RetrievalHead(1, 3), RetrievalHead(1, 0), RetrievalHead(2, 2)]
-    answering = decoder.generate(QUESTION, remembered(decoder), max_tokens=5, heads=heads)
+    answering = decoder.generate(question, remembered(decoder, embeddings), max_tokens=5, heads=heads)
     ids = list(answering)
     with torch.inference_mode():
-        tokens = model.model.embed_tokens(torch.tensor(ids))
-        whole = torch.cat([EMBEDDINGS[:26], tokens])[None]
+        tokens = model.model.embed_tokens(torch.tensor(ids, device=device))
+        whole = torch.cat([embeddings[:26], tokens])[None]
         attentions = model(inputs_embeds=whole, output_attentions=True).attentions
     rows = torch.stack([attentions[head.layer][0, head.head, 22:] for head in heads]).mean((0, 1))
     spans = dict(zip(BLOCKS, torch.split(rows[3:22], list(BLOCKS.values())), strict=True))
@@ -50,16 +61,19 @@ def test_evidence_is_the_models_own_attention_on_the_blocks(model: Any, decoder:
     assert 0 < sum(answering.evidence.values()) <= 1
 
 
-def test_evidence_finds_the_block_that_attention_was_planted_in(model: Any, decoder: StreamDecoder) -> None:
+def test_evidence_finds_the_block_that_attention_was_planted_in(
+    model: Any, decoder: StreamDecoder, device: str, question: Tensor
+) -> None:
     context = decoder.new_context(40)
-    query = decoder.probe(QUESTION[:1], context, [0])[0][2]  # (1, D); in layer 0 it depends on no context
+    query = decoder.probe(question[:1], context, [0])[0][2]  # (1, D); in layer 0 it depends on no context
     place, n_blocks, n_tokens = 13, 6, 4
     planted = torch.randn(decoder.layout.shape(n_blocks * n_tokens), generator=torch.Generator().manual_seed(9))
-    turn_back = Rotary(model.model).turns(torch.tensor([n_blocks * n_tokens - place]))
+    planted = planted.to(device)
+    turn_back = Rotary(model.model).turns(torch.tensor([n_blocks * n_tokens - place], device=device))
     planted[0, 0, 1, place] = rotate(40 * query / query.norm(), turn_back)[0]  # query head 2 reads KV head 1
     for block_id, payload in enumerate(torch.split(planted, n_tokens, dim=-2)):
         context.append(Kept(payload, block_id))
-    answering = decoder.generate(QUESTION[:1], context, max_tokens=3, heads=[RetrievalHead(0, 2)])
+    answering = decoder.generate(question[:1], context, max_tokens=3, heads=[RetrievalHead(0, 2)])
     next(answering)
     evidence = answering.evidence
     assert max(evidence, key=evidence.__getitem__) == place // n_tokens
@@ -67,59 +81,63 @@ def test_evidence_finds_the_block_that_attention_was_planted_in(model: Any, deco
     assert sum(evidence.values()) <= 1 + 1e-6
 
 
-def test_without_heads_there_is_no_evidence(decoder: StreamDecoder) -> None:
-    answering = decoder.generate(QUESTION, remembered(decoder), max_tokens=2)
+def test_without_heads_there_is_no_evidence(decoder: StreamDecoder, embeddings: Tensor, question: Tensor) -> None:
+    answering = decoder.generate(question, remembered(decoder, embeddings), max_tokens=2)
     list(answering)
     assert answering.evidence == dict.fromkeys(BLOCKS, 0.0)
 
 
-def test_a_stop_token_ends_the_answer_and_is_left_to_what_follows_up(decoder: StreamDecoder) -> None:
-    free = list(decoder.generate(QUESTION, remembered(decoder), max_tokens=12))
+def test_a_stop_token_ends_the_answer_and_is_left_to_what_follows_up(
+    decoder: StreamDecoder, embeddings: Tensor, question: Tensor
+) -> None:
+    free = list(decoder.generate(question, remembered(decoder, embeddings), max_tokens=12))
     stop = free[6]
-    context = remembered(decoder)
-    answering = decoder.generate(QUESTION, context, max_tokens=12, stop_ids={stop})
+    context = remembered(decoder, embeddings)
+    answering = decoder.generate(question, context, max_tokens=12, stop_ids={stop})
     ids = list(answering)
     assert ids == free[: free.index(stop)]
-    assert context.n_tokens == 22 + len(QUESTION) + len(ids)
-    assert answering.payload.shape == decoder.layout.shape(len(QUESTION) + len(ids))
+    assert context.n_tokens == 22 + len(question) + len(ids)
+    assert answering.payload.shape == decoder.layout.shape(len(question) + len(ids))
 
 
 def test_an_answer_that_ends_exactly_at_its_longest_is_whole_and_one_that_would_go_on_is_cut(
-    decoder: StreamDecoder,
+    decoder: StreamDecoder, embeddings: Tensor, question: Tensor
 ) -> None:
-    free = list(decoder.generate(QUESTION, remembered(decoder), max_tokens=12))
+    free = list(decoder.generate(question, remembered(decoder, embeddings), max_tokens=12))
     stop, n_whole = free[6], free.index(free[6])
     lengths = []
     for most in (n_whole - 1, n_whole, n_whole + 1):
-        answering = decoder.generate(QUESTION, remembered(decoder), max_tokens=most, stop_ids={stop})
+        answering = decoder.generate(question, remembered(decoder, embeddings), max_tokens=most, stop_ids={stop})
         assert not answering.is_cut
         lengths.append((len(list(answering)), answering.is_cut))
     assert lengths == [(n_whole - 1, True), (n_whole, False), (n_whole, False)]
 
 
-def test_a_kept_dialogue_is_as_good_as_going_on(decoder: StreamDecoder) -> None:
-    context = remembered(decoder)
-    answering = decoder.generate(QUESTION, context, max_tokens=7)
+def test_a_kept_dialogue_is_as_good_as_going_on(decoder: StreamDecoder, embeddings: Tensor, question: Tensor) -> None:
+    context = remembered(decoder, embeddings)
+    answering = decoder.generate(question, context, max_tokens=7)
     ids = list(answering)
-    again = remembered(decoder)
+    again = remembered(decoder, embeddings)
     again.append(Kept(answering.payload))
-    assert again.n_tokens == context.n_tokens == 22 + len(QUESTION) + len(ids)
-    gone_on, _ = decoder.prefill(EMBEDDINGS[26:], context)
-    kept, _ = decoder.prefill(EMBEDDINGS[26:], again)
+    assert again.n_tokens == context.n_tokens == 22 + len(question) + len(ids)
+    gone_on, _ = decoder.prefill(embeddings[26:], context)
+    kept, _ = decoder.prefill(embeddings[26:], again)
     torch.testing.assert_close(kept, gone_on, rtol=0, atol=1e-5)
 
 
-def test_an_answer_broken_off_keeps_what_was_read(decoder: StreamDecoder) -> None:
-    context = remembered(decoder)
-    answering = decoder.generate(QUESTION, context, max_tokens=9)
+def test_an_answer_broken_off_keeps_what_was_read(decoder: StreamDecoder, embeddings: Tensor, question: Tensor) -> None:
+    context = remembered(decoder, embeddings)
+    answering = decoder.generate(question, context, max_tokens=9)
     next(answering), next(answering)
-    assert context.n_tokens == 22 + answering.payload.shape[-2] == 22 + len(QUESTION) + 1
+    assert context.n_tokens == 22 + answering.payload.shape[-2] == 22 + len(question) + 1
 
 
-def test_sampling_repeats_with_its_seed_and_follows_the_temperature(decoder: StreamDecoder) -> None:
+def test_sampling_repeats_with_its_seed_and_follows_the_temperature(
+    decoder: StreamDecoder, embeddings: Tensor, question: Tensor
+) -> None:
     def answer(temperature: float, seed: int | None) -> list[int]:
-        context = remembered(decoder)
-        return list(decoder.generate(QUESTION, context, max_tokens=12, temperature=temperature, seed=seed))
+        context = remembered(decoder, embeddings)
+        return list(decoder.generate(question, context, max_tokens=12, temperature=temperature, seed=seed))
 
     assert answer(3.0, seed=1) == answer(3.0, seed=1)
     assert answer(3.0, seed=1) != answer(3.0, seed=2)

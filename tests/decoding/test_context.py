@@ -26,20 +26,20 @@ def decoder(make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDe
     return decoder_of(make_model())
 
 
-def test_spans_name_the_blocks(decoder: StreamDecoder) -> None:
+def test_spans_name_the_blocks(decoder: StreamDecoder, device: str) -> None:
     context = decoder.new_context(12)
     for n_tokens, block_id in ((3, None), (4, 17), (2, 90)):
-        context.append(Kept(torch.randn(decoder.layout.shape(n_tokens)), block_id))
+        context.append(Kept(torch.randn(decoder.layout.shape(n_tokens), device=device), block_id))
     assert context.spans == [Span(0, 3, None), Span(3, 7, 17), Span(7, 9, 90)]
 
 
-def test_what_does_not_fit_is_refused_and_changes_nothing(decoder: StreamDecoder) -> None:
+def test_what_does_not_fit_is_refused_and_changes_nothing(decoder: StreamDecoder, device: str) -> None:
     context = decoder.new_context(5)
-    context.append(Kept(torch.randn(decoder.layout.shape(4))))
+    context.append(Kept(torch.randn(decoder.layout.shape(4), device=device)))
     with pytest.raises(ValueError, match="5 tokens cannot hold 6"):
-        context.append(Kept(torch.randn(decoder.layout.shape(2))))
+        context.append(Kept(torch.randn(decoder.layout.shape(2), device=device)))
     with pytest.raises(ValueError, match="5 tokens cannot hold 7"):
-        decoder.prefill(torch.randn(3, 24), context)
+        decoder.prefill(torch.randn(3, 24, device=device), context)
     assert (context.n_tokens, len(context.spans)) == (4, 1)
 
 
@@ -52,11 +52,11 @@ def test_frequencies_that_depend_on_the_length_are_refused(
         decoder_of(model)
 
 
-def test_bfloat16_keys_are_rounded_once(make_model: Callable[..., Any]) -> None:
+def test_bfloat16_keys_are_rounded_once(make_model: Callable[..., Any], device: str) -> None:
     model = make_model(head_dim=16, dtype=torch.bfloat16)
     positions = torch.arange(0, 4096, 7)
     raw = torch.randn(len(positions), 16, generator=torch.Generator().manual_seed(0)).bfloat16()
-    got = rotate(raw, Rotary(model.model).turns(positions))
+    got = rotate(raw.to(device), Rotary(model.model).turns(positions.to(device))).cpu()
     frequencies = 10000.0 ** (-torch.arange(8, dtype=torch.float64) / 8)
     pairs = torch.complex(raw[:, :8].double(), raw[:, 8:].double())
     exact = pairs * torch.polar(torch.ones(1, dtype=torch.float64), positions[:, None] * frequencies)
@@ -67,10 +67,12 @@ def test_bfloat16_keys_are_rounded_once(make_model: Callable[..., Any]) -> None:
     assert bool(((got.double() - expected).abs() <= bound).all())
 
 
-def test_a_bfloat16_model_streams(make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder]) -> None:
+def test_a_bfloat16_model_streams(
+    make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder], device: str
+) -> None:
     exact, rounded = make_model(), make_model(dtype=torch.bfloat16)
     rounded.load_state_dict(exact.state_dict())
-    embeddings = torch.randn(30, 24, generator=torch.Generator().manual_seed(5))
+    embeddings = torch.randn(30, 24, generator=torch.Generator().manual_seed(5)).to(device)
     hidden = []
     for model, dtype in ((exact, torch.float32), (rounded, torch.bfloat16)):
         decoder = decoder_of(model)

@@ -30,8 +30,8 @@ SHAPES = [
 ]
 
 
-def words(n_tokens: int, seed: int = 1) -> Tensor:
-    return torch.randint(0, 61, (n_tokens,), generator=torch.Generator().manual_seed(seed))
+def words(n_tokens: int, device: str, seed: int = 1) -> Tensor:
+    return torch.randint(0, 61, (n_tokens,), generator=torch.Generator().manual_seed(seed)).to(device)
 
 
 @torch.inference_mode()
@@ -49,9 +49,10 @@ def test_any_chunking_gives_the_models_own_logits(
     decoder_of: Callable[[Any], StreamDecoder],
     family: str,
     shape: dict[str, int],
+    device: str,
 ) -> None:
     model = make_model(family, **shape)
-    decoder, ids = decoder_of(model), words(30)
+    decoder, ids = decoder_of(model), words(30, device)
     with torch.inference_mode():
         expected, embeddings = model(ids[None]).logits[0], model.model.embed_tokens(ids)
     for chunks in ([30], [1] * 30, [7, 1, 13, 2, 1, 6]):
@@ -61,12 +62,12 @@ def test_any_chunking_gives_the_models_own_logits(
 
 @pytest.mark.parametrize("rope", [YARN, LLAMA3, LINEAR], ids=["yarn", "llama3", "linear"])
 def test_scaled_rotary_embeddings_give_the_models_own_logits(
-    make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder], rope: dict[str, Any]
+    make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder], rope: dict[str, Any], device: str
 ) -> None:
     model = make_model(rope_parameters=rope, max_position_embeddings=64)
     if rope is YARN:
         assert model.model.rotary_emb.attention_scaling > 1.1, "the case that needs care"
-    ids = words(50)
+    ids = words(50, device)
     with torch.inference_mode():
         expected = model(ids[None]).logits[0]
         got = logits_in_chunks(decoder_of(model), model.model.embed_tokens(ids), [20, 1, 29])
@@ -75,10 +76,10 @@ def test_scaled_rotary_embeddings_give_the_models_own_logits(
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_a_context_assembled_from_payloads_is_as_good_as_the_pass_that_made_them(
-    make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder], family: str
+    make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder], family: str, device: str
 ) -> None:
     model = make_model(family, n_layers=3)
-    decoder, ids = decoder_of(model), words(30)
+    decoder, ids = decoder_of(model), words(30, device)
     with torch.inference_mode():
         embeddings = model.model.embed_tokens(ids)
         _, payload = decoder.prefill(embeddings[:22], decoder.new_context(22))
@@ -93,11 +94,11 @@ def test_a_context_assembled_from_payloads_is_as_good_as_the_pass_that_made_them
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_greedy_answers_equal_generate_token_by_token(
-    make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder], family: str, seed: int
+    make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDecoder], family: str, seed: int, device: str
 ) -> None:
     model = make_model(family, seed=seed)
-    decoder, ids = decoder_of(model), words(17, seed)
-    asked = {"attention_mask": torch.ones(1, 17, dtype=torch.long), "max_new_tokens": 24, "do_sample": False}
+    decoder, ids = decoder_of(model), words(17, device, seed)
+    asked = {"attention_mask": torch.ones_like(ids[None]), "max_new_tokens": 24, "do_sample": False}
     expected = model.generate(ids[None], **asked)[0, 17:].tolist()
     with torch.inference_mode():
         embeddings = model.model.embed_tokens(ids)

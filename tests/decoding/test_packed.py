@@ -13,10 +13,14 @@ from streamvlm.decoding.context import Context, Kept
 from streamvlm.decoding.decoder import Addition, Answering, StreamDecoder
 from streamvlm.retrieval.heads import RetrievalHead
 
-EMBEDDINGS = torch.randn(60, 24, generator=torch.Generator().manual_seed(3))
 HEADS = (RetrievalHead(1, 3), RetrievalHead(0, 0))
 SIZES = [(0, 4), (11, 1), (7, 5), (20, 1)]
 """Tokens there already, and tokens to add."""
+
+
+@pytest.fixture
+def embeddings(device: str) -> Tensor:
+    return torch.randn(60, 24, generator=torch.Generator().manual_seed(3)).to(device)
 
 
 @pytest.fixture(params=["llama", "qwen2"])
@@ -26,17 +30,17 @@ def decoder(
     return decoder_of(make_model(request.param, n_layers=3))
 
 
-def context_of(decoder: StreamDecoder, n_tokens: int, room: int = 20) -> Context:
+def context_of(decoder: StreamDecoder, embeddings: Tensor, n_tokens: int, room: int = 20) -> Context:
     context = decoder.new_context(n_tokens + room)
     if n_tokens:
-        _, payload = decoder.prefill(EMBEDDINGS[:n_tokens], decoder.new_context(n_tokens))
+        _, payload = decoder.prefill(embeddings[:n_tokens], decoder.new_context(n_tokens))
         context.append(Kept(payload, block_id=n_tokens))
     return context
 
 
-def additions(decoder: StreamDecoder) -> list[Addition]:
+def additions(decoder: StreamDecoder, embeddings: Tensor) -> list[Addition]:
     return [
-        Addition(EMBEDDINGS[30 + i : 30 + i + n_new], context_of(decoder, n_old), predicts=i != 1)
+        Addition(embeddings[30 + i : 30 + i + n_new], context_of(decoder, embeddings, n_old), predicts=i != 1)
         for i, (n_old, n_new) in enumerate(SIZES)
     ]
 
@@ -45,10 +49,12 @@ def close(got: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
 
 
-def test_contexts_extended_together_are_as_extended_alone(decoder: StreamDecoder) -> None:
-    packed = additions(decoder)
+def test_contexts_extended_together_are_as_extended_alone(decoder: StreamDecoder, embeddings: Tensor) -> None:
+    packed = additions(decoder, embeddings)
     together = decoder.extend(packed)
-    for (n_old, n_new), addition, read, single in zip(SIZES, packed, together, additions(decoder), strict=True):
+    for (n_old, n_new), addition, read, single in zip(
+        SIZES, packed, together, additions(decoder, embeddings), strict=True
+    ):
         (alone,) = decoder.extend([single])
         assert addition.context.n_tokens == n_old + n_new
         close(read.hidden, alone.hidden)
@@ -61,18 +67,22 @@ def test_contexts_extended_together_are_as_extended_alone(decoder: StreamDecoder
             assert read.logits is alone.logits is None
 
 
-def test_a_context_without_room_spoils_no_other(decoder: StreamDecoder) -> None:
-    good, full = context_of(decoder, 7), context_of(decoder, 5, room=1)
+def test_a_context_without_room_spoils_no_other(decoder: StreamDecoder, embeddings: Tensor) -> None:
+    good, full = context_of(decoder, embeddings, 7), context_of(decoder, embeddings, 5, room=1)
     with pytest.raises(ValueError, match="cannot hold"):
-        decoder.extend([Addition(EMBEDDINGS[:2], good), Addition(EMBEDDINGS[:2], full)])
+        decoder.extend([Addition(embeddings[:2], good), Addition(embeddings[:2], full)])
     assert (good.n_tokens, full.n_tokens) == (7, 5)
 
 
-def test_answers_decoded_together_are_as_decoded_alone(decoder: StreamDecoder) -> None:
+def test_answers_decoded_together_are_as_decoded_alone(decoder: StreamDecoder, embeddings: Tensor) -> None:
     def begun() -> list[Answering]:
         return [
             decoder.generate(
-                EMBEDDINGS[40 : 43 + i], context_of(decoder, n_old), max_tokens=4 + 3 * i, heads=HEADS, stop_ids={7, 20}
+                embeddings[40 : 43 + i],
+                context_of(decoder, embeddings, n_old),
+                max_tokens=4 + 3 * i,
+                heads=HEADS,
+                stop_ids={7, 20},
             )
             for i, n_old in enumerate((3, 12, 8))
         ]

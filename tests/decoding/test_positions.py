@@ -20,7 +20,7 @@ from streamvlm.memory.block import Positions
 E = 24
 
 
-def text_model(family: str) -> Any:
+def text_model(family: str, device: str) -> Any:
     kind: Any = {"qwen2_5_vl": Qwen2_5_VLTextConfig, "qwen3_vl": Qwen3VLTextConfig}[family]
     config = kind(
         vocab_size=31,
@@ -37,7 +37,7 @@ def text_model(family: str) -> Any:
         config.hidden_size = 64  # this family's heads are always hidden size / heads wide
     torch.manual_seed(0)
     model: Any = (Qwen2_5_VLTextModel if family == "qwen2_5_vl" else Qwen3VLTextModel)(config)
-    return model.eval()
+    return model.to(device).eval()
 
 
 def frame_positions(n_before: int, height: int, width: int, n_after: int) -> Positions:
@@ -58,27 +58,30 @@ def stock(model: Any, embeddings: Tensor, axes: Tensor, deepstack: Tensor | None
         mask = (deepstack != 0).any(-1).any(0)
         more = {"visual_pos_masks": mask[None], "deepstack_visual_embeds": [level[mask] for level in deepstack]}
     model.set_attn_implementation("eager")
-    hidden: Tensor = model(inputs_embeds=embeddings[None], position_ids=axes[:, None], use_cache=False, **more)[0]
+    places = axes[:, None].to(embeddings.device)
+    hidden: Tensor = model(inputs_embeds=embeddings[None], position_ids=places, use_cache=False, **more)[0]
     return hidden[0]
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 @torch.inference_mode()
-def test_frames_behind_each_other_equal_the_unmodified_model(family: str) -> None:
-    model, generator = text_model(family), torch.Generator().manual_seed(1)
+def test_frames_behind_each_other_equal_the_unmodified_model(family: str, device: str) -> None:
+    model, generator = text_model(family, device), torch.Generator().manual_seed(1)
     e = model.config.hidden_size
-    opening, question = (torch.randn(n, e, generator=generator) for n in (5, 4))
-    frames = [torch.randn(p.axes.shape[1], e, generator=generator) for p in FRAMES]
-    deepstack = [torch.randn(2, len(f), e, generator=generator) if family == "qwen3_vl" else None for f in frames]
+    opening, question = (torch.randn(n, e, generator=generator).to(device) for n in (5, 4))
+    frames = [torch.randn(p.axes.shape[1], e, generator=generator).to(device) for p in FRAMES]
+    deepstack = [
+        torch.randn(2, len(f), e, generator=generator).to(device) if family == "qwen3_vl" else None for f in frames
+    ]
     for d in deepstack:
         if d is not None:
             d[:, :3] = 0  # the text before the picture
     text = [Positions.of(torch.arange(len(part)).expand(3, -1), len(part)) for part in (opening, question)]
     axes = Positions.join([text[0], *FRAMES, text[1]]).axes
     whole = torch.cat([opening, *frames, question])
-    features = None
+    of_text, features = [opening.new_zeros(2, n, e) for n in (5, 4)], None
     if family == "qwen3_vl":
-        features = torch.cat([torch.zeros(2, 5, e), *(d for d in deepstack if d is not None), torch.zeros(2, 4, e)], 1)
+        features = torch.cat([of_text[0], *(d for d in deepstack if d is not None), of_text[1]], 1)
     expected = stock(model, whole, axes, features)
 
     decoder = StreamDecoder(model, torch.nn.Identity())
@@ -97,9 +100,7 @@ def test_frames_behind_each_other_equal_the_unmodified_model(family: str) -> Non
     again = decoder.context_of([Kept(sinks), Kept(payload, 7, FRAMES[1])], len(question))
     got = decoder.prefill(question, again)[0]
     axes = Positions.join([text[0], FRAMES[1], text[1]]).axes
-    features = (
-        None if deepstack[1] is None else torch.cat([torch.zeros(2, 5, e), deepstack[1], torch.zeros(2, 4, e)], 1)
-    )
+    features = None if deepstack[1] is None else torch.cat([of_text[0], deepstack[1], of_text[1]], 1)
     expected = stock(model, torch.cat([opening, frames[1], question]), axes, features)
     torch.testing.assert_close(got, expected[-4:], rtol=0, atol=1e-4)
     # Height and width matter: the same tokens in one long row are another picture.

@@ -14,12 +14,12 @@ from streamvlm_demos.first_questions import main
 
 
 def test_the_demo_asks_five_kinds_of_question_and_the_answers_are_right(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str
 ) -> None:
     world = make_world(8, 80)
     write_video(world, tmp_path / "demo.mp4")
     write_questions(draw_questions(world, 60, np.random.default_rng([8, 1])), tmp_path / "demo.jsonl")
-    wrong = main(tmp_path / "demo.mp4")
+    wrong = main(tmp_path / "demo.mp4", device=device)
     told = capsys.readouterr().out
     assert told.count("first token") >= 8
     assert wrong <= 1  # dialogue makes one of ten uncertain: pocket was trained with one earlier answer in view

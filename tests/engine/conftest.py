@@ -1,19 +1,12 @@
-"""Pocket, and a short stream of the synthetic world."""
+"""A short stream of the synthetic world."""
 
 from __future__ import annotations
 
 import pytest
 
 from streamvlm.frame import Frame
-from streamvlm.models.base import VideoLanguageModel
-from streamvlm.models.registry import load_model
 from streamvlm.world.events import World, make_world
 from streamvlm.world.render import render
-
-
-@pytest.fixture(scope="session")
-def pocket() -> VideoLanguageModel:
-    return load_model("pocket", device="cpu")
 
 
 @pytest.fixture(scope="session")

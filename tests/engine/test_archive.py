@@ -20,17 +20,11 @@ from streamvlm.errors import StoreError, UsageError
 from streamvlm.frame import Frame
 from streamvlm.memory.codec import Codec
 from streamvlm.models.base import VideoLanguageModel
-from streamvlm.models.registry import load_model
 from streamvlm.world.events import World, make_world
 from streamvlm.world.render import render
 
 SECONDS = 70
 QUESTIONS = ("what do you see now?", "did you see a red circle?", "what was in the centre of the sea?")
-
-
-@pytest.fixture(scope="module")
-def pocket() -> VideoLanguageModel:
-    return load_model("pocket", device="cpu")
 
 
 @pytest.fixture(scope="module")

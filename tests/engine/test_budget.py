@@ -8,11 +8,11 @@ import pytest
 
 from streamvlm.engine import ProcessBudget, Session, SessionConfig
 from streamvlm.errors import MemoryBudgetError
-from streamvlm.models.registry import load_model
+from streamvlm.models.base import VideoLanguageModel
 
 
-def test_sessions_share_a_process_and_one_too_many_is_refused() -> None:
-    process, pocket = ProcessBudget(100 << 20), load_model("pocket", device="cpu")
+def test_sessions_share_a_process_and_one_too_many_is_refused(pocket: VideoLanguageModel) -> None:
+    process = ProcessBudget(100 << 20)
     config = SessionConfig(host_budget_bytes=40 << 20)
     one, other = Session(pocket, config, process=process), Session(pocket, config, process=process)
     assert process.left_bytes == 20 << 20

@@ -48,13 +48,13 @@ WAIT_S = 60
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    with Engine(TinyModel(), EngineConfig(session=TINY)) as engine:
+def engine(device: str) -> Iterator[Engine]:
+    with Engine(TinyModel(device), EngineConfig(session=TINY)) as engine:
         yield engine
 
 
-def durable(home: Path, **settings: Any) -> Engine:
-    return Engine(TinyModel(), EngineConfig(session=TINY, home=home, **settings))
+def durable(home: Path, device: str, **settings: Any) -> Engine:
+    return Engine(TinyModel(device), EngineConfig(session=TINY, home=home, **settings))
 
 
 class Ear:
@@ -87,8 +87,8 @@ def ask(live: LiveSession, **settings: Any) -> tuple[Asked, Ear]:
 # --- admission and ownership ---
 
 
-def test_the_ninth_session_of_eight_is_refused_until_one_is_closed() -> None:
-    with Engine(TinyModel(), EngineConfig(max_sessions=8, session=TINY)) as engine:
+def test_the_ninth_session_of_eight_is_refused_until_one_is_closed(device: str) -> None:
+    with Engine(TinyModel(device), EngineConfig(max_sessions=8, session=TINY)) as engine:
         lives = [engine.open() for _ in range(8)]
         assert len({live.id for live in lives}) == 8
         with pytest.raises(BusyError, match="All 8 sessions"):
@@ -98,8 +98,8 @@ def test_the_ninth_session_of_eight_is_refused_until_one_is_closed() -> None:
         assert engine.stats().n_sessions == 8
 
 
-def test_of_many_that_open_at_once_no_more_get_in_than_there_are_places() -> None:
-    with Engine(TinyModel(), EngineConfig(max_sessions=3, session=TINY)) as engine:
+def test_of_many_that_open_at_once_no_more_get_in_than_there_are_places(device: str) -> None:
+    with Engine(TinyModel(device), EngineConfig(max_sessions=3, session=TINY)) as engine:
         outcomes: list[object] = []
 
         def try_to_open() -> None:
@@ -117,9 +117,9 @@ def test_of_many_that_open_at_once_no_more_get_in_than_there_are_places() -> Non
         assert len(outcomes) == 8
 
 
-def test_sessions_are_refused_when_their_memory_would_not_fit() -> None:
+def test_sessions_are_refused_when_their_memory_would_not_fit(device: str) -> None:
     config = EngineConfig(session=TINY, host_budget_bytes=2 << 20)
-    with Engine(TinyModel(), config) as engine:
+    with Engine(TinyModel(device), config) as engine:
         first, _ = engine.open(), engine.open()
         with pytest.raises(BusyError, match="no memory"):
             engine.open()
@@ -127,16 +127,16 @@ def test_sessions_are_refused_when_their_memory_would_not_fit() -> None:
         engine.open()
 
 
-def test_all_sessions_open_and_at_rest_share_one_budget_of_disk(tmp_path: Path) -> None:
+def test_all_sessions_open_and_at_rest_share_one_budget_of_disk(tmp_path: Path, device: str) -> None:
     def on_disk(name: str) -> int:
         return sum(path.stat().st_size for path in tmp_path.glob(f"{name}/seg-*.kv"))
 
     archive = ArchiveConfig(budget_bytes=16 << 20)  # a segment is an eighth of it: there is room for one
-    with durable(tmp_path, archive=archive, disk_budget_bytes=2 << 20) as engine:
+    with durable(tmp_path, device, archive=archive, disk_budget_bytes=2 << 20) as engine:
         first = engine.open("first")
         offer(first, 8)
         first.close()
-    with durable(tmp_path, archive=archive, disk_budget_bytes=2 << 20) as engine:
+    with durable(tmp_path, device, archive=archive, disk_budget_bytes=2 << 20) as engine:
         assert 0 < on_disk("first") == engine.stats().disk_bytes <= 2 << 20
         second = engine.open("second")
         offer(second, 8)
@@ -150,11 +150,11 @@ def test_all_sessions_open_and_at_rest_share_one_budget_of_disk(tmp_path: Path) 
     assert 0 < on_disk("second") <= 2 << 20, "what was deleted leaves room"
 
 
-def test_a_home_that_cannot_hold_sessions_is_found_out_at_once(tmp_path: Path) -> None:
+def test_a_home_that_cannot_hold_sessions_is_found_out_at_once(tmp_path: Path, device: str) -> None:
     (tmp_path / "file").touch()
     for home in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/sessions")):
         with pytest.raises(StoreError, match="choose another --home"):
-            durable(home)
+            durable(home, device)
 
 
 def test_each_session_gets_the_same_share_of_the_device() -> None:
@@ -171,8 +171,8 @@ def test_a_session_opened_twice_is_one_session(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "../up", "a/b", "a" * 65, ".", "ä", "a b", "a\n"])
-def test_ids_that_could_lead_out_of_the_house_are_refused(tmp_path: Path, bad: str) -> None:
-    with durable(tmp_path / "home") as engine:
+def test_ids_that_could_lead_out_of_the_house_are_refused(tmp_path: Path, bad: str, device: str) -> None:
+    with durable(tmp_path / "home", device) as engine:
         with pytest.raises(UsageError, match="1 to 64 letters"):
             engine.open(bad)
         for refused in (engine.find, engine.delete):
@@ -182,9 +182,9 @@ def test_ids_that_could_lead_out_of_the_house_are_refused(tmp_path: Path, bad: s
 
 
 @pytest.mark.parametrize("is_durable", [False, True])
-def test_a_session_is_its_owners_and_its_secrets(tmp_path: Path, is_durable: bool) -> None:
+def test_a_session_is_its_owners_and_its_secrets(tmp_path: Path, is_durable: bool, device: str) -> None:
     config = EngineConfig(session=TINY, home=tmp_path if is_durable else None)
-    with Engine(TinyModel(), config) as engine:
+    with Engine(TinyModel(device), config) as engine:
         engine.open("hers", owner="ann", secret="s")
         engine.open("anybodys", secret="word")
         attempts: list[dict[str, Any]] = [{}, {"owner": "bob"}, {"owner": "bob", "secret": "s"}, {"secret": "s"}]
@@ -202,7 +202,7 @@ def test_a_session_is_its_owners_and_its_secrets(tmp_path: Path, is_durable: boo
         assert {info.id for info in engine.sessions()} == {"hers", "anybodys"}
     if is_durable:
         assert "word" not in (tmp_path / "anybodys" / "owner.json").read_text()
-        with Engine(TinyModel(), config) as engine:
+        with Engine(TinyModel(device), config) as engine:
             with pytest.raises(SessionRefusedError):
                 engine.open("hers", owner="bob")
             engine.find("hers", owner="ann")
@@ -342,8 +342,8 @@ def test_closing_lets_answers_end(engine: Engine) -> None:
     engine.close()  # twice is once
 
 
-def test_closing_without_patience_cancels() -> None:
-    engine = Engine(TinyModel(), EngineConfig(session=SessionConfig(max_answer_tokens=100_000)))
+def test_closing_without_patience_cancels(device: str) -> None:
+    engine = Engine(TinyModel(device), EngineConfig(session=SessionConfig(max_answer_tokens=100_000)))
     live = engine.open()
     offer(live, 3)
     asked = [ask(live), ask(live)]
@@ -352,8 +352,8 @@ def test_closing_without_patience_cancels() -> None:
     assert all(ear.answer().cancelled for _, ear in asked)
 
 
-def test_frames_that_closing_leaves_no_time_for_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    engine = Engine(TinyModel(), EngineConfig(session=TINY, frame_queue=1000, step_frames=1))
+def test_frames_that_closing_leaves_no_time_for_are_told(caplog: pytest.LogCaptureFixture, device: str) -> None:
+    engine = Engine(TinyModel(device), EngineConfig(session=TINY, frame_queue=1000, step_frames=1))
     live = engine.open()
     offer(live, 1000)
     engine.close(drain_s=0.0)
@@ -394,7 +394,7 @@ BLACK: Picture = np.zeros((2, 2, 3), np.uint8)
 WHITE: Picture = np.full((2, 2, 3), 255, np.uint8)
 
 
-def test_a_step_that_does_not_end_shows_as_long_as_it_lasts() -> None:
+def test_a_step_that_does_not_end_shows_as_long_as_it_lasts(device: str) -> None:
     go_on = threading.Event()
 
     class Held(TinyModel):
@@ -402,7 +402,7 @@ def test_a_step_that_does_not_end_shows_as_long_as_it_lasts() -> None:
             assert go_on.wait(60)
             return super().see(pictures)
 
-    with Engine(Held(), EngineConfig(session=TINY)) as engine:
+    with Engine(Held(device), EngineConfig(session=TINY)) as engine:
         live = engine.open()
         assert engine.stats().step_s == 0
         live.offer(colour(1), time_s=0.0)
@@ -412,8 +412,8 @@ def test_a_step_that_does_not_end_shows_as_long_as_it_lasts() -> None:
         wait_until(lambda: engine.stats().step_s == 0)
 
 
-def test_a_stream_that_fails_is_told_so_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
-    with Engine(Breakable(), EngineConfig(session=TINY)) as engine:
+def test_a_stream_that_fails_is_told_so_and_the_others_go_on(caplog: pytest.LogCaptureFixture, device: str) -> None:
+    with Engine(Breakable(device), EngineConfig(session=TINY)) as engine:
         bad, good = engine.open(), engine.open()
         notices: list[str] = []
         bad.on_notice(notices.append)
@@ -438,15 +438,15 @@ def test_a_stream_that_fails_is_told_so_and_the_others_go_on(caplog: pytest.LogC
     assert vars(told)["session_id"] == bad.id
 
 
-def test_a_budget_below_the_window_fails_that_stream_in_one_sentence() -> None:
-    with Engine(TinyModel(), EngineConfig(session=SessionConfig(host_budget_bytes=8192))) as engine:
+def test_a_budget_below_the_window_fails_that_stream_in_one_sentence(device: str) -> None:
+    with Engine(TinyModel(device), EngineConfig(session=SessionConfig(host_budget_bytes=8192))) as engine:
         live = engine.open()
         offer(live, 16)
         assert isinstance(ask(live)[1].end(), MemoryBudgetError)
 
 
-def test_a_worker_that_dies_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture) -> None:
-    engine = Engine(Breakable(), EngineConfig(session=TINY))
+def test_a_worker_that_dies_leaves_nobody_waiting(caplog: pytest.LogCaptureFixture, device: str) -> None:
+    engine = Engine(Breakable(device), EngineConfig(session=TINY))
     dying, other = engine.open(), engine.open()
     offer(other)
     dying.offer(WHITE, time_s=0.0)
@@ -466,13 +466,13 @@ def test_a_worker_that_dies_leaves_nobody_waiting(caplog: pytest.LogCaptureFixtu
 # --- sessions that outlive the engine ---
 
 
-def test_a_session_is_taken_up_where_it_was_left(tmp_path: Path) -> None:
-    with durable(tmp_path) as engine:
+def test_a_session_is_taken_up_where_it_was_left(tmp_path: Path, device: str) -> None:
+    with durable(tmp_path, device) as engine:
         live = engine.open("a", secret="s")
         offer(live, 10)
         first = ask(live, out_of_band=True)[1].answer()
         timeline = live.timeline()
-    with durable(tmp_path) as engine:
+    with durable(tmp_path, device) as engine:
         assert [(info.id, info.is_open) for info in engine.sessions()] == [("a", False)]
         live = engine.open("a", secret="s")
         assert live.stats().time_s == 9
@@ -491,8 +491,8 @@ def test_a_session_is_taken_up_where_it_was_left(tmp_path: Path) -> None:
         assert live.stats().time_s == 15
 
 
-def test_a_deleted_session_is_gone_for_good(tmp_path: Path) -> None:
-    with durable(tmp_path) as engine:
+def test_a_deleted_session_is_gone_for_good(tmp_path: Path, device: str) -> None:
+    with durable(tmp_path, device) as engine:
         offer(engine.open("open"))
         engine.open("shut").close()
         assert {info.id for info in engine.sessions()} == {"open", "shut"}
@@ -504,8 +504,8 @@ def test_a_deleted_session_is_gone_for_good(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
-def test_a_temporary_session_is_deleted_without_a_folder(tmp_path: Path) -> None:
-    with durable(tmp_path) as engine:
+def test_a_temporary_session_is_deleted_without_a_folder(tmp_path: Path, device: str) -> None:
+    with durable(tmp_path, device) as engine:
         live = engine.open(is_temporary=True)
         offer(live, 2)
         assert not engine.sessions()
@@ -514,9 +514,9 @@ def test_a_temporary_session_is_deleted_without_a_folder(tmp_path: Path) -> None
         assert engine.stats().n_sessions == 0
 
 
-def test_a_folder_that_cannot_be_used_takes_no_place(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_takes_no_place(tmp_path: Path, device: str) -> None:
     (tmp_path / "file").write_text("")
-    with durable(tmp_path, max_sessions=1) as engine:
+    with durable(tmp_path, device, max_sessions=1) as engine:
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "session.json").write_text("{")
         with pytest.raises(StreamVlmError, match="holds no memory"):
@@ -525,13 +525,13 @@ def test_a_folder_that_cannot_be_used_takes_no_place(tmp_path: Path) -> None:
         engine.open("b")
 
 
-def test_a_home_that_vanishes_is_one_sentence_and_a_damaged_session_is_not_listed(tmp_path: Path) -> None:
-    with durable(tmp_path / "home") as engine:
+def test_a_home_that_vanishes_is_one_sentence_and_a_damaged_session_is_not_listed(tmp_path: Path, device: str) -> None:
+    with durable(tmp_path / "home", device) as engine:
         (tmp_path / "home").rmdir()
         (tmp_path / "home").touch()
         with pytest.raises(StoreError, match="choose another home"):
             engine.open()
-    with durable(tmp_path) as engine:
+    with durable(tmp_path, device) as engine:
         engine.open("a").close()
         engine.open("b").close()
         (tmp_path / "a" / "owner.json").write_text("{")
@@ -547,7 +547,8 @@ from pathlib import Path
 from by_hand import offer
 from tiny_model import TinyModel
 from streamvlm.engine import Answer, Engine, EngineConfig, SessionConfig
-engine = Engine(TinyModel(), EngineConfig(home=Path(sys.argv[1]), session=SessionConfig(host_budget_bytes=1 << 20)))
+session = SessionConfig(host_budget_bytes=1 << 20)
+engine = Engine(TinyModel(sys.argv[2]), EngineConfig(home=Path(sys.argv[1]), session=session))
 live = engine.open("a", owner="ann")
 while True:
     offer(live, 8)
@@ -557,15 +558,15 @@ while True:
 """
 
 
-def test_a_killed_engine_loses_no_more_than_promised(tmp_path: Path) -> None:
+def test_a_killed_engine_loses_no_more_than_promised(tmp_path: Path, device: str) -> None:
     path = os.pathsep.join([*sys.path, str(Path(__file__).parents[1] / "support")])
-    command = [sys.executable, "-c", CHILD, str(tmp_path)]
+    command = [sys.executable, "-c", CHILD, str(tmp_path), device]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         answered_s = [float(child.stdout.readline()) for _ in range(4)]
         child.send_signal(signal.SIGKILL)
         answered_s += [float(line) for line in child.stdout]
-    with durable(tmp_path) as engine:
+    with durable(tmp_path, device) as engine:
         with pytest.raises(SessionRefusedError):
             engine.open("a", owner="bob")
         live = engine.open("a", owner="ann")

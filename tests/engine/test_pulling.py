@@ -23,8 +23,8 @@ TINY = SessionConfig(host_budget_bytes=1 << 20, max_answer_tokens=3)
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    with Engine(TinyModel(), EngineConfig(session=TINY, frame_queue=4)) as engine:
+def engine(device: str) -> Iterator[Engine]:
+    with Engine(TinyModel(device), EngineConfig(session=TINY, frame_queue=4)) as engine:
         yield engine
 
 

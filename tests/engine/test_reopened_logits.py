@@ -22,7 +22,7 @@ SECONDS, AT_S = 90, 80.0
 
 
 def test_logits_after_eviction_disk_and_a_new_process_are_those_of_a_stream_that_never_left_ram(
-    pocket: VideoLanguageModel, tmp_path: Path
+    pocket: VideoLanguageModel, tmp_path: Path, device: str
 ) -> None:
     world = make_world(5, SECONDS)
     frames = [Frame(second, float(second), render(world, float(second))) for second in range(SECONDS)]
@@ -42,6 +42,6 @@ def test_logits_after_eviction_disk_and_a_new_process_are_those_of_a_stream_that
     assert torch.equal(evicted, expected)
 
     saved = tmp_path / "logits.pt"
-    command = [sys.executable, logits.__file__, str(tmp_path / "memory"), question, str(AT_S), str(saved)]
+    command = [sys.executable, logits.__file__, str(tmp_path / "memory"), question, str(AT_S), str(saved), device]
     subprocess.run(command, check=True)
     assert torch.equal(torch.load(saved), expected)

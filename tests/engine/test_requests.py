@@ -15,8 +15,8 @@ from streamvlm.errors import EngineError
 TINY = SessionConfig(host_budget_bytes=1 << 20, max_answer_tokens=6)
 
 
-def test_whoever_waits_loses_no_frame_however_short_the_queue() -> None:
-    with Engine(TinyModel(), EngineConfig(session=TINY, frame_queue=2)) as engine:
+def test_whoever_waits_loses_no_frame_however_short_the_queue(device: str) -> None:
+    with Engine(TinyModel(device), EngineConfig(session=TINY, frame_queue=2)) as engine:
         live = engine.open()
         for second in range(60):
             live.offer(colour(second), time_s=float(second), wait=True)
@@ -26,8 +26,8 @@ def test_whoever_waits_loses_no_frame_however_short_the_queue() -> None:
         assert stats.n_clear + stats.n_fuzzy + stats.n_discarded == 60
 
 
-def test_whoever_waits_for_a_session_that_ends_is_told_so() -> None:
-    with Engine(TinyModel(), EngineConfig(session=TINY, frame_queue=1)) as engine:
+def test_whoever_waits_for_a_session_that_ends_is_told_so(device: str) -> None:
+    with Engine(TinyModel(device), EngineConfig(session=TINY, frame_queue=1)) as engine:
         live = engine.open()
         told: list[EngineError] = []
 
@@ -48,8 +48,8 @@ def test_whoever_waits_for_a_session_that_ends_is_told_so() -> None:
         assert "closed" in str(told)
 
 
-def test_a_temporary_session_takes_a_place_and_leaves_nothing(tmp_path: Path) -> None:
-    with Engine(TinyModel(), EngineConfig(session=TINY, home=tmp_path)) as engine:
+def test_a_temporary_session_takes_a_place_and_leaves_nothing(tmp_path: Path, device: str) -> None:
+    with Engine(TinyModel(device), EngineConfig(session=TINY, home=tmp_path)) as engine:
         live = engine.open(owner="ann", is_temporary=True)
         live.offer(colour(1), time_s=0.0)
         assert engine.stats().n_sessions == 1
@@ -59,8 +59,8 @@ def test_a_temporary_session_takes_a_place_and_leaves_nothing(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_counts_of_closed_sessions_stay_and_what_they_held_goes() -> None:
-    with Engine(TinyModel(), EngineConfig(session=TINY, frame_queue=1)) as engine:
+def test_counts_of_closed_sessions_stay_and_what_they_held_goes(device: str) -> None:
+    with Engine(TinyModel(device), EngineConfig(session=TINY, frame_queue=1)) as engine:
         live = engine.open()
         for second in range(50):
             live.offer(colour(second), time_s=float(second))
@@ -70,8 +70,8 @@ def test_counts_of_closed_sessions_stay_and_what_they_held_goes() -> None:
         assert (stats.n_clear_blocks, stats.n_fuzzy_blocks, stats.host_bytes, stats.lag_s) == (0, 0, 0, 0.0)
 
 
-def test_an_engine_that_is_closed_says_so() -> None:
-    engine = Engine(TinyModel(), EngineConfig(session=TINY))
+def test_an_engine_that_is_closed_says_so(device: str) -> None:
+    engine = Engine(TinyModel(device), EngineConfig(session=TINY))
     assert engine.failure is None
     engine.close()
     assert isinstance(engine.failure, EngineError)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 import torch
 from by_hand import ByHand, Heard, ask, offer
+from tiny_model import TinyModel
 
 from streamvlm.engine import Asked, EngineConfig, LiveSession, Piece, Session, SessionConfig
 from streamvlm.engine.live_question import LiveQuestion
@@ -36,9 +37,9 @@ def watched_s(live: LiveSession) -> list[float]:
 class Reckoning:
     """One random run over a few sessions, and what every question should have seen."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, model: TinyModel) -> None:
         self.rng = random.Random(seed)
-        self.engine = ByHand(EngineConfig(frame_queue=4, max_questions=3, step_frames=4, session=SHORT), MODEL.model)
+        self.engine = ByHand(model, EngineConfig(frame_queue=4, max_questions=3, step_frames=4, session=SHORT))
         self.lives = [self.engine.open() for _ in range(self.rng.randint(1, 3))]
         self.asked: list[tuple[LiveSession, LiveQuestion, Asked, Heard]] = []
         self.checked: set[LiveQuestion] = set()
@@ -88,13 +89,13 @@ class Reckoning:
                     assert moment.now is None, "a later frame was shown"
 
 
-MODEL = ByHand()
-
-
-def test_in_a_thousand_interleavings_every_question_sees_exactly_the_frames_up_to_when_it_was_asked() -> None:
-    n_questions = n_cancelled = n_dropped = n_mid_answer = 0
+def test_in_a_thousand_interleavings_every_question_sees_exactly_the_frames_up_to_when_it_was_asked(
+    device: str,
+) -> None:
+    model, n_questions = TinyModel(device), 0
+    n_cancelled = n_dropped = n_mid_answer = 0
     for seed in range(N_INTERLEAVINGS):
-        run = Reckoning(seed)
+        run = Reckoning(seed, model)
         run.run()
         for live in run.lives:
             stats = live.stats()
@@ -120,8 +121,8 @@ def test_in_a_thousand_interleavings_every_question_sees_exactly_the_frames_up_t
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_an_answer_among_others_is_the_answer_of_a_session_alone(seed: int) -> None:
-    engine, rng = ByHand(EngineConfig(session=SHORT, frame_queue=100)), random.Random(seed)
+def test_an_answer_among_others_is_the_answer_of_a_session_alone(seed: int, device: str) -> None:
+    engine, rng = ByHand(TinyModel(device), EngineConfig(session=SHORT, frame_queue=100)), random.Random(seed)
     lives = [engine.open() for _ in range(3)]
     asked = []
     for _ in range(12):
@@ -133,7 +134,7 @@ def test_an_answer_among_others_is_the_answer_of_a_session_alone(seed: int) -> N
             engine.step()
     engine.finish()
     for live, question, heard in asked:
-        alone = ByHand(engine.config)
+        alone = ByHand(TinyModel(device), engine.config)
         single = alone.open()
         offer(single, int(question.asked_at_s) + 1)
         _, expected = ask(single, out_of_band=True)
@@ -144,8 +145,8 @@ def test_an_answer_among_others_is_the_answer_of_a_session_alone(seed: int) -> N
         assert live.stats().n_dropped == 0
 
 
-def test_frames_are_dealt_out_evenly_and_those_left_out_come_first_the_next_time() -> None:
-    engine = ByHand(EngineConfig(step_frames=4, session=LONG))
+def test_frames_are_dealt_out_evenly_and_those_left_out_come_first_the_next_time(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(step_frames=4, session=LONG))
     lives = [engine.open() for _ in range(3)]
     for live, n in zip(lives, (16, 16, 2), strict=True):
         offer(live, n)
@@ -161,8 +162,8 @@ def test_frames_are_dealt_out_evenly_and_those_left_out_come_first_the_next_time
     assert progress[-1] == [16, 16, 2]
 
 
-def test_more_sessions_than_a_step_has_frames_take_turns() -> None:
-    engine = ByHand(EngineConfig(step_frames=2, session=LONG))
+def test_more_sessions_than_a_step_has_frames_take_turns(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(step_frames=2, session=LONG))
     lives = [engine.open() for _ in range(5)]
     for live in lives:
         offer(live, 6)
@@ -173,8 +174,8 @@ def test_more_sessions_than_a_step_has_frames_take_turns() -> None:
             assert max(counts) - min(counts) <= 1
 
 
-def test_frames_of_several_sessions_are_seen_in_one_vision_call() -> None:
-    engine = ByHand(EngineConfig(session=LONG))
+def test_frames_of_several_sessions_are_seen_in_one_vision_call(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(session=LONG))
     lives = [engine.open() for _ in range(3)]
     for live in lives:
         offer(live, 2)
@@ -183,8 +184,8 @@ def test_frames_of_several_sessions_are_seen_in_one_vision_call() -> None:
 
 
 @pytest.mark.parametrize("ingest_every", [1, 3, 6])
-def test_while_answers_never_end_frames_are_watched_every_so_many_steps(ingest_every: int) -> None:
-    engine = ByHand(EngineConfig(ingest_every=ingest_every, session=LONG))
+def test_while_answers_never_end_frames_are_watched_every_so_many_steps(ingest_every: int, device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(ingest_every=ingest_every, session=LONG))
     talking, other = engine.open(), engine.open()
     offer(talking)
     engine.finish()
@@ -204,8 +205,8 @@ def test_while_answers_never_end_frames_are_watched_every_so_many_steps(ingest_e
     assert set(pieces) == {1}, "and every step still says a word"
 
 
-def test_frames_that_a_question_waits_for_are_watched_at_once_before_anybody_elses() -> None:
-    engine = ByHand(EngineConfig(step_frames=2, session=LONG))
+def test_frames_that_a_question_waits_for_are_watched_at_once_before_anybody_elses(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(step_frames=2, session=LONG))
     busy, talking = engine.open(), engine.open()
     offer(talking)
     engine.finish()
@@ -222,8 +223,8 @@ def test_frames_that_a_question_waits_for_are_watched_at_once_before_anybody_els
     assert heard.text, "two steps for its frames, and one or two for the probe and the question"
 
 
-def test_frames_promised_to_a_question_are_not_dropped() -> None:
-    engine = ByHand(EngineConfig(frame_queue=4, session=LONG))
+def test_frames_promised_to_a_question_are_not_dropped(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(frame_queue=4, session=LONG))
     live = engine.open()
     offer(live, 6)
     asked, heard = ask(live)
@@ -234,8 +235,8 @@ def test_frames_promised_to_a_question_are_not_dropped() -> None:
     assert heard.answer.asked_at_s == asked.asked_at_s == 5
 
 
-def test_lag_is_how_far_watching_is_behind_offering() -> None:
-    engine = ByHand(EngineConfig(step_frames=2, session=LONG))
+def test_lag_is_how_far_watching_is_behind_offering(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(step_frames=2, session=LONG))
     live = engine.open()
     assert live.stats().lag_s == 0
     offer(live, 10)
@@ -247,8 +248,8 @@ def test_lag_is_how_far_watching_is_behind_offering() -> None:
     assert live.stats().lag_s == 0
 
 
-def test_questions_in_the_dialogue_are_answered_in_turn_and_others_at_once() -> None:
-    engine = ByHand(EngineConfig(session=LONG))
+def test_questions_in_the_dialogue_are_answered_in_turn_and_others_at_once(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(session=LONG))
     live = engine.open()
     offer(live)
     first, second, aside = ask(live)[1], ask(live)[1], ask(live, out_of_band=True)[1]
@@ -261,8 +262,8 @@ def test_questions_in_the_dialogue_are_answered_in_turn_and_others_at_once() -> 
     assert second.answer.tokens.context == said.context + said.question + said.answer
 
 
-def test_frames_promised_to_questions_that_were_cancelled_give_way_again() -> None:
-    run = ByHand(EngineConfig(session=SHORT, frame_queue=2))
+def test_frames_promised_to_questions_that_were_cancelled_give_way_again(device: str) -> None:
+    run = ByHand(TinyModel(device), EngineConfig(session=SHORT, frame_queue=2))
     live = run.open()
     offer(live, 2)
     _, patient = ask(live)
@@ -277,8 +278,8 @@ def test_frames_promised_to_questions_that_were_cancelled_give_way_again() -> No
     assert watched_s(live) == [0.0, 1.0, 40.0, 41.0]
 
 
-def test_a_cancelled_answer_ends_within_one_step_and_leaves_no_trace() -> None:
-    engine = ByHand(EngineConfig(session=LONG))
+def test_a_cancelled_answer_ends_within_one_step_and_leaves_no_trace(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(session=LONG))
     live = engine.open()
     offer(live, 3)
     under_way, waiting = ask(live), ask(live)
@@ -304,8 +305,8 @@ def test_a_cancelled_answer_ends_within_one_step_and_leaves_no_trace() -> None:
     assert after.answer.tokens.context == fresh.answer.tokens.context
 
 
-def test_one_question_too_many_is_refused_and_later_there_is_room_again() -> None:
-    engine = ByHand(EngineConfig(max_questions=2, session=SHORT))
+def test_one_question_too_many_is_refused_and_later_there_is_room_again(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(max_questions=2, session=SHORT))
     live = engine.open()
     offer(live)
     ask(live), ask(live)
@@ -315,8 +316,8 @@ def test_one_question_too_many_is_refused_and_later_there_is_room_again() -> Non
     assert ask(live)[0].asked_at_s == 0
 
 
-def test_a_session_by_hand_watches_what_a_session_alone_would() -> None:
-    engine = ByHand(EngineConfig(session=LONG, frame_queue=50, step_frames=50))
+def test_a_session_by_hand_watches_what_a_session_alone_would(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(session=LONG, frame_queue=50, step_frames=50))
     live, session = engine.open(), Session(engine.model, LONG)
     offer(live, 40)
     session.observe([waiting.frame for waiting in list(live.stream.queue._waiting)])
@@ -326,8 +327,8 @@ def test_a_session_by_hand_watches_what_a_session_alone_would() -> None:
     assert math.isclose(live.stats().memory.host_bytes, session.memory.host_bytes)
 
 
-def test_a_stream_whose_disk_is_behind_waits_and_holds_nobody_up() -> None:
-    engine = ByHand(EngineConfig(session=LONG))
+def test_a_stream_whose_disk_is_behind_waits_and_holds_nobody_up(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(session=LONG))
     slow, other = engine.open(), engine.open()
     reach_s = [2.0]
     slow.stream._reach_s = lambda: reach_s[0]

@@ -78,9 +78,9 @@ def test_what_could_never_fire_is_refused(settings: dict[str, Any], complaint: s
 
 
 @given(st.lists(st.floats(-200, 200), min_size=16, max_size=16))
-def test_the_probability_is_the_share_of_yes_and_never_undefined(logits: list[float]) -> None:
-    model: Any = TinyModel()
-    got = probability_of_yes(torch.tensor(logits), model)
+def test_the_probability_is_the_share_of_yes_and_never_undefined(device: str, logits: list[float]) -> None:
+    model: Any = TinyModel(device)
+    got = probability_of_yes(torch.tensor(logits, device=device), model)
     yes, no = math.log(math.exp(logits[3]) + math.exp(logits[5])), logits[4]
     assert got == pytest.approx(1 / (1 + math.exp(min(no - yes, 700))), abs=1e-6)
 
@@ -108,8 +108,8 @@ def test_pocket_says_of_the_frame_of_now_whether_a_thing_is_there(
 ALWAYS = StandingQuestion("abc?", threshold=1e-9, release=0.0, every_s=3.0, cool_down_s=0.0)
 
 
-def test_a_live_stream_is_checked_at_turning_points_and_on_a_timer() -> None:
-    engine = ByHand(EngineConfig(session=SessionConfig(host_budget_bytes=1 << 20)))
+def test_a_live_stream_is_checked_at_turning_points_and_on_a_timer(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(session=SessionConfig(host_budget_bytes=1 << 20)))
     live = engine.open()
     checked: list[float] = []
     fired: list[Fired] = []
@@ -144,8 +144,8 @@ def armed_by_hand(engine: ByHand, live: Any, standing: StandingQuestion, listene
     return armed
 
 
-def test_what_is_disarmed_fires_no_more_and_one_too_many_is_refused() -> None:
-    engine = ByHand(EngineConfig(max_standing=2, session=SessionConfig(host_budget_bytes=1 << 20)))
+def test_what_is_disarmed_fires_no_more_and_one_too_many_is_refused(device: str) -> None:
+    engine = ByHand(TinyModel(device), EngineConfig(max_standing=2, session=SessionConfig(host_budget_bytes=1 << 20)))
     live = engine.open()
     fired: list[Fired] = []
     first, second = (armed_by_hand(engine, live, replace(ALWAYS, question=f"{word}?"), fired.append) for word in "ab")
@@ -159,15 +159,15 @@ def test_what_is_disarmed_fires_no_more_and_one_too_many_is_refused() -> None:
     assert [told.standing_id for told in fired] == [second]
 
 
-def test_a_standing_question_too_long_is_refused_when_it_is_armed() -> None:
-    engine = ByHand()
+def test_a_standing_question_too_long_is_refused_when_it_is_armed(device: str) -> None:
+    engine = ByHand(TinyModel(device))
     live = engine.open()
     with pytest.raises(UsageError, match="512 are allowed"):
         armed_by_hand(engine, live, StandingQuestion("x" * 600), print)
 
 
-def test_checking_changes_nothing_in_what_is_remembered() -> None:
-    engines = [ByHand(), ByHand()]
+def test_checking_changes_nothing_in_what_is_remembered(device: str) -> None:
+    engines = [ByHand(TinyModel(device)), ByHand(TinyModel(device))]
     lives = [engine.open() for engine in engines]
     armed_by_hand(engines[0], lives[0], ALWAYS, lambda fired: None)
     for engine, live in zip(engines, lives, strict=True):

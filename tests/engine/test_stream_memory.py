@@ -15,10 +15,12 @@ from streamvlm.memory.arena import PAGE_BYTES
 SMALL = SessionConfig(window_blocks=4, host_budget_bytes=8 * PAGE_BYTES, gate=GateConfig(max_gap_s=1.0))
 
 
-def test_what_has_gone_from_disk_behind_the_streams_back_is_forgotten_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_what_has_gone_from_disk_behind_the_streams_back_is_forgotten_when_it_is_asked_for(
+    tmp_path: Path, device: str
+) -> None:
     events: list[str] = []
-    with closing(Archive(tmp_path, TinyModel(), on_event=events.append)) as archive:
-        session = Session(TinyModel(), SMALL, archive=archive)
+    with closing(Archive(tmp_path, TinyModel(device), on_event=events.append)) as archive:
+        session = Session(TinyModel(device), SMALL, archive=archive)
         session.observe(Frame(i, float(i), colour(i)) for i in range(40))
         session.flush()
         ids = [block.id for block in session.blocks()]

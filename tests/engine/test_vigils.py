@@ -83,8 +83,8 @@ def test_a_listener_that_fails_is_no_harm_to_the_stream() -> None:
 # --- on disk ---
 
 
-def opened(home: Path) -> Engine:
-    return Engine(TinyModel(), EngineConfig(home=home, session=SessionConfig(host_budget_bytes=1 << 20)))
+def opened(home: Path, device: str) -> Engine:
+    return Engine(TinyModel(device), EngineConfig(home=home, session=SessionConfig(host_budget_bytes=1 << 20)))
 
 
 def show(live: LiveSession, *times_s: float) -> None:
@@ -96,13 +96,13 @@ def show(live: LiveSession, *times_s: float) -> None:
     assert answered.wait(60)
 
 
-def test_standing_questions_and_what_nobody_was_told_of_outlive_the_process(tmp_path: Path) -> None:
-    with opened(tmp_path) as engine:
+def test_standing_questions_and_what_nobody_was_told_of_outlive_the_process(tmp_path: Path, device: str) -> None:
+    with opened(tmp_path, device) as engine:
         live = engine.open("camera")
         kept, cooling, gone = live.arm(ALWAYS), live.arm(ONCE_MORE), live.arm(StandingQuestion("or abc?"))
         live.disarm(gone)
         show(live, 0.0, 1.0)
-    with opened(tmp_path) as engine:
+    with opened(tmp_path, device) as engine:
         live = engine.open("camera")
         assert live.standing() == {kept: ALWAYS, cooling: ONCE_MORE}
         told: list[Fired] = []
@@ -122,7 +122,7 @@ def test_standing_questions_and_what_nobody_was_told_of_outlive_the_process(tmp_
         told.clear()
         live.on_fired(told.append)
         assert told == []
-    with opened(tmp_path) as engine:
+    with opened(tmp_path, device) as engine:
         live = engine.open("camera")
         live.on_fired(told.append)
         assert told == [], "somebody has been told of all of it"
@@ -130,14 +130,16 @@ def test_standing_questions_and_what_nobody_was_told_of_outlive_the_process(tmp_
         assert [fired.number for fired in told] == [3, 4]
 
 
-def test_of_firings_too_many_to_keep_the_last_are_kept_on_disk_and_the_others_counted(tmp_path: Path) -> None:
-    with opened(tmp_path) as engine:
+def test_of_firings_too_many_to_keep_the_last_are_kept_on_disk_and_the_others_counted(
+    tmp_path: Path, device: str
+) -> None:
+    with opened(tmp_path, device) as engine:
         live = engine.open("camera")
         standing_id = live.arm(ALWAYS)
         for number in range(MOST_FIRED + 6):
             live.stream.vigils.fire(firing(standing_id, float(number)))
         show(live, 100.0)
-    with opened(tmp_path) as engine:
+    with opened(tmp_path, device) as engine:
         live = engine.open("camera")
         told: list[Fired] = []
         live.on_fired(told.append)

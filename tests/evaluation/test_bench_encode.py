@@ -12,7 +12,7 @@ from fabricate import FAMILIES, fabricate
 from streamvlm.cli import main
 from streamvlm.models import loading
 
-SMALL = ["--chunk", "2", "--retrieved", "3", "--repeats", "1", "--device", "cpu"]
+SMALL = ["--chunk", "2", "--retrieved", "3", "--repeats", "1"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -53,6 +53,6 @@ def test_what_cannot_be_measured_is_refused_in_a_sentence(args: list[str], told:
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "free_ram_bytes", lambda: 1 << 30)
-    done = CliRunner().invoke(main, ["bench", "encode", "--config-only", "llava-onevision-7b", "--device", "cpu"])
+    done = CliRunner().invoke(main, ["bench", "encode", "--config-only", "llava-onevision-7b", "--dtype", "float32"])
     assert done.exit_code == 2
     assert "takes 32.1 GB and 1.1 GB of RAM are free" in done.stderr

@@ -11,7 +11,7 @@ from streamvlm.cli import main
 from streamvlm.engine import StandingQuestion
 from streamvlm.errors import UsageError
 from streamvlm.evaluation.standing_suite import N_NEVER, Watch, run_standing_suite, summarise
-from streamvlm.models.registry import load_model
+from streamvlm.models.base import VideoLanguageModel
 
 
 def test_an_event_is_told_once_and_all_else_is_false() -> None:
@@ -30,10 +30,10 @@ def test_an_event_is_told_once_and_all_else_is_false() -> None:
     assert (report["false alarms"], report["false alarms an hour of stream"]) == (3, 6.0)
 
 
-def test_pocket_tells_of_most_appearances_in_time() -> None:
+def test_pocket_tells_of_most_appearances_in_time(pocket: VideoLanguageModel) -> None:
     lines: list[str] = []
     watches = run_standing_suite(
-        load_model("pocket", device="cpu"), StandingQuestion("did you see a {name}?"), seeds=[3], duration_s=60,
+        pocket, StandingQuestion("did you see a {name}?"), seeds=[3], duration_s=60,
         n_questions=7, progress=lines.append,
     )  # fmt: skip
     assert len(watches) == 7

@@ -14,14 +14,8 @@ from streamvlm.evaluation.world_suite import Marked, as_markdown, run_world_suit
 from streamvlm.frame import Fidelity
 from streamvlm.memory.hierarchy import MemoryStats
 from streamvlm.models.base import VideoLanguageModel
-from streamvlm.models.registry import load_model
 from streamvlm.retrieval.evidence import Evidence
 from streamvlm.world.questions import Group, Question
-
-
-@pytest.fixture(scope="module")
-def pocket() -> VideoLanguageModel:
-    return load_model("pocket", device="cpu")
 
 
 def marked(text: str, *spans: tuple[float, float]) -> Marked:

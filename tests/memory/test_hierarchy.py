@@ -253,9 +253,9 @@ def test_ten_thousand_blocks_add_no_mappings_to_the_process() -> None:
     assert forgotten == list(range(1_000))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_fetched_payloads_are_cached_within_budget_and_leave_with_their_block() -> None:
-    memory = BlockMemory(LAYOUT, device="cuda", device_budget_bytes=2 * PAGE_BYTES, host_budget_bytes=3 * PAGE_BYTES)
+@pytest.mark.only_on("cuda", "a CPU has no use for a second copy in the same RAM")
+def test_on_a_gpu_fetched_payloads_are_cached_within_budget_and_leave_with_their_block(device: str) -> None:
+    memory = BlockMemory(LAYOUT, device=device, device_budget_bytes=2 * PAGE_BYTES, host_budget_bytes=3 * PAGE_BYTES)
     fill(memory, 3)
     kept = memory.fetch([0, 1, 2])
     assert memory.stats().device_bytes == 2 * PAGE_BYTES

@@ -79,15 +79,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_a_hub_name_is_downloaded_once_and_loads_offline_from_then_on(
-    hub: list[str], monkeypatch: pytest.MonkeyPatch
+    hub: list[str], monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    model = load_model("someone/tiny", device="cpu")
+    model = load_model("someone/tiny", device=device)
     assert model.name == "someone/tiny"
     assert "model.safetensors" in hub
     assert "pytorch_model.bin" not in hub
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     n_fetched = len(hub)
-    assert load_model("someone/tiny", device="cpu").fingerprint == model.fingerprint
+    assert load_model("someone/tiny", device=device).fingerprint == model.fingerprint
     assert len(hub) == n_fetched
 
 
@@ -101,20 +101,22 @@ def test_a_look_at_a_checkpoint_fetches_no_weights(hub: list[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "told"), [("someone/gated", "gated; accept its terms"), ("someone/nothing", "check the spelling")]
 )
-def test_what_the_hub_refuses_is_told_in_a_sentence(hub: list[str], name: str, told: str) -> None:
+def test_what_the_hub_refuses_is_told_in_a_sentence(hub: list[str], name: str, told: str, device: str) -> None:
     with pytest.raises(ModelError, match=told):
-        load_model(name, device="cpu")
+        load_model(name, device=device)
 
 
-def test_without_a_network_the_sentence_says_so(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_sentence_says_so(hub: list[str], monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match="on this machine, and the hub cannot be reached") as refused:
-        load_model("someone/tiny", device="cpu")
+        load_model("someone/tiny", device=device)
     assert "\n" not in str(refused.value)
 
 
-def test_a_cache_without_the_weights_is_no_whole_checkpoint(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_without_the_weights_is_no_whole_checkpoint(
+    hub: list[str], monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     find_checkpoint("someone/tiny")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match=r"hub cannot be reached|has no weights"):
-        load_model("someone/tiny", device="cpu")
+        load_model("someone/tiny", device=device)

@@ -28,21 +28,21 @@ def test_pixels_are_those_of_the_familys_own_processor(pair: Pair, shape: tuple[
     given = picture(shape)
     (expected,) = pair.made.prepare(pair.folder, [given]).pixels
     deviation = torch.tensor(ours.pixel_settings["image_std"]).view(3, 1, 1)
-    apart = ((ours.pixels([given])[0] - expected) * deviation).abs().max()
+    apart = ((ours.pixels([given])[0].cpu() - expected) * deviation).abs().max()
     assert apart <= 1e-6, "in units of full scale; 1/255 would be one step of a pixel"
 
 
 @pytest.mark.parametrize("resample", [0, 1, 2, 3])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_checkpoints_own_filter_and_numbers_count(family: str, resample: int, tmp_path: Path) -> None:
+def test_the_checkpoints_own_filter_and_numbers_count(family: str, resample: int, tmp_path: Path, device: str) -> None:
     folder = fabricate(family, tmp_path)
     own = json.loads((folder / "preprocessor_config.json").read_text())
     own |= {"resample": resample, "image_mean": [0.48, 0.45, 0.4], "image_std": [0.27, 0.26, 0.28]}
     (folder / "preprocessor_config.json").write_text(json.dumps(own))
-    ours: Any = load_model(str(folder), device="cpu")
+    ours: Any = load_model(str(folder), device=device)
     given = [picture((90, 120)), picture((120, 90), 1)]
     for one, expected in zip(given, FAMILIES[family].prepare(folder, given).pixels, strict=True):
-        torch.testing.assert_close(ours.pixels([one])[0], expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours.pixels([one])[0].cpu(), expected, rtol=0, atol=1e-5)
 
 
 def test_settings_for_videos_come_before_those_for_pictures(tmp_path: Path) -> None:

@@ -27,12 +27,15 @@ HEADS = [
 ]  # the last shares its keys with the first
 
 
-def attention_mass(layout: BlockLayout = LAYOUT) -> BlockScorer:
-    return AttentionMassScorer(HEADS, N_QUERY_HEADS, layout)
+def attention_mass(device: str, layout: BlockLayout = LAYOUT) -> BlockScorer:
+    return AttentionMassScorer(HEADS, N_QUERY_HEADS, layout, device)
 
 
-def mean_key(layout: BlockLayout = LAYOUT) -> BlockScorer:
-    return MeanKeyScorer(N_QUERY_HEADS, layout)
+def mean_key(device: str, layout: BlockLayout = LAYOUT) -> BlockScorer:
+    return MeanKeyScorer(N_QUERY_HEADS, layout, device)
+
+
+Build = Callable[..., BlockScorer]
 
 
 SCORERS = [attention_mass, mean_key]
@@ -78,15 +81,16 @@ def naive_mean_key(queries: dict[int, Tensor], payloads: dict[int, Tensor], ids:
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_scores_equal_a_naive_reference_whatever_came_went_and_is_asked_for(
-    build: Callable[[BlockLayout], BlockScorer],
+    build: Build,
     naive: Callable[[dict[int, Tensor], dict[int, Tensor], list[int]], Tensor],
     dtype: torch.dtype,
     data: st.DataObject,
+    device: str,
 ) -> None:
     layout = BlockLayout(LAYOUT.n_layers, LAYOUT.n_kv_heads, LAYOUT.head_dim, dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(key_index, "CHUNK_BYTES", 30 * layout.head_dim * 4)  # many chunks of 30 rows
-        scorer = build(layout)
+        scorer = build(device, layout)
     payloads: dict[int, Tensor] = {}
     for block_id in range(data.draw(st.integers(1, 12))):
         payloads[block_id] = random_payload(block_id, data.draw(st.integers(1, 40)), layout)
@@ -99,17 +103,17 @@ def test_scores_equal_a_naive_reference_whatever_came_went_and_is_asked_for(
     got = scorer.score(queries, ids)
     assert got.dtype is torch.float32
     expected = naive(queries, payloads, ids) if ids else torch.zeros(0)
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(got.cpu(), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("build", SCORERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("head_dim", [16, 72])
 def test_identical_content_at_different_times_gets_exactly_the_same_score(
-    build: Callable[[BlockLayout], BlockScorer], dtype: torch.dtype, head_dim: int
+    build: Build, dtype: torch.dtype, head_dim: int, device: str
 ) -> None:
     layout = BlockLayout(n_layers=3, n_kv_heads=2, head_dim=head_dim, dtype=dtype)
-    scorer = build(layout)
+    scorer = build(device, layout)
     content = random_payload(0, 17, layout)
     for block_id in range(300):
         add(
@@ -126,24 +130,24 @@ def test_identical_content_at_different_times_gets_exactly_the_same_score(
     assert len({scores[i] for i in twins}) == 1
 
 
-def test_masses_of_a_single_head_add_up_to_one_over_the_candidates_alone() -> None:
-    scorer = AttentionMassScorer([RetrievalHead(1, 0)], N_QUERY_HEADS, LAYOUT)
+def test_masses_of_a_single_head_add_up_to_one_over_the_candidates_alone(device: str) -> None:
+    scorer = AttentionMassScorer([RetrievalHead(1, 0)], N_QUERY_HEADS, LAYOUT, device)
     for block_id in range(30):
         add(scorer, block_id, random_payload(block_id, 7))
     assert float(scorer.score(question(0), range(10, 20)).sum()) == pytest.approx(1, abs=1e-6)
 
 
-def test_huge_logits_do_not_overflow() -> None:
-    scorer = AttentionMassScorer([RetrievalHead(1, 0)], N_QUERY_HEADS, LAYOUT)
+def test_huge_logits_do_not_overflow(device: str) -> None:
+    scorer = AttentionMassScorer([RetrievalHead(1, 0)], N_QUERY_HEADS, LAYOUT, device)
     add(scorer, 0, 1e4 * torch.ones(LAYOUT.shape(3)))
     add(scorer, 1, -1e4 * torch.ones(LAYOUT.shape(3)))
     queries = {1: 1e4 * torch.ones(N_QUERY_HEADS, 2, LAYOUT.head_dim)}
     assert scorer.score(queries, [0, 1]).tolist() == pytest.approx([1, 0])
 
 
-def test_a_planted_needle_is_found_among_a_thousand_blocks_by_either_scorer() -> None:
+def test_a_planted_needle_is_found_among_a_thousand_blocks_by_either_scorer(device: str) -> None:
     for build in SCORERS:
-        scorer = build(LAYOUT)
+        scorer = build(device)
         for block_id in range(1000):
             add(scorer, block_id, random_payload(block_id, 8))
         queries = question(7)
@@ -158,10 +162,10 @@ def test_a_planted_needle_is_found_among_a_thousand_blocks_by_either_scorer() ->
         assert 1000 in select_blocks(scores, range(1001), top_k=4, coverage=0.95)
 
 
-def test_a_needle_token_in_a_mixed_block_is_lost_in_the_mean_but_not_in_attention() -> None:
+def test_a_needle_token_in_a_mixed_block_is_lost_in_the_mean_but_not_in_attention(device: str) -> None:
     queries = question(3)
     direction = queries[2][5][-1]
-    scorers = [build(LAYOUT) for build in SCORERS]
+    scorers = [build(device) for build in SCORERS]
     for block_id in range(200):
         payload = random_payload(block_id, 16)
         if block_id == 50:  # one token answers, the others point away: their mean says nothing
@@ -174,16 +178,14 @@ def test_a_needle_token_in_a_mixed_block_is_lost_in_the_mean_but_not_in_attentio
     assert 50 not in by_mean.topk(8).indices
 
 
-def test_a_scorer_names_the_layers_whose_queries_it_reads() -> None:
-    assert list(attention_mass().layers) == [0, 2]
-    assert list(mean_key().layers) == [0, 1, 2]
+def test_a_scorer_names_the_layers_whose_queries_it_reads(device: str) -> None:
+    assert list(attention_mass(device).layers) == [0, 2]
+    assert list(mean_key(device).layers) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("build", SCORERS)
-def test_no_candidates_give_no_scores_and_forgotten_ones_an_error(
-    build: Callable[[BlockLayout], BlockScorer],
-) -> None:
-    scorer = build(LAYOUT)
+def test_no_candidates_give_no_scores_and_forgotten_ones_an_error(build: Build, device: str) -> None:
+    scorer = build(device)
     assert scorer.score(question(0), []).shape == (0,)
     add(scorer, 0, random_payload(0, 3))
     scorer.forget([0])
@@ -192,11 +194,9 @@ def test_no_candidates_give_no_scores_and_forgotten_ones_an_error(
 
 
 @pytest.mark.parametrize("build", SCORERS)
-def test_blocks_added_in_inference_mode_can_be_scored_and_forgotten_outside_it(
-    build: Callable[[BlockLayout], BlockScorer],
-) -> None:
+def test_blocks_added_in_inference_mode_can_be_scored_and_forgotten_outside_it(build: Build, device: str) -> None:
     with torch.inference_mode():
-        scorer = build(LAYOUT)
+        scorer = build(device)
         add(scorer, 0, random_payload(0, 3))
     tracked = {layer: query.requires_grad_() for layer, query in question(0).items()}
     assert scorer.score(tracked, [0]).shape == (1,)
@@ -206,10 +206,10 @@ def test_blocks_added_in_inference_mode_can_be_scored_and_forgotten_outside_it(
 
 
 @pytest.mark.parametrize("build", SCORERS)
-def test_an_index_of_a_bounded_memory_stops_growing(build: Callable[[BlockLayout], BlockScorer]) -> None:
+def test_an_index_of_a_bounded_memory_stops_growing(build: Build, device: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(key_index, "CHUNK_BYTES", 256 * LAYOUT.head_dim * 4)
-        scorer = build(LAYOUT)
+        scorer = build(device)
     payloads = [random_payload(i, n_tokens) for i, n_tokens in enumerate([5, 17, 9])]
     sizes = []
     for block_id in range(2000):
@@ -221,6 +221,6 @@ def test_an_index_of_a_bounded_memory_stops_growing(build: Callable[[BlockLayout
 
 
 @pytest.mark.parametrize("heads", [[], [RetrievalHead(3, 0)], [RetrievalHead(0, 6)]])
-def test_heads_that_the_model_does_not_have_are_refused(heads: list[RetrievalHead]) -> None:
+def test_heads_that_the_model_does_not_have_are_refused(heads: list[RetrievalHead], device: str) -> None:
     with pytest.raises(ValueError, match="retrieval heads"):
-        AttentionMassScorer(heads, N_QUERY_HEADS, LAYOUT)
+        AttentionMassScorer(heads, N_QUERY_HEADS, LAYOUT, device)

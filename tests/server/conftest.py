@@ -13,14 +13,8 @@ import trustme
 from live_server import LiveServer, live_server
 
 from streamvlm.models.base import VideoLanguageModel
-from streamvlm.models.registry import load_model
 from streamvlm.world.events import World, make_world
 from streamvlm.world.video import write_video
-
-
-@pytest.fixture(scope="session")
-def pocket() -> VideoLanguageModel:
-    return load_model("pocket", device="cpu")
 
 
 @pytest.fixture(scope="session")

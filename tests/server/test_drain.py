@@ -78,8 +78,8 @@ def test_running_answers_end_new_ones_are_refused_and_every_frame_is_kept(
         assert [decision.time_s for decision in remembered.decisions] == list(range(10))
 
 
-def test_a_process_that_gets_sigterm_amid_an_answer_gives_it_and_exits_with_0(world: World) -> None:
-    command = [sys.executable, "-m", "streamvlm", "serve", "--port", "0", "--drain-s", "100"]
+def test_a_process_that_gets_sigterm_amid_an_answer_gives_it_and_exits_with_0(world: World, device: str) -> None:
+    command = [sys.executable, "-m", "streamvlm", "serve", "--port", "0", "--drain-s", "100", "--device", device]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
@@ -101,7 +101,9 @@ def test_a_process_that_gets_sigterm_amid_an_answer_gives_it_and_exits_with_0(wo
             process.kill()
 
 
-def test_what_answers_leave_of_the_time_for_a_stop_goes_to_frames_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_answers_leave_of_the_time_for_a_stop_goes_to_frames_that_wait(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     close, left_s = Engine.close, list[float]()
 
     def note_and_close(engine: Engine, *, drain_s: float = 10.0) -> None:
@@ -113,7 +115,7 @@ def test_what_answers_leave_of_the_time_for_a_stop_goes_to_frames_that_wait(monk
 
     monkeypatch.setattr(Engine, "close", note_and_close)
     monkeypatch.setattr(serve, "configure_logging", lambda level: None)  # would stay so for all other tests
-    asyncio.run(serve.serve(ServerConfig(port=0, drain_s=100), on_ready=ask_to_stop))
+    asyncio.run(serve.serve(ServerConfig(port=0, drain_s=100, device=device), on_ready=ask_to_stop))
     assert 100 / 3 < left_s[0] < 100
 
 

@@ -41,8 +41,8 @@ class Heard(list[Told]):
 class ByHand:
     """Streams of a tiny model, a scheduler and a worker without a thread."""
 
+    model: TinyModel
     config: EngineConfig = field(default_factory=EngineConfig)
-    model: TinyModel = field(default_factory=TinyModel)
 
     def __post_init__(self) -> None:
         self.changed, self.tally = threading.Condition(), Tally()

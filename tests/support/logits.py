@@ -1,6 +1,6 @@
 """The logits behind an answer, also as a program: so that a new process can tell its own.
 
-``python logits.py FOLDER QUESTION AT_S FILE`` takes a session up that was kept there and saves them.
+``python logits.py FOLDER QUESTION AT_S FILE DEVICE`` takes a session up that was kept there and saves them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def logits_of(session: Session, question: str, at_s: float) -> tuple[Tensor, int
 
     with patch.object(decoder, "extend", note):
         answer = session.ask(question, at_s=at_s, out_of_band=True).answer
-    return torch.stack(seen), len(answer.retrieved)
+    return torch.stack(seen).cpu(), len(answer.retrieved)
 
 
-def main(folder: str, question: str, at_s: str, file: str) -> None:
+def main(folder: str, question: str, at_s: str, file: str, device: str) -> None:
     """Saves them."""
-    model = load_model("pocket", device="cpu")
+    model = load_model("pocket", device=device)
     with closing(Archive(Path(folder), model, on_event=print)) as archive:
         logits, _ = logits_of(Session(model, archive=archive), question, float(at_s))
     torch.save(logits, file)

@@ -37,7 +37,7 @@ class Pair:
     def stock_inputs(
         self, pictures: Sequence[Picture], times_s: Sequence[float], said: Sequence[str]
     ) -> dict[str, Any]:
-        """What the family's own processor would hand to the stock model."""
+        """What the family's own processor would hand to the stock model, on its device."""
         prepared = self.made.prepare(self.folder, pictures)
         tokenizer = tokenizer_of(self.family)
         prompt = self.made.prompt(times_s, prepared.n_visual, said)
@@ -46,7 +46,8 @@ class Pair:
         for token, kind in self.made.token_types.items():
             types[tokens == tokenizer.token_to_id(token)] = kind
         told = {"mm_token_type_ids": types} if self.made.token_types else {}
-        return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), **told, **prepared.inputs}
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), **told, **prepared.inputs}
+        return {name: given.to(self.stock.device) for name, given in inputs.items()}
 
 
 def pictures(n_pictures: int, seed: int = 0) -> list[Picture]:

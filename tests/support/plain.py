@@ -78,7 +78,7 @@ def plain_pass(text_model: Any, new: FrameTokens, kept: Sequence[Part]) -> tuple
     seen = [[token for part in kept for token in part.layers[i]] for i in range(len(text_model.layers))]
     n_before, outputs = len(seen[0]), []
     for n, hidden in enumerate(new.embeddings):
-        angles = angles_of(config, places[:, : n_before + n + 1])
+        angles = angles_of(config, places[:, : n_before + n + 1]).to(hidden.device)
         for level, (layer, tokens) in enumerate(zip(text_model.layers, seen, strict=True)):
             normed, own = layer.input_layernorm(hidden), layer.self_attn
             queries, keys = own.q_proj(normed).view(n_heads, -1), own.k_proj(normed).view(n_kv_heads, -1)

@@ -15,6 +15,7 @@ class ServerProcess:
     """A server on a free port that takes requests; whoever leaves it kills it.
 
     Args:
+        device: Where its model runs.
         *flags: Of ``streamvlm serve``.
 
     Attributes:
@@ -24,8 +25,9 @@ class ServerProcess:
         said: Lines that it has logged since.
     """
 
-    def __init__(self, *flags: str) -> None:
-        command = [sys.executable, "-m", "streamvlm", "serve", "--port", "0", "--log-level", "error", *flags]
+    def __init__(self, device: str, *flags: str) -> None:
+        quietly = ["--port", "0", "--log-level", "error"]
+        command = [sys.executable, "-m", "streamvlm", "serve", "--device", device, *quietly, *flags]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None
         self.weight = Weight(self.process.pid)

@@ -20,6 +20,9 @@ _WIDTH, _HEAD, _WORDS = 8, 64, 16
 class TinyModel:
     """Sees a picture's mean colour, and answers any question with random letters up to the limit.
 
+    Args:
+        device: Where to run.
+
     Attributes:
         looks: How many pictures each vision call took.
         n_passes: Decoder passes so far.
@@ -30,17 +33,17 @@ class TinyModel:
     max_dialogue_tokens = 64
     retrieval_heads: tuple[tuple[int, int], ...] | None = ((0, 0),)
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         config = LlamaConfig(
             vocab_size=_WORDS, hidden_size=_WIDTH, intermediate_size=_WIDTH, num_hidden_layers=1,
             num_attention_heads=1, num_key_value_heads=1, head_dim=_HEAD, initializer_range=0.5,
             bos_token_id=None, eos_token_id=None, pad_token_id=0,
         )  # fmt: skip
         torch.manual_seed(0)
-        self.text_model: Any = LlamaModel(config)
-        self.text_model.requires_grad_(False)
-        self.output_head: nn.Module = nn.Linear(_WIDTH, _WORDS).requires_grad_(False)
-        self.device = torch.device("cpu")
+        parts = nn.ModuleList([LlamaModel(config), nn.Linear(_WIDTH, _WORDS)]).to(device).requires_grad_(False)
+        self.text_model: Any = parts[0]
+        self.output_head = parts[1]
+        self.device = torch.device(device)
         self.layout = BlockLayout(1, 1, _HEAD, torch.float32)
         self.stop_ids: frozenset[int] = frozenset()
         self.yes_ids, self.no_ids = frozenset({3, 5}), frozenset({4})
@@ -50,7 +53,7 @@ class TinyModel:
 
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:
         self.looks.append(len(pictures))
-        features = [torch.tensor([*picture.mean((0, 1)), 32.0]).float() for picture in pictures]
+        features = [torch.tensor([*p.mean((0, 1)), 32.0], device=self.device).float() for p in pictures]
         return [Sight(feature, feature) for feature in features]
 
     def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> FrameTokens:
@@ -66,7 +69,7 @@ class TinyModel:
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int]) -> Tensor:
-        embedded: Tensor = self.text_model.embed_tokens(torch.tensor(list(ids)))
+        embedded: Tensor = self.text_model.embed_tokens(torch.tensor(list(ids), device=self.device))
         return embedded
 
     def text(self, ids: Sequence[int]) -> str:

@@ -24,8 +24,8 @@ from streamvlm.world.render import draw_picture
 
 
 @pytest.fixture(scope="module")
-def pocket() -> Pocket:
-    return Pocket(device=torch.device("cpu"), dtype=torch.float32)
+def pocket(device: str) -> Pocket:
+    return Pocket(device=torch.device(device), dtype=torch.float32)
 
 
 def test_sees_what_was_drawn(pocket: Pocket) -> None:
@@ -44,7 +44,7 @@ def test_posteriors_are_distributions(pocket: Pocket) -> None:
     for sight in pocket.see(pictures):
         assert torch.isfinite(sight.feature).all()
         for group in ("colour", "shape", "badge", "zone"):
-            torch.testing.assert_close(sight.detail[1:, SPAN[group]].sum(-1), torch.ones(9))
+            torch.testing.assert_close(sight.detail[1:, SPAN[group]].sum(-1).cpu(), torch.ones(9))
         assert float(sight.detail[0, SPAN["word"]].sum()) <= 1 + 1e-5
 
 
@@ -92,51 +92,51 @@ def test_pooling_keeps_a_thing_in_the_quarters_that_its_zone_touches() -> None:
     assert not shares[[0, 2, 3]].any()
 
 
-def test_the_trunk_knows_a_photograph() -> None:
-    trunk = load_trunk()
-    pixels = to_pixels([np.zeros((100, 50, 3), np.uint8)])
+def test_the_trunk_knows_a_photograph(device: str) -> None:
+    trunk = load_trunk().to(device)
+    pixels = to_pixels([np.zeros((100, 50, 3), np.uint8)]).to(device)
     assert pixels.shape == (1, 3, SIDE_PX, SIDE_PX)
     with torch.inference_mode():
         seen = trunk(pixels)
         shorter = trunk(pixels, upto_coarse=True)
-    torch.testing.assert_close(seen.classes.sum(-1), torch.ones(1))
+    torch.testing.assert_close(seen.classes.sum(-1).cpu(), torch.ones(1))
     torch.testing.assert_close(seen.coarse, shorter.coarse)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_an_incomplete_checkpoint_is_refused_in_a_sentence(missing: str, tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_refused_in_a_sentence(missing: str, tmp_path: Path, device: str) -> None:
     shutil.copytree(CHECKPOINT, tmp_path / "pocket")
     (tmp_path / "pocket" / missing).unlink()
     with pytest.raises(ModelError, match="pocket"):
-        load_model(str(tmp_path / "pocket"), device="cpu")
+        load_model(str(tmp_path / "pocket"), device=device)
 
 
-def test_a_damaged_or_foreign_checkpoint_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_checkpoint_is_refused_in_a_sentence(tmp_path: Path, device: str) -> None:
     copy = shutil.copytree(CHECKPOINT, tmp_path / "pocket")
     (copy / "model.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(ModelError, match="incomplete or damaged"):
-        load_model(str(copy), device="cpu")
+        load_model(str(copy), device=device)
     (copy / "config.json").write_text(json.dumps({"model_type": "parrot"}))
     with pytest.raises(ModelError, match="parrot"):
-        load_model(str(copy), device="cpu")
+        load_model(str(copy), device=device)
 
 
-def test_a_checkpoint_of_another_shape_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_shape_is_refused_in_a_sentence(tmp_path: Path, device: str) -> None:
     copy = shutil.copytree(CHECKPOINT, tmp_path / "pocket")
     config = json.loads((copy / "config.json").read_text())
     config["decoder"]["num_hidden_layers"] += 1
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="shape"):
-        load_model(str(copy), device="cpu")
+        load_model(str(copy), device=device)
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "", "pocket2"])
-def test_a_wrong_name_is_refused_in_a_sentence(name: str) -> None:
+def test_a_wrong_name_is_refused_in_a_sentence(name: str, device: str) -> None:
     with pytest.raises(ModelError, match="no model"):
-        load_model(name, device="cpu")
+        load_model(name, device=device)
 
 
-@pytest.mark.parametrize("device", ["abacus", "cuda:99", "meta"])
-def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+@pytest.mark.parametrize("name", ["abacus", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="device"):
-        load_model("pocket", device=device)
+        load_model("pocket", device=name)

@@ -130,7 +130,7 @@ def takes_at_most(n_bytes: int, weight: Weight) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, device: str) -> Iterator[ServerProcess]:
     """A process that keeps three sessions, with the keys of two owners, and of a third with narrow limits."""
     narrow = "frames_per_s = 1\nquestions_per_min = 1\nsessions = 1\n"
     keys: Path = tmp_path_factory.mktemp("keys") / "keys.toml"
@@ -141,7 +141,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         )
     )
     flags = ["--keys-file", str(keys), "--idle-s", "3", "--linger-s", "0", "--max-sessions", "3"]
-    with ServerProcess(*flags, "--session-memory-budget", "32MiB") as running:
+    with ServerProcess(device, *flags, "--session-memory-budget", "32MiB") as running:
         asyncio.run(beside_a_neighbour(running.url, says_nothing, **ANN))  # the first steps take what stays taken
         yield running
         assert not running.said, "what bad clients do is no error of the server's"

@@ -31,18 +31,20 @@ async def show(session: RemoteSession, *times_s: float) -> str:
     return (await session.ask("what do you see now?").whole()).text
 
 
-def test_a_killed_server_is_come_back_to_and_a_stopped_one_says_so_and_exits_in_order(tmp_path: Path) -> None:
+def test_a_killed_server_is_come_back_to_and_a_stopped_one_says_so_and_exits_in_order(
+    tmp_path: Path, device: str
+) -> None:
     flags = ["--home", str(tmp_path), "--flush-every-s", "0.5", "--drain-s", "5"]
 
     async def use() -> None:
         async with AsyncExitStack() as opened:
-            with ServerProcess(*flags) as server:
+            with ServerProcess(device, *flags) as server:
                 session = await opened.enter_async_context(connect(server.url))
                 text = await show(session, *(float(second) for second in range(10)))
                 assert text
                 server.process.kill()
             port = server.url.rpartition(":")[2]
-            with await asyncio.to_thread(ServerProcess, *flags, "--port", port) as server:
+            with await asyncio.to_thread(ServerProcess, device, *flags, "--port", port) as server:
                 assert await show(session, 20.0) == text
                 assert session.resumed_at_s is not None
                 assert session.resumed_at_s >= 9 - 0.5 - 1  # what was promised, and a frame that was on its way
@@ -58,7 +60,7 @@ def test_a_killed_server_is_come_back_to_and_a_stopped_one_says_so_and_exits_in_
     asyncio.run(use())
 
 
-def test_a_camera_that_sends_all_the_while_misses_nothing_of_a_stop_and_a_start(tmp_path: Path) -> None:
+def test_a_camera_that_sends_all_the_while_misses_nothing_of_a_stop_and_a_start(tmp_path: Path, device: str) -> None:
     flags = ["--home", str(tmp_path), "--frame-queue", "32"]
     picture = as_jpeg(LARGE)
     times_s = iter(range(1000))
@@ -74,7 +76,7 @@ def test_a_camera_that_sends_all_the_while_misses_nothing_of_a_stop_and_a_start(
             if event["type"] == "streamvlm.going_away":
                 going_away.set()
 
-        with await asyncio.to_thread(ServerProcess, *flags) as server:
+        with await asyncio.to_thread(ServerProcess, device, *flags) as server:
             async with connect(server.url, on_event=note) as session:
                 await burst(session)
                 reply = session.ask("what do you see now?")
@@ -87,7 +89,7 @@ def test_a_camera_that_sends_all_the_while_misses_nothing_of_a_stop_and_a_start(
                 asking = asyncio.create_task(session.ask("what do you see now?").whole())
                 assert await asyncio.to_thread(server.process.wait) == 0
                 port = server.url.rpartition(":")[2]
-                with await asyncio.to_thread(ServerProcess, *flags, "--port", port) as again:
+                with await asyncio.to_thread(ServerProcess, device, *flags, "--port", port) as again:
                     await sending
                     assert (await asking).text
                     assert (await session.ask("what do you see now?").whole()).asked_at_s == 3 * MAX_WAITING_FRAMES - 1
@@ -98,26 +100,28 @@ def test_a_camera_that_sends_all_the_while_misses_nothing_of_a_stop_and_a_start(
 
 
 @pytest.mark.timeout(300)  # three starts, a thousand pictures and questions
-def test_sixteen_sessions_at_work_lose_to_a_kill_what_was_promised_and_to_a_stop_nothing(tmp_path: Path) -> None:
+def test_sixteen_sessions_at_work_lose_to_a_kill_what_was_promised_and_to_a_stop_nothing(
+    tmp_path: Path, device: str
+) -> None:
     flags = ["--home", str(tmp_path), "--max-sessions", str(N_SESSIONS), "--flush-every-s", str(FLUSH_EVERY_S)]
     flags += ["--session-memory-budget", "32MiB", "--session-disk-budget", "64MiB", "--drain-s", "100"]
 
     async def use() -> None:
         cameras = [Camera(make_world(seed, 60), look_back_s=FLUSH_EVERY_S + 1) for seed in range(N_SESSIONS)]
-        with await asyncio.to_thread(ServerProcess, *flags) as server:
+        with await asyncio.to_thread(ServerProcess, device, *flags) as server:
             await at_work(cameras, server, until_s=20.0, n_pictures=4, then=signal.SIGKILL)
         assert any(camera.is_answered for camera in cameras), "questions were under way"
         assert len({text for camera in cameras for text in camera.looked_back.values()}) > 4, "each has its own world"
         assert_none_is_damaged(tmp_path)
 
-        with await asyncio.to_thread(ServerProcess, *flags) as server:
+        with await asyncio.to_thread(ServerProcess, device, *flags) as server:
             left_at_s = await asyncio.gather(*(as_it_was(camera, server) for camera in cameras))
             await at_work(cameras, server, until_s=20.0, n_pictures=6, then=signal.SIGTERM)
             assert await asyncio.to_thread(server.process.wait) == 0
         assert not any(camera.is_answered for camera in cameras), "what was under way has ended"
         assert_none_is_damaged(tmp_path)
 
-        with await asyncio.to_thread(ServerProcess, *flags) as server:
+        with await asyncio.to_thread(ServerProcess, device, *flags) as server:
             for camera, after_s in zip(cameras, left_at_s, strict=True):
                 async with camera.connected(server.url) as (_, time_s):
                     assert time_s >= camera.acknowledged_s
