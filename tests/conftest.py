@@ -1,4 +1,4 @@
-"""What holds for every test: no network, two threads, one device, a repeatable amount of random examples."""
+"""What holds for every test: no network, one core a thread, one device, a repeatable amount of random examples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
-import torch
 from hypothesis import settings
 
 from streamvlm.cli import main
@@ -17,8 +16,9 @@ if TYPE_CHECKING:
     from streamvlm.models.base import VideoLanguageModel
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, so before any test module is
-torch.set_num_threads(len(os.sched_getaffinity(0)))
-torch.backends.cudnn.allow_tf32 = False  # as exact as what it is compared with
+# Read when torch is imported, here and in every process that tests start. A team of threads waits for each other by
+# spinning: on a machine that does other things, each small operation waits for its slowest member to get its turn.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What must pass is the same each time; on a developer's machine new examples are looked for.
 settings.register_profile("streamvlm", deadline=None, max_examples=25, derandomize="CI" in os.environ)
 settings.load_profile("streamvlm")
@@ -31,6 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a device that is not there before any test is run on it."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False  # as exact as what it is compared with
     if config.option.device != "cpu":
         from streamvlm.errors import UsageError
         from streamvlm.models.registry import find_device
@@ -59,7 +62,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what holds on another kind of device alone."""
     for marker in item.iter_markers("only_on"):
         kind, why = marker.args
-        if torch.device(item.config.option.device).type != kind:
+        if item.config.option.device.partition(":")[0] != kind:
             pytest.skip(f"{kind} only: {why}")
 
 
