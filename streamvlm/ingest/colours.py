@@ -61,4 +61,4 @@ def _in_srgb(image: Image.Image) -> Image.Image:
             if _SPACES.get(used.profile.xcolor_space) == image.mode:
                 to_srgb = ImageCms.buildTransform(used, ImageCms.createProfile("sRGB"), image.mode, "RGB")
                 return to_srgb.apply(image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy what is RGB already

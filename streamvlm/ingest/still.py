@@ -25,7 +25,7 @@ from streamvlm.ingest.colours import to_rgb
 from streamvlm.ingest.mending import mended
 from streamvlm.ingest.orientation import UPRIGHT, upright
 from streamvlm.ingest.reader import Decoded
-from streamvlm.ingest.still_kinds import HEAD_BYTES, READ, StillKind, kind_of
+from streamvlm.ingest.still_kinds import HEAD_BYTES, READ, StillKind, is_jpeg_stream, kind_of
 
 MAX_STILL_PX = 300_000_000
 """Beyond the largest cameras; decoded, such a picture takes a gigabyte."""
@@ -41,9 +41,10 @@ def is_still(head: bytes) -> bool:
     That may also be of a kind that is not read here; `StillReader` says so.
 
     Args:
-        head: Its first `still_kinds.HEAD_BYTES`, or all of it.
+        head: Its first `still_kinds.HEAD_BYTES`, or better all of it: a raw video of JPEGs shows by the second one.
     """
-    return kind_of(head) is not None
+    kind = kind_of(head)
+    return kind is not None and not (kind.name == "JPEG" and is_jpeg_stream(head))
 
 
 def read_still(path: Path) -> bytes | None:
@@ -51,9 +52,9 @@ def read_still(path: Path) -> bytes | None:
     if not path.is_file():
         return None
     with suppress(OSError), path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-        if is_still(head):
-            return head + file.read()
+        data = file.read(HEAD_BYTES)
+        if is_still(data) and is_still(data := data + file.read()):
+            return data
     return None
 
 

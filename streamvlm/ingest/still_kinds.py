@@ -64,7 +64,23 @@ _KINDS = (
 READ = ", ".join(kind.name for kind in _KINDS if kind.opened is not None)
 """The kinds that are read."""
 
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)  # the others have no length, or are pixels
+_APP2, _END = b"\xe2", b"\xd9"
+
 
 def kind_of(head: bytes) -> StillKind | None:
     """The kind of still picture of which these are the first `HEAD_BYTES`, or all; None if it is none that is known."""
     return next((kind for kind in _KINDS if kind.marks.match(head[:HEAD_BYTES])), None)
+
+
+def is_jpeg_stream(data: bytes) -> bool:
+    """Whether a JPEG is followed by the next one at once, as in a raw video; the views of one picture are not meant."""
+    place = 2
+    while (marker := _MARKER.search(data, place)) is not None:
+        place = marker.end()
+        if marker[1] == _END:
+            return data.startswith(b"\xff\xd8\xff", place)
+        if marker[1] == _APP2 and data.startswith(b"MPF\0", place + 2):
+            return False
+        place += int.from_bytes(data[place : place + 2])
+    return False

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from still_files import as_animation, as_png, as_still, corners, png_chunk
 
@@ -363,3 +368,66 @@ def test_a_picture_of_more_pixels_than_pillow_likes_is_read(monkeypatch: pytest.
     for kind in ("WEBP", "TIFF"):  # here Pillow looks too
         with pytest.raises(PictureTooLargeError, match="too many pixels"):
             decoded(as_still(corners(), kind))
+
+
+# --- bytes that nobody vouches for ---
+
+
+@pytest.mark.parametrize("width", [17_400, 60_000, 2**31 - 1])
+def test_a_bomb_is_refused_by_its_header_at_no_cost(width: int) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(PictureTooLargeError, match="pixels"):
+        decoded(as_png((width, width), 8, 2, [bytes(1000)]))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB; its pixels would be 900 MB up
+
+
+def test_a_bomb_of_webp_is_refused_at_no_cost() -> None:
+    size = struct.pack("<I", 16_383 - 1)[:3] * 2
+    frame = struct.pack("<II", 0, 0)
+    header = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + size
+    data = header + b"ANIM" + struct.pack("<I", 6) + bytes(6) + b"ANMF" + struct.pack("<I", 24) + frame + bytes(16)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(PictureError):
+        decoded(b"RIFF" + struct.pack("<I", len(data) + 4) + b"WEBP" + data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+WHOLE = {kind: decoded(as_still(corners(), kind)) for kind in KINDS}
+
+
+@given(kind=st.sampled_from(KINDS), share=st.floats(0, 1, exclude_max=True))
+def test_a_picture_cut_short_is_refused_unless_all_its_pixels_came_before_the_cut(kind: str, share: float) -> None:
+    data = as_still(corners(), kind)
+    try:
+        picture = decoded(data[: int(len(data) * share)])
+    except PictureError:
+        return
+    assert apart(picture, WHOLE[kind]) == 0
+
+
+@given(kind=st.sampled_from(KINDS), place=st.floats(0, 1, exclude_max=True), junk=st.binary(max_size=40))
+def test_whatever_the_bytes_there_is_a_picture_or_a_refusal(kind: str, place: float, junk: bytes) -> None:
+    data = as_still(corners(), kind)
+    cut = int(len(data) * place)
+    for hostile in (data[:cut] + junk + data[cut + len(junk) :], junk):
+        with contextlib.suppress(PictureError):
+            picture = decode_still(hostile, name="a.jpg", max_px=4_000_000)
+            assert picture.ndim == 3
+            assert picture.size <= 12_000_000
+
+
+@given(kind=st.sampled_from(ANIMATED), place=st.floats(0, 1, exclude_max=True), junk=st.binary(max_size=40))
+def test_whatever_the_bytes_of_an_animation_its_times_grow(kind: str, place: float, junk: bytes) -> None:
+    data = as_animation(SCENES, kind, 1000)
+    cut = int(len(data) * place)
+    with contextlib.suppress(PictureError):
+        reader = StillReader(data[:cut] + junk + data[cut + len(junk) :], name="a.gif", max_px=4_000_000)
+        times_s = [(time_s, decoded())[0] for time_s, decoded in reader]
+        assert all(earlier < later for earlier, later in pairwise(times_s))
+
+
+def test_a_raw_video_of_jpegs_is_no_still_and_the_views_of_one_picture_are() -> None:
+    data = as_still(corners(), "JPEG", progressive=True, exif=b"Exif\0\0" + as_still(corners(8, 8), "JPEG"))
+    assert is_still(data)
+    assert not is_still(data + data)
+    assert is_still(as_animation(SCENES, "MPO", 1000))
