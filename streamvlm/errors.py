@@ -3,7 +3,9 @@
 StreamVlmError
 ├─ UsageError              a wrong option or argument
 ├─ SourceError             a video that cannot be opened or read
-│  └─ SourceStalledError   a live source that stopped answering
+│  ├─ SourceStalledError   a live source that stopped answering
+│  └─ PictureError         a still picture that cannot be read
+│     └─ PictureTooLargeError  one with more pixels than are allowed
 ├─ ModelError              a model that cannot be found, loaded or used
 ├─ MemoryBudgetError       a byte budget too small for the stream's window
 ├─ StoreError              a memory on disk that cannot be opened, or is not what it is asked to be
@@ -36,6 +38,14 @@ class SourceError(StreamVlmError):
 
 class SourceStalledError(SourceError):
     """A live source that stopped answering; trying again may help."""
+
+
+class PictureError(SourceError):
+    """A still picture that cannot be read: damaged, cut short, or of a kind that is not read here."""
+
+
+class PictureTooLargeError(PictureError):
+    """A picture with more pixels than are allowed."""
 
 
 class ModelError(StreamVlmError):

@@ -1,7 +1,7 @@
 """The binary frame message: a picture with its place in the stream, as client and server exchange it.
 
 A JPEG in base64 inside JSON costs a third more bytes and half the rate; so one binary WebSocket message is one
-picture: 24 bytes of header, big endian, then the JPEG, PNG or WebP file as it is.
+picture: 24 bytes of header, big endian, then the file, a JPEG, PNG, WebP or another, as it is.
 
     offset  0    2        3      4         8         16         24
             SV   version  flags  sequence  time      captured   picture …
@@ -66,7 +66,7 @@ class FrameMessage:
 
     Attributes:
         sequence: The sender's count of its frames, in [0, 2**32); errors name it.
-        picture: A JPEG, PNG or WebP file.
+        picture: A file of a still picture; of an animation, those that follow come at their times after the first one.
         time_s: Stream time, seconds >= 0, to the microsecond; None leaves it to the receiver's clock.
         captured_s: Unix time of capture, to the microsecond, if known.
     """

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from streamvlm.errors import PictureError
 from streamvlm.frame import Picture
+from streamvlm.ingest.sampling import sample
 from streamvlm.ingest.source import open_upload
 from streamvlm_server.chat_request import ImagePart, MediaPart
 from streamvlm_server.errors import TooLargeError
-from streamvlm_server.media import decode_base64, decode_picture, parse_data_url
+from streamvlm_server.media import decode_base64, open_still, parse_data_url
 from streamvlm_server.service import Service
 
 STILL_S = 1.0
@@ -23,7 +25,7 @@ _JPEGS = "video/jpeg"
 
 @dataclass(frozen=True, slots=True)
 class Stills:
-    """Encoded pictures, ``every_s`` apart."""
+    """Encoded pictures, ``every_s`` apart; an animation among them is a short video in its place."""
 
     encoded: Sequence[bytes]
     every_s: float
@@ -136,8 +138,14 @@ class FrameReader:
 
     def _stills(self, stills: Stills) -> Iterator[tuple[float, Picture]]:
         for data in stills.encoded:
-            yield self._next_s, decode_picture(data, self._bounds)
-            self._next_s += stills.every_s
+            from_s = self._next_s
+            reader = open_still(data, self._bounds)
+            for time_s, decoded in sample(reader, self._fps):
+                yield from_s + time_s, decoded()
+                self._next_s = from_s + time_s + stills.every_s
+            if reader.n_corrupt_packets:
+                raise PictureError("The animation is damaged or cut short; send it whole.")
+            self._next_s = max(self._next_s, from_s + (reader.duration_s or 0.0))
 
     def _film(self, film: Film) -> Iterator[tuple[float, Picture]]:
         from_s = self._next_s

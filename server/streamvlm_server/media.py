@@ -1,20 +1,19 @@
-"""Pictures from bytes that nobody vouches for: bounded, checked before they are decoded, never half read."""
+"""Pictures from requests, bounded before they are decoded."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import io
 import re
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from streamvlm.frame import Picture
+from streamvlm.ingest.still import StillReader
 from streamvlm_server.errors import MediaError, TooLargeError
 
-FORMATS = ("JPEG", "PNG", "WEBP")
+Timed = tuple[float, Picture]
+"""A picture, and how many seconds after the first one of its animation it is shown."""
+
 _SLICE = 1 << 18  # a multiple of 4, which stand for whole bytes; decoded in less than a millisecond
 _DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(;[\w.+-]+=[^;,]*)*(?P<base64>;base64)?,", re.IGNORECASE)
 
@@ -35,36 +34,18 @@ class DataUrl:
     payload: str
 
 
-def decode_picture(data: bytes, bounds: PictureBounds) -> Picture:
-    """Decodes a JPEG, PNG or WebP, upright.
-
-    Its size is read from the header and checked before a pixel is decoded, so that a small file of a huge picture costs
-    nothing.
+def open_still(data: bytes, bounds: PictureBounds) -> StillReader:
+    """Opens a picture or an animation.
 
     Raises:
-        TooLargeError: If it has too many bytes or pixels.
-        MediaError: If it is none of these formats, damaged or cut short.
+        TooLargeError: If it has too many bytes.
+        PictureError: If it cannot be read, or has too many pixels.
     """
     if len(data) > bounds.max_bytes:
         raise TooLargeError(
             f"The picture has {len(data)} bytes and {bounds.max_bytes} are allowed; send a smaller one."
         )
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_px(image.width, image.height, bounds)
-            ImageOps.exif_transpose(image, in_place=True)
-            rgb = image if image.mode == "RGB" else image.convert("RGB")  # which would copy what is RGB already
-            return np.ascontiguousarray(rgb, dtype=np.uint8)
-    except TooLargeError:
-        raise
-    except UnidentifiedImageError as error:
-        raise MediaError("The picture is no JPEG, PNG or WebP; send one of these.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooLargeError(
-            f"The picture has far more than the {bounds.max_px} pixels allowed; send a smaller one."
-        ) from error
-    except Exception as error:  # whatever a decoder does with hostile bytes, the picture cannot be read
-        raise MediaError(f"The picture is damaged or cut short ({error}); send it whole.") from error
+    return StillReader(data, name="The picture", max_px=bounds.max_px)
 
 
 def parse_data_url(url: str) -> DataUrl:
@@ -97,10 +78,3 @@ def decode_base64(text: str, *, max_bytes: int) -> bytes:
         return b"".join(base64.b64decode(one, validate=True) for one in slices)
     except (binascii.Error, ValueError) as error:
         raise MediaError(f"The media is no base64 ({error}); encode its bytes again.") from error
-
-
-def _check_px(width: int, height: int, bounds: PictureBounds) -> None:
-    if width * height > bounds.max_px:
-        raise TooLargeError(
-            f"The picture is {width}x{height} and {bounds.max_px} pixels are allowed; send a smaller one."
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from typing import Any
 
 import click
@@ -53,6 +54,7 @@ class _Commands(click.Group):
 @click.version_option(package_name="streamvlm")
 def main() -> None:
     """Holds the commands."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of malformed EXIF, which is no news to anybody
     if not sys.stderr.isatty():  # a progress bar of the libraries is for people only
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

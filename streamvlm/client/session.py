@@ -134,7 +134,7 @@ class RemoteSession:
         """Sends the next frame.
 
         Args:
-            picture: (height, width, 3) uint8 RGB, which is sent as JPEG, or a JPEG, PNG or WebP file.
+            picture: (height, width, 3) uint8 RGB, which is sent as JPEG, or the file of a still picture.
             time_s: Its stream time, later than that of the one before; by default the server's clock says.
             captured_s: Unix time of capture, if known.
 

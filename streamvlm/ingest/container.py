@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 
 from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.ingest.address import Address
-from streamvlm.ingest.picture import to_picture
+from streamvlm.ingest.picture import PictureConverter
 from streamvlm.ingest.reader import Decoded
 from streamvlm.ingest.sampling import StreamClock
 from streamvlm.ingest.web import WebOpener
@@ -68,6 +68,7 @@ class ContainerReader:
             SourceStalledError: If a live or remote source stops answering.
             SourceError: If reading fails, or `MAX_BAD_PACKETS` packets in a row are damaged.
         """
+        to_picture = PictureConverter(self._stream.sample_aspect_ratio)
         clock = StreamClock(float(self._stream.guessed_rate or self._stream.average_rate or _FALLBACK_RATE))
         for packet in self._packets():
             for frame in self._decode(packet):

@@ -1,21 +1,22 @@
-"""A folder of pictures, read as a video in natural order (`2.png` before `10.png`), one picture a slot."""
+"""A folder of pictures, read as a video in natural order (`2.png` before `10.png`), one picture a slot.
+
+An animation in it is a short video in its place: it takes as many slots as it lasts.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 
-import av
-from av.error import FFmpegError
-from av.video.frame import VideoFrame
-
-from streamvlm.errors import SourceError
-from streamvlm.ingest.picture import to_picture
+from streamvlm.errors import PictureError, SourceError
 from streamvlm.ingest.reader import Decoded
+from streamvlm.ingest.still import StillReader
+from streamvlm.ingest.still_kinds import HEAD_BYTES, READ, kind_of
 
-_KINDS = ("avif", "bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp")
+_PICTURE = re.compile(r".+\.(avif|bmp|gif|hei[cf]|jp2|jpe?g|jxl|p[bgp]m|png|tiff?|webp)", re.IGNORECASE)
 
 
 class FolderReader:
@@ -25,7 +26,7 @@ class FolderReader:
 
     Attributes:
         is_live: False.
-        duration_s: Seconds of stream time the pictures span, 1 / fps each.
+        duration_s: Seconds of stream time the pictures span, 1 / fps each, and longer for animations read so far.
         n_corrupt_packets: Unreadable pictures skipped so far.
     """
 
@@ -36,25 +37,43 @@ class FolderReader:
             files = sorted(folder.iterdir(), key=natural_key)
         except PermissionError:
             raise SourceError(f"{folder} may not be read; give this user the right to it.") from None
-        self._pictures = [f for f in files if f.suffix[1:].lower() in _KINDS and not f.name.startswith(".")]
+        self._folder, self._fps = folder, fps
+        self._pictures = [file for file in files if _is_picture(file)]
         if not self._pictures:
-            raise SourceError(f"{folder} holds no pictures; put some in ({', '.join(_KINDS)}).")
-        self._fps = fps
+            raise SourceError(f"{folder} holds no pictures; put some in ({READ}).")
         self.duration_s: float | None = len(self._pictures) / fps
         self.n_corrupt_packets = 0
 
     def __iter__(self) -> Iterator[tuple[float, Decoded]]:
-        """Yield (stream time in seconds, decoded picture) for each readable picture."""
-        for position, path in enumerate(self._pictures):
+        """Yield (stream time in seconds, decoded picture) for each readable picture.
+
+        Raises:
+            SourceError: If there is none.
+        """
+        slot, n_read, fault = 0, 0, ""
+        for n_seen, path in enumerate(self._pictures, 1):
             try:
-                frame = _decode(path)
-            except (FFmpegError, LookupError, StopIteration):
+                reader = _open(path)
+            except PictureError as error:
                 self.n_corrupt_packets += 1
-            else:
-                yield position / self._fps, partial(to_picture, frame)
+                fault = fault or str(error)
+                slot += 1
+                continue
+            n_read += 1
+            for time_s, decoded in reader:
+                yield slot / self._fps + time_s, decoded
+            self.n_corrupt_packets += reader.n_corrupt_packets
+            slot += self._slots(reader)
+            self.duration_s = (slot + len(self._pictures) - n_seen) / self._fps
+        if not n_read:
+            raise SourceError(f"{self._folder} holds no readable picture: {fault}")
 
     def close(self) -> None:
-        """Do nothing: each picture's file is closed as soon as it is decoded."""
+        """Do nothing: each picture's file is closed as soon as it is read."""
+
+    def _slots(self, reader: StillReader) -> int:
+        lasts_s = reader.duration_s or 0.0
+        return max(1, math.ceil(lasts_s * self._fps - 1e-6))
 
 
 def natural_key(path: Path) -> list[str | int]:
@@ -62,7 +81,20 @@ def natural_key(path: Path) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name.lower())]
 
 
-def _decode(path: Path) -> VideoFrame:
-    options = {"protocol_whitelist": "file"}
-    with av.open(f"file:{path}", "r", options=options, metadata_errors="replace") as picture:
-        return next(picture.decode(video=0))
+def _is_picture(path: Path) -> bool:
+    """Whether a file calls itself a picture, or is one under another name."""
+    if not path.is_file() or path.name.startswith("."):
+        return False
+    if _PICTURE.fullmatch(path.name):
+        return True
+    with suppress(OSError), path.open("rb") as file:
+        kind = kind_of(file.read(HEAD_BYTES))
+        return kind is not None and kind.opened is not None
+    return False
+
+
+def _open(path: Path) -> StillReader:
+    try:
+        return StillReader(path.read_bytes(), name=str(path))
+    except OSError:
+        raise PictureError(f"{path} may not be read; give this user the right to it.") from None

@@ -1,15 +1,67 @@
-"""From a frame as FFmpeg decodes it to a picture as people see it: upright, in RGB."""
+"""From a frame as FFmpeg decodes it to a picture as people see it: in RGB of the usual range, in shape, upright."""
 
 from __future__ import annotations
 
+import struct
+from fractions import Fraction
+from typing import cast
+
 import numpy as np
+from av.error import FFmpegError
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorTrc, VideoReformatter
 
+from streamvlm.errors import SourceError
 from streamvlm.frame import Picture
+from streamvlm.ingest.orientation import UPRIGHT, orientation_of, upright
+
+_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
+_STRONGEST_STRETCH = 4
+_MATRIX = struct.Struct("=9i")
 
 
-def to_picture(frame: VideoFrame) -> Picture:
-    """Convert a decoded frame of any size and pixel format to upright (height, width, 3) uint8 RGB."""
-    rgb = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90)  # counterclockwise, as np.rot90 turns
-    return np.ascontiguousarray(np.rot90(rgb, quarter_turns), dtype=np.uint8)
+class PictureConverter:
+    """Converts the frames of one video; what FFmpeg needs for that is prepared once.
+
+    HDR is brought to SDR by libswscale, its tones and its colours: it maps 203 cd/m², the white of ITU-R BT.2408, to
+    white, and what is brighter as BT.2390 does.
+
+    Args:
+        pixel_aspect: Width of a pixel over its height; None where the video does not tell. Pixels that are not square
+            are made so by stretching the picture.
+    """
+
+    def __init__(self, pixel_aspect: Fraction | None) -> None:
+        self._reformatter = VideoReformatter()
+        aspect = pixel_aspect or 1
+        self._aspect = aspect if 1 <= max(aspect, 1 / aspect) <= _STRONGEST_STRETCH else 1
+
+    def __call__(self, frame: VideoFrame) -> Picture:
+        """Converts a decoded frame of any size and pixel format to upright (height, width, 3) uint8 RGB.
+
+        Raises:
+            SourceError: If its colours are of a kind that FFmpeg does not convert.
+        """
+        is_hdr = frame.color_trc in _HDR
+        try:
+            rgb = self._reformatter.reformat(
+                frame,
+                width=round(frame.width * max(self._aspect, 1)),
+                height=round(frame.height / min(self._aspect, 1)),
+                format="rgb24",
+                dst_color_trc=ColorTrc.BT709 if is_hdr else None,
+                dst_color_primaries=ColorPrimaries.BT709 if is_hdr else None,
+            )
+        except FFmpegError as error:  # ICtCp, say
+            raise SourceError(
+                f"The video's colours are stored in a way that is not read ({error.strerror}); convert it to BT.709."
+            ) from None
+        return upright(np.asarray(rgb.to_ndarray(), np.uint8), _orientation(frame))
+
+
+def _orientation(frame: VideoFrame) -> int:
+    side_data = cast(SideDataContainer, frame.side_data)  # which PyAV's own types take for something else
+    if Type.DISPLAYMATRIX not in side_data:
+        return UPRIGHT
+    return orientation_of(_MATRIX.unpack_from(side_data[Type.DISPLAYMATRIX]))

@@ -18,6 +18,7 @@ from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.folder import FolderReader
 from streamvlm.ingest.reader import Reader
 from streamvlm.ingest.sampling import MAX_FPS, sample
+from streamvlm.ingest.still import StillReader, read_still
 from streamvlm.ingest.web import Admit, WebOpener
 
 _UPLOAD_TIMEOUT_S = 10.0
@@ -85,7 +86,7 @@ class FrameSource(Iterator[Frame]):
 
 
 def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0, admit: Admit | None = None) -> FrameSource:
-    """Open a video file, picture folder, camera device, playlist or stream URL.
+    """Open a video file, picture or animation, folder of pictures, camera device, playlist or stream URL.
 
     Args:
         uri: A path, or a URL of file, http, https, rtsp, rtsps, rtmp, rtmps, udp or tcp; no other.
@@ -113,6 +114,8 @@ def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0, admit: A
     reader: Reader
     if address.path is not None and address.path.is_dir():
         reader = FolderReader(address.path, fps=fps)
+    elif address.path is not None and (data := read_still(address.path)) is not None:
+        reader = StillReader(data, name=address.name)
     else:
         reader = ContainerReader(address, timeout_s=timeout_s)
     return FrameSource(reader, uri=address.name, fps=fps)
@@ -132,7 +135,11 @@ def open_upload(path: Path, *, name: str, fps: float, max_px: int) -> FrameSourc
         SourceError: If it is no video, damaged or too large.
     """
     _check_fps(fps)
-    reader = ContainerReader(locate_upload(path, name), timeout_s=_UPLOAD_TIMEOUT_S, max_px=max_px)
+    reader: Reader
+    if (data := read_still(path)) is not None:
+        reader = StillReader(data, name=name, max_px=max_px)
+    else:
+        reader = ContainerReader(locate_upload(path, name), timeout_s=_UPLOAD_TIMEOUT_S, max_px=max_px)
     return FrameSource(reader, uri=name, fps=fps)
 
 

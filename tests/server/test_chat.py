@@ -26,10 +26,10 @@ from PIL import Image
 from streamvlm.engine import Session, SessionConfig
 from streamvlm.frame import Frame, Picture
 from streamvlm.ingest.source import open_source
+from streamvlm.ingest.still import decode_still
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.world.events import World
 from streamvlm.world.render import render
-from streamvlm_server.media import PictureBounds, decode_picture
 
 NOW, SEEN, HEART = "what do you see now?", "did you see a red circle?", "where was the orange heart?"
 
@@ -115,8 +115,7 @@ def test_pictures_are_watched_a_second_apart_in_the_order_of_the_message(
 
 def test_jpegs_with_commas_between_are_a_video(client: openai.OpenAI, pocket: VideoLanguageModel, world: World) -> None:
     jpegs = [encoded(render(world, t / 2), "JPEG") for t in range(12)]
-    bounds = PictureBounds(1 << 20, 1 << 20)
-    right = watch(pocket, [Frame(i, i / 2, decode_picture(jpeg, bounds)) for i, jpeg in enumerate(jpegs)])
+    right = watch(pocket, [Frame(i, i / 2, decode_still(jpeg, name="a.jpg")) for i, jpeg in enumerate(jpegs)])
     url = "data:video/jpeg;base64," + ",".join(base64.b64encode(jpeg).decode() for jpeg in jpegs)
     answer = ask(client, [user(video(url), text=NOW)], extra_body={"streamvlm": {"fps": 2}})
     assert answer.choices[0].message.content == right.ask(NOW).answer.text

@@ -46,7 +46,7 @@ class Client:
             self.protocol.refuse(error)
         else:
             images = getattr(getattr(event, "item", None), "images", [])
-            self.protocol.handle(event, [PICTURE for _ in images])
+            self.protocol.handle(event, [(0.0, PICTURE) for _ in images])
         return self.received[n_before:]
 
     def write(self, *content: dict[str, Any] | str, **fields: Any) -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ class ScriptedStream:
         if time_s is not None and newest is not None and time_s <= newest:
             raise UsageError("The frame is not after the newest one.")
         self.offered.append((picture, time_s, wall_s))
-        return float(len(self.offered))
+        return float(len(self.offered)) if time_s is None else time_s
 
     def ask(
         self, question: str, reply: Reply, *, at_s: float | None, out_of_band: bool, max_tokens: int | None

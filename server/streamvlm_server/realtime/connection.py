@@ -224,8 +224,8 @@ class Connection:
             if self._inbox.holds_frame and self._stream.is_behind:
                 self._count_late(1)  # decoding what a newer frame will push out would only take the model's time
             elif self._admits(1, len(message)):
-                picture = await self._decoder.decode(frame.picture)
-                self._protocol.frame(picture, time_s=frame.time_s, wall_s=frame.captured_s)
+                pictures = await self._decoder.decode(frame.picture)
+                self._protocol.frame(pictures, time_s=frame.time_s, wall_s=frame.captured_s)
         except StreamVlmError as error:
             self._metrics.frame_refused(wire(error).code)
             self._protocol.refuse(error, param=None if sequence is None else f"frame {sequence}")

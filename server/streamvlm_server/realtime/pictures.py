@@ -7,40 +7,61 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from streamvlm.frame import Picture
-from streamvlm_server.media import PictureBounds, decode_base64, decode_picture, parse_data_url
+from streamvlm.errors import PictureTooLargeError
+from streamvlm.ingest.sampling import sample
+from streamvlm_server.media import PictureBounds, Timed, decode_base64, open_still, parse_data_url
+
+ANIMATION_FPS = 1.0
+"""Pictures that are taken from a second of an animation."""
 
 
 class PictureDecoder:
     """Decodes pictures; each connection waits for its own, so that no more wait than there are connections.
 
     Args:
-        bounds: How large a picture may be.
+        bounds: How large a picture may be, and all those of an animation together.
     """
 
     def __init__(self, bounds: PictureBounds) -> None:
         self._bounds = bounds
         self._threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
 
-    async def decode(self, data: bytes) -> Picture:
-        """The picture of a JPEG, PNG or WebP file.
+    async def decode(self, data: bytes) -> list[Timed]:
+        """The picture in a file, or those of an animation.
 
         Raises:
-            TooLargeError: If it has too many bytes or pixels.
-            MediaError: If it cannot be read.
+            TooLargeError: If it has too many bytes.
+            PictureError: If it cannot be read, or has too many pixels.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, decode_picture, data, self._bounds)
+        return await loop.run_in_executor(self._threads, decode_pictures, data, self._bounds)
 
-    async def decode_urls(self, urls: Sequence[str]) -> list[Picture]:
+    async def decode_urls(self, urls: Sequence[str]) -> list[Timed]:
         """The pictures of data URLs; raises as ``decode`` does."""
         loop = asyncio.get_running_loop()
-        return [await loop.run_in_executor(self._threads, self._decode_url, url) for url in urls]
+        decoded = [await loop.run_in_executor(self._threads, self._decode_url, url) for url in urls]
+        return [picture for pictures in decoded for picture in pictures]
 
     def close(self) -> None:
         """Ends the threads; what is being decoded is finished."""
         self._threads.shutdown(wait=False)
 
-    def _decode_url(self, url: str) -> Picture:
+    def _decode_url(self, url: str) -> list[Timed]:
         data = decode_base64(parse_data_url(url).payload, max_bytes=self._bounds.max_bytes)
-        return decode_picture(data, self._bounds)
+        return decode_pictures(data, self._bounds)
+
+
+def decode_pictures(data: bytes, bounds: PictureBounds) -> list[Timed]:
+    """The picture in a file, or those of an animation; see ``PictureDecoder.decode``."""
+    pictures: list[Timed] = []
+    n_px = 0
+    for time_s, decoded in sample(open_still(data, bounds), ANIMATION_FPS):
+        picture = decoded()
+        n_px += picture.size // 3
+        if n_px > bounds.max_px:
+            raise PictureTooLargeError(
+                f"The pictures of the animation have more than the {bounds.max_px} pixels allowed together; "
+                "send a shorter one."
+            )
+        pictures.append((time_s, picture))
+    return pictures

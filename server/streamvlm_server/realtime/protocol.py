@@ -15,9 +15,9 @@ from dataclasses import asdict
 from functools import partial
 
 from streamvlm.errors import StreamVlmError, UsageError
-from streamvlm.frame import Picture
 from streamvlm.ingest.gate import Decision
 from streamvlm_server.errors import DrainingError, ProtocolError, error_object
+from streamvlm_server.media import Timed
 from streamvlm_server.realtime import client_events as asked
 from streamvlm_server.realtime import server_events as events
 from streamvlm_server.realtime.conversation import Conversation, text_of
@@ -101,7 +101,7 @@ class RealtimeProtocol:
         self._stream.on_notice(None)
         self._send = lambda event: None
 
-    def handle(self, event: asked.ClientEvent, pictures: Sequence[Picture] = ()) -> None:
+    def handle(self, event: asked.ClientEvent, pictures: Sequence[Timed] = ()) -> None:
         """Follows a client event.
 
         Args:
@@ -113,13 +113,13 @@ class RealtimeProtocol:
         except StreamVlmError as error:
             self.refuse(error, event.event_id)
 
-    def frame(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> None:
-        """Takes the picture of a binary message; its times as in `streamvlm.wire`.
+    def frame(self, pictures: Sequence[Timed], *, time_s: float | None, wall_s: float | None) -> None:
+        """Takes the picture of a binary message, or those of an animation; its times as in `streamvlm.wire`.
 
         Raises:
             StreamVlmError: If the stream refuses it.
         """
-        self._stream.offer(picture, time_s=time_s, wall_s=wall_s)
+        self._offer(pictures, time_s=time_s, wall_s=wall_s)
 
     def refuse(self, error: Exception, event_id: str | None = None, *, param: str | None = None) -> None:
         """Tells the client what was not followed, and why; ``param`` names what of it, where the error does not."""
@@ -147,7 +147,7 @@ class RealtimeProtocol:
 
     # --- client events ---
 
-    def _follow(self, event: asked.ClientEvent, pictures: Sequence[Picture]) -> None:
+    def _follow(self, event: asked.ClientEvent, pictures: Sequence[Timed]) -> None:
         match event:
             case asked.SessionUpdate():
                 self._update(event.session)
@@ -218,20 +218,25 @@ class RealtimeProtocol:
             standing=[Standing(standing_id=one, **asdict(asked)) for one, asked in armed.items()],
         )
 
-    def _create_item(self, event: asked.ItemCreate, pictures: Sequence[Picture]) -> None:
+    def _create_item(self, event: asked.ItemCreate, pictures: Sequence[Timed]) -> None:
         item_id = event.item.id or events.new_id("item")
         place = self._conversation.place(item_id, event.previous_item_id)
         times = event.item.streamvlm
         if times is not None and times.time_s is not None and len(event.item.images) != 1:
             raise ProtocolError("A time is of one picture; send each in its own item.", param="item.streamvlm.time_s")
-        for picture in pictures:
-            self._stream.offer(
-                picture, time_s=times.time_s if times else None, wall_s=times.captured_s if times else None
-            )
+        self._offer(pictures, time_s=times.time_s if times else None, wall_s=times.captured_s if times else None)
         item = _shown(event.item, item_id)
         previous = self._conversation.insert(place, item)
         self._send(events.ItemAdded(previous_item_id=previous, item=item))
         self._send(events.ItemDone(previous_item_id=previous, item=item))
+
+    def _offer(self, pictures: Sequence[Timed], *, time_s: float | None, wall_s: float | None) -> None:
+        """Offers pictures; those of an animation at their times after its first one."""
+        first_s = 0.0
+        for after_s, picture in pictures:
+            shown_s = first_s + after_s if after_s else time_s
+            offered_s = self._stream.offer(picture, time_s=shown_s, wall_s=wall_s)
+            first_s = first_s if after_s else offered_s
 
     # --- responses ---
 

@@ -50,8 +50,8 @@ def _binary_frame() -> dict[str, Any]:
         header.append({"name": field.name, "offset": offset, "bytes": n_bytes, **_about(field)})
         offset += n_bytes
     return {
-        "description": "A binary message is a header, then a picture up to its end: a JPEG, PNG or WebP file. Sessions "
-        "that have asked for binary_frames take it.",
+        "description": "A binary message is a header, then a picture up to its end: a file of JPEG, PNG, WebP or "
+        "another kind of still picture. Sessions that have asked for binary_frames take it.",
         "byte_order": {">": "big", "<": "little"}[BYTE_ORDER],
         "header_bytes": offset,
         "header": header,

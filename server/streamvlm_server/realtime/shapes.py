@@ -47,7 +47,7 @@ class ImagePart(Shape):
     """A picture of a user: the next frame of the stream."""
 
     type: Literal["input_image"]
-    image_url: str = Field(description="A data URI of a JPEG, PNG or WebP file.")
+    image_url: str = Field(description="A data URI of a still picture, or of an animation, which is a short video.")
     detail: Literal["auto", "low", "high"] | None = None
 
 

@@ -257,5 +257,10 @@ def test_whatever_happens_each_response_ends_once_and_the_conversation_has_one_a
 
 
 def test_a_binary_frame_carries_its_times(client: Client) -> None:
-    client.protocol.frame(PICTURE, time_s=1.25, wall_s=3.5)
+    client.protocol.frame([(0.0, PICTURE)], time_s=1.25, wall_s=3.5)
     assert client.stream.offered[0][1:] == (1.25, 3.5)
+
+
+def test_an_animation_is_offered_at_its_times(client: Client) -> None:
+    client.protocol.frame([(0.0, PICTURE), (1.0, PICTURE), (2.5, PICTURE)], time_s=10.0, wall_s=None)
+    assert [time_s for _, time_s, _ in client.stream.offered] == [10.0, 11.0, 12.5]

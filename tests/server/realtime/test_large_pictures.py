@@ -11,7 +11,8 @@ from live_server import LiveServer
 from websocket_peer import NOISE, as_jpeg, as_png, as_url, peer
 
 from streamvlm.frame import Picture
-from streamvlm_server.media import PictureBounds, decode_picture
+from streamvlm_server.media import PictureBounds, Timed
+from streamvlm_server.realtime.pictures import decode_pictures
 
 LARGE: Picture = np.random.default_rng(0).integers(0, 256, (1400, 1400, 3), dtype=np.uint8)
 
@@ -21,13 +22,13 @@ def test_messages_are_followed_in_order_and_other_sessions_go_on_meanwhile(
 ) -> None:
     has_begun, may_go_on = threading.Event(), threading.Event()
 
-    def decode(data: bytes, bounds: PictureBounds) -> Picture:
+    def decode(data: bytes, bounds: PictureBounds) -> list[Timed]:
         if len(data) > 1_000_000:
             has_begun.set()
             assert may_go_on.wait(60)
-        return decode_picture(data, bounds)
+        return decode_pictures(data, bounds)
 
-    monkeypatch.setattr("streamvlm_server.realtime.pictures.decode_picture", decode)
+    monkeypatch.setattr("streamvlm_server.realtime.pictures.decode_pictures", decode)
     large, small = as_url(as_png(LARGE)), as_url(as_png(NOISE))
     assert len(large) > 6_000_000
 
