@@ -1,4 +1,4 @@
-"""What holds for every test: no network, two threads, one device, a repeatable amount of random examples."""
+"""What holds for every test: no network, one core a thread, one device, a repeatable amount of random examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from streamvlm.models.base import VideoLanguageModel
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, so before any test module is
-torch.set_num_threads(len(os.sched_getaffinity(0)))
+# Here and in every process that tests start. A team of threads waits for each other by spinning: on a machine that does
+# other things, each small operation waits for its slowest member to get its turn.
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 torch.backends.cudnn.allow_tf32 = False  # as exact as what it is compared with
 # What must pass is the same each time; on a developer's machine new examples are looked for.
 settings.register_profile("streamvlm", deadline=None, max_examples=25, derandomize="CI" in os.environ)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-import torch
 from by_hand import ByHand, Heard, ask, offer
 from tiny_model import TinyModel
 
@@ -19,15 +17,6 @@ from streamvlm.errors import BusyError, UsageError
 N_INTERLEAVINGS = 1000
 SHORT = SessionConfig(max_answer_tokens=2, window_blocks=2, host_budget_bytes=1 << 20, chunk_frames=3)
 LONG = SessionConfig(max_answer_tokens=60, host_budget_bytes=1 << 20)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """The model is too small for a second thread to be of use."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def watched_s(live: LiveSession) -> list[float]:
