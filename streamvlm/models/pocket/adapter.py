@@ -20,6 +20,7 @@ from streamvlm.errors import ModelError
 from streamvlm.frame import Fidelity, Picture
 from streamvlm.models.base import Footprint, FrameTokens, Sight
 from streamvlm.models.loading import layout_of
+from streamvlm.models.pocket import CHECKPOINT
 from streamvlm.models.pocket.attributes import N_ATTRIBUTES, SPAN, clock_columns
 from streamvlm.models.pocket.eye import Eye, posteriors
 from streamvlm.models.pocket.fidelity import pool_zones
@@ -28,7 +29,6 @@ from streamvlm.models.pocket.trunk import load_trunk, to_pixels
 from streamvlm.models.pocket.vocabulary import END, PAD
 from streamvlm.models.pocket.words import group_matrix
 
-CHECKPOINT = Path(__file__).with_name("checkpoint")
 FAMILY = "pocket"
 _SCENE_ENERGY, _WORD_ENERGY = 2.0, 6.0
 """Weight of the scene and of the words in the gate's feature, where each zone's colour, shape and badge weigh 1."""

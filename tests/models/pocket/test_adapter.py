@@ -13,7 +13,8 @@ import torch
 
 from streamvlm.errors import ModelError, UsageError
 from streamvlm.frame import Fidelity
-from streamvlm.models.pocket.adapter import CHECKPOINT, Pocket
+from streamvlm.models.pocket import CHECKPOINT
+from streamvlm.models.pocket.adapter import Pocket
 from streamvlm.models.pocket.attributes import GROUPS, N_ATTRIBUTES, SPAN
 from streamvlm.models.pocket.fidelity import pool_zones
 from streamvlm.models.pocket.trunk import SIDE_PX, load_trunk, to_pixels
