@@ -237,7 +237,7 @@ def test_who_sends_faster_than_can_be_watched_loses_frames_but_never_the_newest(
             return stats["frames_offered"], stats["frames_dropped"] > 0, evidence["asked_at_s"]
 
     assert asyncio.run(beside_a_neighbour(server.url, fast, **ANN)) == (400, True, 399.0)
-    metrics = httpx2.get(f"{server.url}/metrics").text
+    metrics = httpx2.get(f"{server.url}/metrics", timeout=60).text
     assert 'streamvlm_frames_refused_total{reason="late"}' in metrics
 
 
