@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+import torch
 from hypothesis import settings
 
 from streamvlm.cli import main
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from streamvlm.models.base import VideoLanguageModel
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, so before any test module is
-# Read when torch is imported, here and in every process that tests start. A team of threads waits for each other by
-# spinning: on a machine that does other things, each small operation waits for its slowest member to get its turn.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Here and in every process that tests start. A team of threads waits for each other by spinning: on a machine that does
+# other things, each small operation waits for its slowest member to get its turn.
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
+torch.backends.cudnn.allow_tf32 = False  # as exact as what it is compared with
 # What must pass is the same each time; on a developer's machine new examples are looked for.
 settings.register_profile("streamvlm", deadline=None, max_examples=25, derandomize="CI" in os.environ)
 settings.load_profile("streamvlm")
@@ -31,9 +33,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a device that is not there before any test is run on it."""
-    import torch
-
-    torch.backends.cudnn.allow_tf32 = False  # as exact as what it is compared with
     if config.option.device != "cpu":
         from streamvlm.errors import UsageError
         from streamvlm.models.registry import find_device
@@ -62,7 +61,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what holds on another kind of device alone."""
     for marker in item.iter_markers("only_on"):
         kind, why = marker.args
-        if item.config.option.device.partition(":")[0] != kind:
+        if torch.device(item.config.option.device).type != kind:
             pytest.skip(f"{kind} only: {why}")
 
 

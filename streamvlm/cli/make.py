@@ -22,7 +22,7 @@ def _models(name: str | None) -> None:
     """
     from importlib.metadata import requires, version
 
-    from streamvlm.models.registry import CONFIGS, FAMILIES, find_checkpoints
+    from streamvlm.models.checkpoints import CONFIGS, FAMILIES, find_checkpoints
 
     if name is not None:
         _tell_footprint(name)

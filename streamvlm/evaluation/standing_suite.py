@@ -20,6 +20,7 @@ from streamvlm.evaluation.world_suite import HELD_OUT_SEED
 from streamvlm.frame import Frame
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.world.events import World, make_world
+from streamvlm.world.grammar import with_articles
 from streamvlm.world.render import render
 
 IN_TIME_S = 2.0
@@ -103,7 +104,8 @@ def _draw_names(world: World, n: int, rng: np.random.Generator) -> list[str]:
 def _watch(runner: Runner, world: World, names: Sequence[str], standing: StandingQuestion) -> list[Watch]:
     session = Session(runner.model, SessionConfig(), runner=runner)
     fired: dict[str, list[float]] = {name: [] for name in names}
-    vigils = [Vigil(name, replace(standing, question=standing.question.format(name=name))) for name in names]
+    questions = {name: with_articles(standing.question.format(name=name)) for name in names}
+    vigils = [Vigil(name, replace(standing, question=question)) for name, question in questions.items()]
     size = session.config.chunk_frames
     for start in range(0, int(world.duration_s), size):
         seconds = range(start, min(start + size, int(world.duration_s)))

@@ -1,12 +1,8 @@
-"""Finds the adapter for a model name: the one place that knows every family."""
+"""Finds the adapter for a model name, and the device and dtype it is to run in."""
 
 from __future__ import annotations
 
 import importlib
-import json
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +10,9 @@ import torch
 
 from streamvlm.errors import ModelError, UsageError
 from streamvlm.models.base import Footprint, VideoLanguageModel
+from streamvlm.models.checkpoints import CONFIGS, FAMILIES, family_of
 from streamvlm.models.hub import SETTINGS, WEIGHTS, find_folder
-from streamvlm.models.pocket.adapter import CHECKPOINT
-
-FAMILIES: Mapping[str, str] = {
-    "pocket": "streamvlm.models.pocket.adapter:Pocket",
-    "smolvlm": "streamvlm.models.smolvlm:SmolVlm",
-    "llava_onevision": "streamvlm.models.llava_onevision:LlavaOnevision",
-    "qwen2_5_vl": "streamvlm.models.qwen2_5_vl:Qwen2_5Vl",
-    "qwen3_vl": "streamvlm.models.qwen3_vl:Qwen3Vl",
-}
-"""Adapter of each family; ``family`` or ``model_type`` in config.json names it."""
-
-CONFIGS = Path(__file__).with_name("configs")
-"""Configurations of well-known checkpoints by name, without weights: for sizes and for the bench."""
-
-DAMAGED = "damaged"
-"""Stands for the family of a checkpoint in the cache whose config.json cannot be read."""
+from streamvlm.models.pocket import CHECKPOINT
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -96,19 +78,6 @@ def adapter_of(family: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def family_of(folder: Path) -> str:
-    """The family that a checkpoint's config.json names.
-
-    Raises:
-        ModelError: If the file cannot be read.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        return str(config.get("family") or config.get("model_type"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read ({error}); get it again.") from error
-
-
 def find_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """The torch dtype of that name; ``auto`` is bfloat16 on CUDA and float32 elsewhere.
 
@@ -137,34 +106,3 @@ def find_device(device: str) -> torch.device:
     if found.type not in ("cpu", "cuda") or (found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count()):
         raise UsageError(f"The device {device!r} is not on this machine; give cpu, or auto to take what is there.")
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A checkpoint on this machine."""
-
-    name: str
-    family: str
-    folder: Path
-    n_bytes: int
-
-
-def find_checkpoints() -> list[Checkpoint]:
-    """The bundled checkpoint, and those of known families in the Hugging Face cache of this machine."""
-    hub = Path(
-        os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface") / "hub"
-    )
-    found = {
-        path.parent: path.parts[-4].removeprefix("models--").replace("--", "/")
-        for path in hub.glob("models--*/snapshots/*/config.json")
-    }
-    checkpoints = []
-    for folder, name in ({CHECKPOINT: "pocket"} | found).items():
-        try:
-            family = family_of(folder)
-        except ModelError:
-            family = DAMAGED  # another program's download, perhaps under way: one such must not hide the others
-        if family in (*FAMILIES, DAMAGED):
-            n_bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-            checkpoints.append(Checkpoint(name, family, folder, n_bytes))
-    return checkpoints

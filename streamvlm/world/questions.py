@@ -11,6 +11,7 @@ from enum import StrEnum
 import numpy as np
 
 from streamvlm.world.events import Appearance, Thing, World
+from streamvlm.world.grammar import with_articles
 
 WHEN_TOLERANCE_S = 2.0
 SETTLED_S = 1.5
@@ -65,8 +66,8 @@ def clock(time_s: float) -> str:
 
 def seconds_of(text: str) -> float | None:
     """The first clock time in ``text`` in seconds, or None."""
-    found = re.search(r"(\d+):(\d\d):(\d\d)", text)
-    return None if found is None else sum(int(g) * u for g, u in zip(found.groups(), (3600, 60, 1), strict=True))
+    found = re.search(r"(?:(\d+):)?(\d\d?):(\d\d)", text)
+    return None if found is None else sum(int(g) * u for g, u in zip(found.groups("0"), (3600, 60, 1), strict=True))
 
 
 def judge(question: Question, answer: str) -> bool:
@@ -141,7 +142,7 @@ class Examiner:
             return
         photo = self.world.photo(ask_s)
         if photo is not None:
-            named = [f"a {word}" for word in photo.words]
+            named = [with_articles(f"a {word}") for word in photo.words]
             question = self._ask("now_photo", Group.NOW, NOW_WHAT, ask_s, named[0], ask_s, ask_s)
             yield replace(question, accepted=tuple(named[1:]))
             return
@@ -242,5 +243,5 @@ class Examiner:
         end_s: float | None,
         **words: str | None,
     ) -> Question:
-        text = str(self.rng.choice(wordings)).format(**words)
-        return Question(kind, group, text, ask_s, truth, start_s, end_s)
+        text = with_articles(str(self.rng.choice(wordings)).format(**words))
+        return Question(kind, group, text, ask_s, with_articles(truth), start_s, end_s)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from streamvlm.decoding.decoder import StreamDecoder
-from streamvlm.models.pocket.adapter import CHECKPOINT
+from streamvlm.models.pocket import CHECKPOINT
 
 N_WORDS = 61
 

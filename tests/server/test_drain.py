@@ -64,10 +64,10 @@ def test_running_answers_end_new_ones_are_refused_and_every_frame_is_kept(
             session.offer(render(world, float(second)), time_s=float(second))
         running.server.stop()
         wait_until(lambda: running.service.drain.is_draining)
-        told = httpx2.get(f"{running.url}/v1/models")
+        told = httpx2.get(f"{running.url}/v1/models", timeout=60)
         assert (told.status_code, told.json()["error"]["code"]) == (503, "going_away")
         assert "retry-after" in told.headers
-        assert httpx2.get(f"{running.url}/readyz").status_code == 503
+        assert httpx2.get(f"{running.url}/readyz", timeout=60).status_code == 503
         asking.join()
         assert asking.answer is not None
         assert asking.answer.status_code == 200
@@ -89,7 +89,7 @@ def test_a_process_that_gets_sigterm_amid_an_answer_gives_it_and_exits_with_0(wo
             reading.start()
             asking = Asking(url, long_question(world, 60))
             asking.start()
-            wait_until(lambda: "streamvlm_num_sessions_running 1.0" in httpx2.get(f"{url}/metrics").text)
+            wait_until(lambda: "streamvlm_num_sessions_running 1.0" in httpx2.get(f"{url}/metrics", timeout=60).text)
             process.send_signal(signal.SIGTERM)
             asking.join()
             assert asking.answer is not None

@@ -320,7 +320,7 @@ def test_tls_is_spoken_where_a_certificate_is_given(
     trusting = ssl.create_default_context(cafile=authority)
     with live_server(pocket, tls_cert=cert, tls_key=key) as running:
         assert running.url.startswith("https://")
-        assert httpx2.get(f"{running.url}/healthz", verify=trusting).status_code == 200
+        assert httpx2.get(f"{running.url}/healthz", verify=trusting, timeout=60).status_code == 200
 
 
 def test_small_packets_are_sent_at_once() -> None:

@@ -95,7 +95,7 @@ def floods(n_messages: int, message: str | bytes) -> BadClient:
 
 
 def shows_one_after_another(n_pictures: int, picture: bytes) -> BadClient:
-    """Shows so many pictures, each as soon as the one before is taken, and goes on."""
+    """Shows so many pictures, each as soon as the one before is taken, and stays until all are watched."""
 
     async def bad(beside: Neighbour) -> Told:
         async with peer(beside.url, **BOB) as client:
@@ -104,7 +104,7 @@ def shows_one_after_another(n_pictures: int, picture: bytes) -> BadClient:
                 item = {"type": "message", "role": "user", "content": content}
                 await client.send("conversation.item.create", item=item)
                 await client.receive("conversation.item.done")
-            await client.opt_in()
+            await client.ask("what do you see now?")
             return Told(None)
 
     return bad

@@ -50,7 +50,7 @@ class Neighbour:
 
     async def check(self) -> None:
         """Looks whether every picture was watched."""
-        async with httpx2.AsyncClient(base_url=self.url, headers=self._headers) as client:
+        async with httpx2.AsyncClient(base_url=self.url, headers=self._headers, timeout=60) as client:
             told = (await client.get(f"/v1/sessions/{self.session_id}/timeline")).json()
         assert [decision["time_s"] for decision in told["decisions"]] == list(range(self.n_rounds))
 
@@ -79,7 +79,7 @@ async def beside_a_neighbour(url: str, misbehave: Callable[[Neighbour], Awaitabl
         misbehave: What a bad client does; it is told beside whom.
         **options: How the neighbour connects.
     """
-    async with asyncio.timeout(60), peer(url, **options) as client:
+    async with asyncio.timeout(240), peer(url, **options) as client:
         neighbour = Neighbour(url, client, options.get("additional_headers", {}))
         await neighbour.settle()
         done = asyncio.Event()

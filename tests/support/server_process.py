@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -28,7 +29,9 @@ class ServerProcess:
     def __init__(self, device: str, *flags: str) -> None:
         quietly = ["--port", "0", "--log-level", "error"]
         command = [sys.executable, "-m", "streamvlm", "serve", "--device", device, *quietly, *flags]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        # What it frees it gives back at once: it weighs what it holds, and not what its allocator keeps for later.
+        env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(128 << 10)}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
         assert self.process.stderr is not None
         self.weight = Weight(self.process.pid)
         self.said: list[str] = []

@@ -89,5 +89,6 @@ class Peer:
 async def peer(url: str, query: str = "", **options: Any) -> AsyncIterator[Peer]:
     """Connects to a server's ``/v1/realtime``, and waits for nothing."""
     where = url.replace("http", "ws", 1) + "/v1/realtime" + query
-    async with connect(where, compression=None, proxy=None, **options) as socket:
+    patient = {"open_timeout": 60, **options}  # a busy machine is no failure
+    async with connect(where, compression=None, proxy=None, **patient) as socket:
         yield Peer(socket)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamvlm.models.pocket.adapter import CHECKPOINT
+from streamvlm.models.pocket import CHECKPOINT
 from streamvlm.models.pocket.prompt import OPENING
 from streamvlm.models.pocket.vocabulary import END, build_tokenizer
 from streamvlm.training.batch import IGNORE, Batch, make_batch

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streamvlm.errors import UsageError
 from streamvlm.world.events import SCENES, World, make_world, with_photos
+from streamvlm.world.grammar import with_articles, with_one_article
 from streamvlm.world.questions import Examiner, Group, Question, clock, judge, seconds_of
 from streamvlm.world.render import HEIGHT, WIDTH, draw_picture, render
 from streamvlm.world.video import VIDEO_FPS, draw_questions, read_questions, write_questions, write_video
@@ -64,7 +65,7 @@ def test_truths_follow_from_the_log(seed: int) -> None:
             case "order":
                 assert named
                 later = [a for a in world.appearances if a.start_s > named.start_s]
-                assert q.truth == f"a {min(later, key=lambda a: a.start_s).thing.name}"
+                assert q.truth == with_articles(f"a {min(later, key=lambda a: a.start_s).thing.name}")
             case "never":
                 assert named is None
                 assert q.truth == "no"
@@ -125,6 +126,7 @@ def test_judge_is_strict_about_words_and_lenient_about_two_seconds() -> None:
     when = Question("when", Group.WHEN, "", 90, "at 0:00:40", 40.0, 50.0)
     assert judge(when, "at 0:00:41")
     assert judge(when, "0:00:38")
+    assert judge(when, "It appeared at 00:41.")
     assert not judge(when, "at 0:00:43")
     assert not judge(when, "yes")
     where = Question("where", Group.EARLIER, "", 90, "in the top", 40.0, 50.0)
@@ -172,3 +174,25 @@ def test_the_video_is_a_real_mp4_with_its_questions_beside_it(tmp_path: Path) ->
 def test_a_video_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         write_video(make_world(3, 12), tmp_path / "missing" / "w.mp4")
+
+
+@pytest.mark.parametrize(
+    ("plain", "right"),
+    [
+        ("did you see a orange heart?", "did you see an orange heart?"),
+        ("a hourglass, a house, a umbrella, a unicycle", "an hourglass, a house, an umbrella, a unicycle"),
+        ("A owl and a bird", "An owl and a bird"),
+        ("an red circle", "a red circle"),
+        ("what can you see?", "what can you see?"),
+    ],
+)
+def test_articles_are_put_right_and_made_one(plain: str, right: str) -> None:
+    assert with_articles(plain) == with_articles(right) == right
+    assert with_articles(with_one_article(right)) == right
+
+
+def test_questions_and_truths_have_their_articles_right() -> None:
+    asked = [q for seed in range(4) for q in questions_of(make_world(seed, 120))]
+    assert all(with_articles(said) == said for q in asked for said in (q.text, q.truth, *q.accepted))
+    assert any(" an orange " in q.text for q in asked)
+    assert any(q.truth.startswith("an orange ") for q in asked)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,15 @@ from streamvlm.errors import ModelError
 from streamvlm.frame import Fidelity, Picture
 from streamvlm.models.base import Footprint, FrameTokens, Sight
 from streamvlm.models.loading import layout_of
+from streamvlm.models.pocket import CHECKPOINT
 from streamvlm.models.pocket.attributes import N_ATTRIBUTES, SPAN, clock_columns
 from streamvlm.models.pocket.eye import Eye, posteriors
 from streamvlm.models.pocket.fidelity import pool_zones
-from streamvlm.models.pocket.prompt import OPENING, question_ids, time_ids
+from streamvlm.models.pocket.prompt import OPENING, question_ids, spoken, time_ids
 from streamvlm.models.pocket.trunk import load_trunk, to_pixels
 from streamvlm.models.pocket.vocabulary import END, PAD
 from streamvlm.models.pocket.words import group_matrix
 
-CHECKPOINT = Path(__file__).with_name("checkpoint")
 FAMILY = "pocket"
 _SCENE_ENERGY, _WORD_ENERGY = 2.0, 6.0
 """Weight of the scene and of the words in the gate's feature, where each zone's colour, shape and badge weigh 1."""
@@ -117,8 +116,8 @@ class Pocket:
         return embedded
 
     def text(self, ids: Sequence[int]) -> str:
-        """See ``VideoLanguageModel.text``; a clock's three tokens are written as one time."""
-        return re.sub(r"(?<=\d:) (?=\d)", "", self._tokenizer.decode(list(ids)))
+        """See ``VideoLanguageModel.text``."""
+        return spoken(self._tokenizer, ids)
 
 
 def _features(rows: Tensor) -> Tensor:

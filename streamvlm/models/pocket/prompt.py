@@ -1,8 +1,17 @@
-"""How pocket is spoken to: the opening that serves as sinks, timestamps, questions and answers."""
+"""How pocket is spoken to: the opening that serves as sinks, timestamps, questions and answers.
+
+Pocket knows one indefinite article, "a"; people say and hear "an" where it belongs.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
 from tokenizers import Tokenizer
+
+from streamvlm.world.grammar import takes_an, with_one_article
 
 OPENING = "<start> you look at a video and answer questions ."
 
@@ -16,9 +25,20 @@ def time_ids(tokenizer: Tokenizer, time_s: float) -> list[int]:
 
 def question_ids(tokenizer: Tokenizer, question: str) -> list[int]:
     """Tokens of a question up to where the answer begins."""
-    return list(tokenizer.encode(f"<ask> {question} <answer>", add_special_tokens=False).ids)
+    return list(tokenizer.encode(f"<ask> {with_one_article(question)} <answer>", add_special_tokens=False).ids)
 
 
 def reply_ids(tokenizer: Tokenizer, answer: str) -> list[int]:
     """Tokens of an answer and its end."""
-    return list(tokenizer.encode(f"{answer} <end>", add_special_tokens=False).ids)
+    return list(tokenizer.encode(f"{with_one_article(answer)} <end>", add_special_tokens=False).ids)
+
+
+def spoken(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """An answer's tokens as text, which grows by appending: an article waits for its word.
+
+    A clock's three tokens are written as one time.
+    """
+    a, an = tokenizer.encode("a an", add_special_tokens=False).ids
+    said = [an if one == a and takes_an(tokenizer.id_to_token(after) or "") else one for one, after in pairwise(ids)]
+    said += [last for last in ids[-1:] if last != a]
+    return re.sub(r"(?<=\d:) (?=\d)", "", tokenizer.decode(said))

@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamvlm.errors import ModelError, UsageError
 from streamvlm.frame import Fidelity
-from streamvlm.models.pocket.adapter import CHECKPOINT, Pocket
+from streamvlm.models.pocket import CHECKPOINT
+from streamvlm.models.pocket.adapter import Pocket
 from streamvlm.models.pocket.attributes import GROUPS, N_ATTRIBUTES, SPAN
 from streamvlm.models.pocket.fidelity import pool_zones
+from streamvlm.models.pocket.prompt import spoken
 from streamvlm.models.pocket.trunk import SIDE_PX, load_trunk, to_pixels
 from streamvlm.models.pocket.vocabulary import build_tokenizer
 from streamvlm.models.registry import load_model
@@ -64,11 +68,35 @@ def test_a_block_is_its_time_and_then_its_visual_tokens(pocket: Pocket) -> None:
     torch.testing.assert_close(clear[:4], fuzzy[:4])
 
 
-def test_text_grows_by_appending_and_clocks_are_joined(pocket: Pocket) -> None:
-    ids = build_tokenizer().encode("yes, at 0:03:07", add_special_tokens=False).ids
-    texts = [pocket.text(ids[:n]) for n in range(1, len(ids) + 1)]
-    assert texts[-1] == "yes, at 0:03:07"
+@pytest.mark.parametrize(
+    ("words", "spoken"),
+    [
+        ("yes, at 0:03:07", "yes, at 0:03:07"),
+        ("a orange heart", "an orange heart"),
+        ("a red circle, a orange one and a hourglass", "a red circle, an orange one and an hourglass"),
+        ("a unicycle or a umbrella", "a unicycle or an umbrella"),
+        ("a apxz", "an apxz"),  # a word that it spells
+        ("apxz", "apxz"),
+    ],
+)
+def test_text_grows_by_appending_clocks_are_joined_and_articles_fit(pocket: Pocket, words: str, spoken: str) -> None:
+    ids = build_tokenizer().encode(words, add_special_tokens=False).ids
+    texts = [pocket.text(ids[:n]) for n in range(len(ids) + 1)]
+    assert texts[-1] == spoken
     assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
+
+
+@given(st.lists(st.sampled_from("a an the orange red hourglass unicycle u ##o ##n . 0: 07 <end>".split()), max_size=9))
+def test_text_grows_by_appending_whatever_is_said(tokens: list[str]) -> None:
+    tokenizer = build_tokenizer()
+    ids = [tokenizer.get_vocab()[token] for token in tokens]
+    texts = [spoken(tokenizer, ids[:n]) for n in range(len(ids) + 1)]
+    assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
+
+
+def test_a_question_may_say_an_or_a(pocket: Pocket) -> None:
+    well, badly = (pocket.question_tokens(f"did you see {article} orange heart?") for article in ("an", "a"))
+    torch.testing.assert_close(well, badly, rtol=0, atol=0)
 
 
 def test_badge_and_clock_numbers_are_different_tokens() -> None:
