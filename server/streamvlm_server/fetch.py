@@ -1,9 +1,9 @@
 """Fetches media from allowed hosts, and from nowhere else.
 
-A server that fetches what a client names can be sent into its own network. So scheme and host are allow-listed, the
-name is resolved here, and the connection goes to the very address that was checked, not to what the name means a moment
-later. Redirects are followed by hand, each as a new URL. Bytes and time are bounded; the bytes are taken as they come,
-so that nothing is unpacked either.
+A server that fetches what a client names can be sent into its own network. So scheme and host are allow-listed, and the
+name is resolved here (`admit`); `streamvlm.ingest.following` then connects to the very address that was checked, and
+has each redirect admitted as a new URL. Bytes and time are bounded; the bytes are taken as they come, so that nothing
+is unpacked either.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Sequence
+from contextlib import aclosing
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
 
 import httpx2
 
+from streamvlm.errors import SourceError
+from streamvlm.ingest.following import Follower
 from streamvlm_server.config import ServerConfig
 from streamvlm_server.errors import MediaError, MediaRefusedError, TooLargeError
 
-MAX_REDIRECTS = 3
-_UNREADABLE = "The media URL cannot be read; write it as https://host/path."
+_UNREADABLE = "The URL cannot be read; write it as scheme://host/path."
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -27,11 +31,9 @@ class MediaFetcher:
     """Fetches media within the bounds of a configuration; to be closed."""
 
     def __init__(self, config: ServerConfig) -> None:
-        self._config = config
-        # The environment's proxies would connect to wherever they like.
-        self._client = httpx2.AsyncClient(
-            trust_env=False, timeout=config.media_timeout_s, headers={"Accept-Encoding": "identity"}
-        )
+        self._timeout_s = config.media_timeout_s
+        admitted = partial(admit, config=config, schemes=config.allowed_media_schemes, what="Media")
+        self._follower = Follower("The media", admitted, timeout_s=self._timeout_s)
 
     async def fetch(self, url: str, *, max_bytes: int) -> bytes:
         """Returns what is at a URL.
@@ -42,66 +44,58 @@ class MediaFetcher:
             MediaError: If it cannot be had, or not in time.
         """
         try:
-            async with asyncio.timeout(self._config.media_timeout_s):
-                return await self._follow(_parsed(url), max_bytes)
+            async with asyncio.timeout(self._timeout_s):
+                response, _ = await self._follower.get(url)
+                async with aclosing(response):
+                    return await _body(response, max_bytes)
         except TimeoutError as error:
-            raise MediaError(
-                f"The media did not come within {self._config.media_timeout_s:g} s; send it as a data URL."
-            ) from error
-        except httpx2.HTTPError as error:
+            raise MediaError(f"The media did not come within {self._timeout_s:g} s; send it as a data URL.") from error
+        except SourceError as error:
+            raise MediaRefusedError(str(error)) from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise MediaError(
                 f"The media cannot be fetched ({error or type(error).__name__}); check the URL."
             ) from error
 
     async def close(self) -> None:
         """Ends all connections."""
-        await self._client.aclose()
+        await self._follower.close()
 
-    async def _follow(self, url: httpx2.URL, max_bytes: int) -> bytes:
-        for _ in range(MAX_REDIRECTS + 1):
-            request = await self._request(url)
-            response = await self._client.send(request, stream=True, follow_redirects=False)
-            try:
-                if not response.has_redirect_location:
-                    return await _body(response, url.host, max_bytes)
-                url = _parsed(str(url.join(response.headers["location"])))
-            finally:
-                await response.aclose()
-        raise MediaRefusedError(f"The media is redirected more than {MAX_REDIRECTS} times; give its own URL.")
 
-    async def _request(self, url: httpx2.URL) -> httpx2.Request:
-        """A request to the checked address, in the name of the host: in its header, and in TLS."""
-        self._check_allowed(url)
-        address = await self._resolve(url)
-        return self._client.build_request(
-            "GET",
-            url.copy_with(host=str(address)),
-            headers={"Host": url.netloc.decode("ascii")},
-            extensions={"sni_hostname": url.raw_host.decode("ascii")},
-        )
+def admit(url: str, *, config: ServerConfig, schemes: Sequence[str], what: str) -> list[str]:
+    """The addresses of a URL's host, if it may be read; looks its name up, and so waits.
 
-    def _check_allowed(self, url: httpx2.URL) -> None:
-        if url.scheme not in self._config.allowed_media_schemes:
-            schemes = ", ".join(self._config.allowed_media_schemes) or "none"
-            raise MediaRefusedError(f"Media is not fetched by {url.scheme or 'no scheme'!r} here, only by {schemes}.")
-        if not is_allowed_host(url.raw_host.decode("ascii"), self._config.allowed_media_hosts):
-            raise MediaRefusedError(
-                f"Media is not fetched from {url.host!r} here; send it as a data URL, or have the host allowed."
-            )
+    Args:
+        url: What a client has named, or what that has led to.
+        config: Allows hosts and networks.
+        schemes: That are allowed.
+        what: Is read, in the plural, for messages.
 
-    async def _resolve(self, url: httpx2.URL) -> IPv4Address | IPv6Address:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise MediaError(f"The host {url.host!r} is not found; check the URL.") from error
-        for *_, where in found:
-            address = ip_address(str(where[0]).partition("%")[0])
-            if may_connect(address, self._config.allowed_media_networks):
-                return address
+    Raises:
+        MediaRefusedError: If it may not.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port
+    except ValueError as error:
+        raise MediaRefusedError(_UNREADABLE) from error
+    if scheme not in schemes:
+        told = ", ".join(schemes) or "none"
+        raise MediaRefusedError(f"{what} of {scheme or 'no scheme'!r} are not read here, only {told}.")
+    if not host:
+        raise MediaRefusedError(_UNREADABLE)
+    if not is_allowed_host(host, config.allowed_media_hosts):
         raise MediaRefusedError(
-            f"The host {url.host!r} lies in a private network, and media is not fetched from there."
+            f"{what} on {host!r} are not read here; have the host allowed, or send the data itself."
         )
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise MediaRefusedError(f"The host {host!r} is not found; check the URL.") from error
+    addresses = [str(where[0]) for *_, where in found]
+    if not all(may_connect(ip_address(one.partition("%")[0]), config.allowed_media_networks) for one in addresses):
+        raise MediaRefusedError(f"The host {host!r} lies in a private network, and {what.lower()} are not read there.")
+    return addresses
 
 
 def is_allowed_host(host: str, allowed: Sequence[str]) -> bool:
@@ -129,19 +123,9 @@ def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return address.ipv4_mapped or address.sixtofour or address
 
 
-def _parsed(url: str) -> httpx2.URL:
-    try:
-        parsed = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        raise MediaRefusedError(_UNREADABLE) from error
-    if parsed.scheme in ("http", "https") and not parsed.host:
-        raise MediaRefusedError(_UNREADABLE)
-    return parsed
-
-
-async def _body(response: httpx2.Response, host: str, max_bytes: int) -> bytes:
-    if response.status_code != 200:
-        raise MediaError(f"The host {host!r} answered {response.status_code} for the media; check the URL.")
+async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
+    if response.status_code != httpx2.codes.OK:
+        raise MediaError(f"The media's host answered {response.status_code}; check the URL.")
     body = bytearray()
     async for piece in response.aiter_raw():
         body += piece

@@ -23,8 +23,9 @@ from streamvlm.engine.stream import Stream
 from streamvlm.engine.worker import Worker
 from streamvlm.errors import BusyError, StreamVlmError, UsageError
 from streamvlm.frame import Frame, Picture
+from streamvlm.ingest.following import Admit
 from streamvlm.ingest.gate import Decision
-from streamvlm.ingest.web import Admit
+from streamvlm.ingest.kept import MAX_KEPT_BYTES
 
 _LEAST_STEP_S = 0.001
 
@@ -220,6 +221,7 @@ class LiveSession:
         fps: float = 1.0,
         listener: Callable[[PullEvent], None] = lambda event: None,
         admit: Admit | None = None,
+        max_kept_bytes: int = MAX_KEPT_BYTES,
     ) -> None:
         """Has the frames of a source offered, by a thread of its own; what goes wrong is told to the listener.
 
@@ -228,6 +230,7 @@ class LiveSession:
             fps: Frames to sample from a second.
             listener: Told what becomes of it, on that thread.
             admit: Looks at every URL that a source on the web leads to; see ``open_source``.
+            max_kept_bytes: How much of it may be brought to disk; see ``open_source``.
 
         Raises:
             UsageError: If another source is being pulled.
@@ -236,7 +239,7 @@ class LiveSession:
             self._check_alive()
             if self._pull is not None and self._pull.is_under_way:
                 raise UsageError("This session pulls a source already; stop that before it pulls another.")
-            self._pull = Pull(uri, fps, self.stream, self._changed, self._offer, listener, admit)
+            self._pull = Pull(uri, fps, self.stream, self._changed, self._offer, listener, admit, max_kept_bytes)
 
     def stop_pulling(self) -> None:
         """Has no more frames of the source offered; does nothing where none is pulled."""

@@ -12,8 +12,8 @@ from streamvlm.engine.stream import Stream
 from streamvlm.engine.threads import compute_alone
 from streamvlm.errors import EngineError, StreamVlmError
 from streamvlm.frame import Frame
+from streamvlm.ingest.following import Admit
 from streamvlm.ingest.source import open_source
-from streamvlm.ingest.web import Admit
 
 RESUME_GAP_S = 1.0
 """What goes on a stream that was watched before goes on a second later."""
@@ -57,6 +57,7 @@ class Pull:
         offer: Gives the stream a frame, and raises when it can take no more.
         listener: Told of ``PullEvent``.
         admit: See ``open_source``.
+        max_kept_bytes: See ``open_source``.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class Pull:
         offer: Callable[[Frame], object],
         listener: Callable[[PullEvent], None],
         admit: Admit | None,
+        max_kept_bytes: int,
     ) -> None:
-        self._uri, self._fps, self._stream, self._changed, self._admit = uri, fps, stream, changed, admit
-        self._offer, self._listener = offer, listener
+        self._uri, self._fps, self._stream, self._changed = uri, fps, stream, changed
+        self._offer, self._listener, self._admit, self._max_kept_bytes = offer, listener, admit, max_kept_bytes
         self._is_stopped = False
         self._n_frames = 0
         newest_s = stream.queue.newest_s
@@ -104,7 +106,7 @@ class Pull:
         call(self._listener, PullEvent(state, self._n_frames, error))
 
     def _pull(self) -> PullState:
-        with open_source(self._uri, fps=self._fps, admit=self._admit) as source:
+        with open_source(self._uri, fps=self._fps, admit=self._admit, max_kept_bytes=self._max_kept_bytes) as source:
             if not self._is_stopped:
                 call(self._listener, PullEvent(PullState.OPENED))
             for frame in source:

@@ -3,7 +3,7 @@
 FFmpeg opens far more than video: `concat:`, `subfile:`, `gopher:` and the lines of a playlist are ways
 to read files and ports that nobody meant to offer. So schemes are allow-listed here, a local path always
 reaches FFmpeg with an explicit `file:`, and each scheme names the protocols that whatever is opened
-below it may use: segments, keys, redirects.
+below it may use.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from urllib.parse import unquote
 
 from streamvlm.errors import SourceError
 
-_WEB = "http,https,httpproxy,tcp,tls,crypto"
+WEB = ("http", "https")
 _PROTOCOLS = {
-    "file": f"file,{_WEB}",  # a local playlist may name web segments; a remote one must not reach local files
-    "http": _WEB,
-    "https": _WEB,
+    "file": "file",
+    "http": "none",  # what is on the web, and what a local playlist names, we open ourselves
+    "https": "none",
     "rtsp": "rtsp,rtp,tcp",
     "rtsps": "rtsps,rtp,tcp,tls",
     "rtmp": "rtmp,tcp",
     "rtmps": "rtmps,tcp,tls",
     "udp": "udp",
-    "tcp": "tcp",
+    "tcp": "none",
 }
-_WEB_FORMATS = "hls,mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,mjpeg,mpjpeg,h264,hevc,aac,mp3,ac3,eac3,webvtt"
 _SCHEME = re.compile(r"subfile(?=,)|[a-z][a-z0-9+.-]+(?=:)", re.IGNORECASE)  # a single letter is a drive
-_FILE_URL = re.compile(r"file:(//(localhost)?(?=/))?", re.IGNORECASE)
+FILE_URL = re.compile(r"file:(//(localhost)?(?=/))?", re.IGNORECASE)
 _CAMERA = re.compile(r"/dev/video\d+")
 
 
@@ -39,7 +38,7 @@ class Address:
 
     Attributes:
         name: The source as it was asked for, without credentials and query: safe in messages and logs.
-        target: What FFmpeg opens; may hold credentials.
+        target: What is opened; may hold credentials.
         options: What FFmpeg is told, the protocol allow-list above all.
         path: The local file, folder or device; None for a URL.
         demuxer: FFmpeg's demuxer, where probing does not find it.
@@ -71,7 +70,7 @@ def locate(uri: str) -> Address:
         return _remote(uri, scheme)
     if not uri:
         raise SourceError("No source is named; give a path or a URL.")
-    is_url = _FILE_URL.match(uri)
+    is_url = FILE_URL.match(uri)
     path = Path(unquote(uri[is_url.end() :]) if is_url else uri).absolute()
     try:
         is_empty = path.stat().st_size == 0 and path.is_file()
@@ -91,20 +90,6 @@ def locate_upload(path: Path, name: str) -> Address:
     """
     options = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,flv,ogg"}
     return Address(name, f"file:{path}", options, path)
-
-
-def locate_web(uri: str) -> Address | None:
-    """Where a web source is that nobody vouches for; None if it is no URL of http or https.
-
-    Of its formats, those are left out that open other files past whoever opens files for FFmpeg: lists of parts, and
-    descriptions of sessions.
-    """
-    scheme = uri.partition(":")[0].lower()
-    if scheme not in ("http", "https"):
-        return None
-    # A connection kept for the next segment would have to be FFmpeg's own.
-    options = {"format_whitelist": _WEB_FORMATS, "http_persistent": "0"}
-    return Address(redact(uri), uri, options)
 
 
 def _remote(uri: str, scheme: str) -> Address:

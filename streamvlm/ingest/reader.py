@@ -12,17 +12,19 @@ Decoded = Callable[[], Picture]
 
 
 class Reader(Iterable[tuple[float, Decoded]], Protocol):
-    """What decodes one kind of source: every clean picture with its stream time, in order.
+    """What decodes one kind of source: every clean picture with its stream time, in order."""
 
-    Attributes:
-        is_live: Whether it has no end yet.
-        duration_s: Its length in seconds of stream time, as far as it is told; None if unknown or live.
-        n_corrupt_packets: Packets, or pictures, skipped so far because they were damaged.
-    """
+    @property
+    def is_live(self) -> bool:
+        """Whether it has no end yet."""
 
-    is_live: bool
-    duration_s: float | None
-    n_corrupt_packets: int
+    @property
+    def duration_s(self) -> float | None:
+        """Its length in seconds of stream time, as far as it is told; None if unknown or live."""
+
+    @property
+    def n_corrupt_packets(self) -> int:
+        """Packets, or pictures, skipped so far because they were damaged."""
 
     def close(self) -> None:
         """Let go of the file, connection or device."""

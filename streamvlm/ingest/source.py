@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from streamvlm.errors import SourceError, UsageError
 from streamvlm.frame import Frame
-from streamvlm.ingest.address import locate, locate_upload, locate_web
+from streamvlm.ingest.address import locate, locate_upload
 from streamvlm.ingest.container import ContainerReader
-from streamvlm.ingest.folder import FolderReader
+from streamvlm.ingest.following import Admit
+from streamvlm.ingest.kept import MAX_KEPT_BYTES
+from streamvlm.ingest.opening import Opening
 from streamvlm.ingest.reader import Reader
 from streamvlm.ingest.sampling import MAX_FPS, sample
 from streamvlm.ingest.still import StillReader, read_still
-from streamvlm.ingest.web import Admit, WebOpener
 
 _UPLOAD_TIMEOUT_S = 10.0
 
@@ -34,10 +36,10 @@ class FrameSource(Iterator[Frame]):
         n_frames: Frames sampled so far.
     """
 
-    def __init__(self, reader: Reader, *, uri: str, fps: float) -> None:
+    def __init__(self, reader: Reader, *, uri: str, fps: float, opened: ExitStack | None = None) -> None:
         self.uri = uri
         self.n_frames = 0
-        self._reader = reader
+        self._reader, self._opened = reader, opened or ExitStack()
         self._frames = self._sample(fps)
 
     @property
@@ -74,6 +76,7 @@ class FrameSource(Iterator[Frame]):
 
     def close(self) -> None:
         """Let go of the file, connection or device; no more frames come."""
+        self._opened.close()  # which ends all waiting
         self._frames.close()
         self._reader.close()
 
@@ -85,7 +88,14 @@ class FrameSource(Iterator[Frame]):
             raise SourceError(f"{self.uri} holds no readable picture; check that it is whole.")
 
 
-def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0, admit: Admit | None = None) -> FrameSource:
+def open_source(
+    uri: str,
+    *,
+    fps: float = 1.0,
+    timeout_s: float = 10.0,
+    admit: Admit | None = None,
+    max_kept_bytes: int = MAX_KEPT_BYTES,
+) -> FrameSource:
     """Open a video file, picture or animation, folder of pictures, camera device, playlist or stream URL.
 
     Args:
@@ -94,7 +104,9 @@ def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0, admit: A
             none twice. The pictures of a folder are 1 / fps apart, so all of them are taken.
         timeout_s: How long a host or device may keep us waiting, for its answer and for each packet.
         admit: Looks at every URL that a source on the web leads to, by redirects and playlists, and at its own; by
-            default, and for all other sources, FFmpeg goes where it is led.
+            default all are followed.
+        max_kept_bytes: How much of a file that cannot be read as it comes may be brought to disk: an MP4 with its
+            index at its end, from a server that sends no parts of it.
 
     Raises:
         UsageError: If fps or timeout_s is out of range.
@@ -103,22 +115,10 @@ def open_source(uri: str, *, fps: float = 1.0, timeout_s: float = 10.0, admit: A
     _check_fps(fps)
     if not timeout_s > 0:
         raise UsageError(f"timeout_s is {timeout_s}; give seconds above 0.")
-    if admit is not None and (found := locate_web(uri)) is not None:
-        opener = WebOpener(found.name, admit, timeout_s=timeout_s)
-        try:
-            return FrameSource(ContainerReader(found, timeout_s=timeout_s, opener=opener), uri=found.name, fps=fps)
-        except BaseException:
-            opener.close()
-            raise
     address = locate(uri)
-    reader: Reader
-    if address.path is not None and address.path.is_dir():
-        reader = FolderReader(address.path, fps=fps)
-    elif address.path is not None and (data := read_still(address.path)) is not None:
-        reader = StillReader(data, name=address.name)
-    else:
-        reader = ContainerReader(address, timeout_s=timeout_s)
-    return FrameSource(reader, uri=address.name, fps=fps)
+    with ExitStack() as opened:
+        reader = Opening(opened, fps, timeout_s, admit, max_kept_bytes).open(address)
+        return FrameSource(reader, uri=address.name, fps=fps, opened=opened.pop_all())
 
 
 def open_upload(path: Path, *, name: str, fps: float, max_px: int) -> FrameSource:

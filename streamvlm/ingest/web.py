@@ -1,224 +1,219 @@
-"""Web sources that nobody vouches for, read by our own hand: every URL on the way is looked at before it is followed.
+"""Web sources, read by our own hand: whatever FFmpeg reads of them, we have asked for (`Follower`).
 
-FFmpeg follows redirects, and opens whatever a playlist names, without asking anybody. Here it opens nothing: it is
-given the bytes of what it wants by `WebOpener`, which has each URL admitted first, those of redirects and segments too,
-and connects to the very addresses that were admitted.
+FFmpeg follows redirects, and opens whatever a file names, without asking anybody. Here it opens nothing: it is given
+the bytes of what it wants.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import re
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
 
 import httpx2
 
 from streamvlm.errors import SourceError, SourceStalledError, StreamVlmError
+from streamvlm.ingest.address import redact
+from streamvlm.ingest.following import Admit, Follower, Logins
+from streamvlm.ingest.incoming import Incoming
 
-MAX_REDIRECTS = 5
-MAX_MISSING = 8
-"""Parts in a row that cannot be had before a source is given up: a live playlist may name some that are gone."""
+T = TypeVar("T")
 
-Admit = Callable[[str], Sequence[str]]
-"""Says of a URL to which addresses of its host to connect; raises a `StreamVlmError` if it may not be read."""
-
-_FAILURES = (httpx2.HTTPError, httpx2.InvalidURL, SourceError)
+_FAILURES = (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError)
 
 
-class WebFile(io.RawIOBase):
-    """What is at a URL, as a file that FFmpeg reads; where to go on after seeking is asked at the next reading.
+class WebOpener:
+    """Opens all that belongs to one source on the web; to be closed.
+
+    The event loop of its connections has a thread of its own: so any waiting ends when its time is up, or on closing.
 
     Args:
-        ask: Gives the bytes from an offset on, and where they were found.
-        start: The first such offset.
-        fails: Makes an error of reading what it is to be raised as; None makes it the end of the file.
+        name: Of the source, for messages.
+        admit: Looks at every URL; None admits all.
+        timeout_s: How long a host may keep us waiting.
+    """
+
+    def __init__(self, name: str, admit: Admit | None, *, timeout_s: float) -> None:
+        self.name, self.timeout_s, self._admit = name, timeout_s, admit
+        self._logins: Logins = {}
+        self._lock, self._is_closed = threading.Lock(), False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self, url: str, start: int = 0, stop: int | None = None) -> WebFile:
+        """Opens what is at a URL, from `start` on, up to `stop`.
+
+        Raises:
+            SourceError: If it cannot be had.
+            StreamVlmError: If it is not admitted.
+        """
+        return WebFile(self, url, start, stop)
+
+    def refuse(self, url: str) -> NoReturn:
+        """Says why what is not on the web is not opened."""
+        if self._admit is not None:
+            self._admit(url)
+        raise SourceError(
+            f"{self.name} is no video that can be read: it names {redact(url)[:80]}, which is refused; "
+            "check what it is."
+        )
+
+    def close(self) -> None:
+        """Ends all waiting and all connections."""
+        with self._lock:  # what was begun before is ended below
+            was_closed, self._is_closed = self._is_closed, True
+        if self._loop is not None and not was_closed:
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    async def _end(self) -> None:
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._follower.close()
+        await asyncio.get_running_loop().shutdown_asyncgens()
+
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+        with self._lock:
+            if self._is_closed:
+                raise CancelledError
+            if self._loop is None:
+                self._follower = Follower(self.name, self._admit, timeout_s=self.timeout_s)
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name=f"web {self.name}", daemon=True)
+                self._thread.start()
+            return asyncio.run_coroutine_threadsafe(work(), self._loop)
+
+    def ask(self, url: str, start: int, stop: int | None, until_s: float) -> tuple[httpx2.Response, str]:
+        """Asks for the bytes of a URL from `start` up to `stop`; returns the answer, and the URL that gave it."""
+        wanted = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
+        response, found = self.wait_for(lambda: self._follower.get(url, wanted, self._logins), until_s)
+        if response.status_code not in (httpx2.codes.OK, httpx2.codes.PARTIAL_CONTENT):
+            self.wait_for(response.aclose, until_s)
+            raise SourceError(self._refusal(response))
+        return response, found
+
+    def wait_for(self, work: Callable[[], Coroutine[Any, Any, T]], until_s: float) -> T:
+        """Has something done on the event loop, and waits for it.
+
+        Raises:
+            StreamVlmError: If it fails, or is not done in time.
+        """
+
+        async def in_time() -> T:
+            async with asyncio.timeout(until_s - time.monotonic()):
+                return await work()
+
+        try:
+            return self._begin(in_time).result()
+        except _FAILURES as error:
+            raise self._told(error) from None
+        except CancelledError:
+            raise SourceError(f"{self.name} has been closed.") from None
+
+    def _refusal(self, response: httpx2.Response) -> str:
+        if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+            return f"{self.name} asks for other credentials; give them as user:password@ before the host."
+        said = f"{response.status_code} {httpx2.codes.get_reason_phrase(response.status_code)}"
+        return f"{self.name} cannot be opened ({said}); check the address, and that it is up."
+
+    def _told(self, error: Exception) -> StreamVlmError:
+        if isinstance(error, httpx2.TimeoutException | TimeoutError):
+            return SourceStalledError(f"{self.name} did not answer for {self.timeout_s:g} s; check that it is up.")
+        what = _root_of(error)
+        if reason := re.search(r"certificate verify failed: ([^(]*\w)", what):
+            return SourceError(
+                f"{self.name} shows a certificate that is not trusted ({reason[1]}); "
+                "name a file with it in SSL_CERT_FILE, or give its http:// address."
+            )
+        return SourceStalledError(f"{self.name} cannot be read ({what}); check the address, and that it is up.")
+
+
+class WebFile(Incoming):
+    """What is at a URL, as a file; where to go on after seeking is asked at the next reading.
 
     Attributes:
         url: Where it was found, after all redirects.
-        size: Its bytes; None if its server does not tell.
+        size: Bytes of the whole of which it is a part; None if its server does not tell.
+        media_type: As its server calls it, with parameters; may be empty.
     """
 
-    def __init__(
-        self,
-        ask: Callable[[int], tuple[httpx2.Response, str]],
-        start: int,
-        fails: Callable[[Exception], StreamVlmError | None],
-    ) -> None:
-        self._ask, self._fails, self._place = ask, fails, start
-        self._rest = b""
-        self._response: httpx2.Response | None = None
-        self._pieces, first = self._begin()
+    def __init__(self, opener: WebOpener, url: str, start: int, stop: int | None) -> None:
+        super().__init__(opener.name, timeout_s=opener.timeout_s)
+        self._opener, self._asked, self._stop = opener, url, stop
+        self.place = start
+        first = self._begin()
         self.size, self._sends_parts = _size(first), first.status_code == httpx2.codes.PARTIAL_CONTENT
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
+        self.media_type = first.headers.get("content-type", "")
 
     def seekable(self) -> bool:
         """Whether its server sends parts of it, and says how much there is."""
         return self._sends_parts and self.size is not None
 
-    def tell(self) -> int:
-        """Where the next reading begins."""
-        return self._place
-
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Goes to a place."""
-        place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size or 0}[whence]
-        if place != self._place:
+        place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: self.size or 0}[whence]
+        if place != self.place:
             self._let_go()
-        self._place = place
+        self.place = place
         return place
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes as they come, at most so many; none at the end."""
-        try:
-            if self._response is None:
-                self._pieces, _ = self._begin()
-            while not self._rest:
-                self._rest = next(self._pieces)
-        except StopIteration:
-            return b""
-        except _FAILURES as error:
-            if (failure := self._fails(error)) is None:
-                return b""
-            raise failure from None
-        told, self._rest = self._rest[:size], self._rest[size:]
-        self._place += len(told)
-        return told
 
     def close(self) -> None:
         """Lets the connection go."""
         self._let_go()
         super().close()
 
-    def _begin(self) -> tuple[Iterator[bytes], httpx2.Response]:
-        response, self.url = self._ask(self._place)
-        self._response = response
-        return _pieces(response, self._place), response
+    def _receive(self) -> bytes:
+        if self._response is None:
+            self._begin()
+        return self._opener.wait_for(self._next_piece, min(self._until_s, time.monotonic() + self._timeout_s))
+
+    async def _next_piece(self) -> bytes:
+        return await anext(self._pieces, b"")
+
+    def _begin(self) -> httpx2.Response:
+        response, self.url = self._opener.ask(self._asked, self.place, self._stop, self._until_s)
+        self._response: httpx2.Response | None = response
+        self._pieces = _pieces(response, self.place, self._stop)
+        return response
 
     def _let_go(self) -> None:
         if self._response is not None:
-            self._response.close()
-        self._response, self._rest = None, b""
+            with suppress(SourceError):  # it is let go, however it takes it
+                self._opener.wait_for(self._response.aclose, time.monotonic() + self._timeout_s)
+        self._response, self._ahead = None, b""
 
 
-class WebOpener:
-    """Opens for FFmpeg all that it wants of one source: `av.open(io_open=…)`.
-
-    What is not admitted ends the source. A part of it that cannot be had is empty, and FFmpeg goes on to the next one.
-
-    Args:
-        name: Of the source, for messages.
-        admit: Looks at every URL.
-        timeout_s: How long a host may keep us waiting.
-
-    Attributes:
-        size: Bytes of the source itself; None if its server does not tell.
-    """
-
-    def __init__(self, name: str, admit: Admit, *, timeout_s: float) -> None:
-        self._name, self._admit, self._timeout_s = name, admit, timeout_s
-        self.size: int | None = None
-        # The environment's proxies would connect to wherever they like.
-        self._client = httpx2.Client(trust_env=False, timeout=timeout_s, headers={"Accept-Encoding": "identity"})
-        self._first: WebFile | None = None
-        self._n_missing = 0
-        self._is_refused = False
-
-    def begin(self, url: str) -> str:
-        """Opens the source itself; returns where it was found, which is what a playlist's lines are relative to.
-
-        Raises:
-            SourceError: If it cannot be had.
-            StreamVlmError: If it is not admitted.
-        """
-        try:
-            self._first = WebFile(lambda place: self._follow(url, place), 0, self._told)
-        except _FAILURES as error:
-            raise self._told(error) from None
-        self.size = self._first.size
-        return self._first.url
-
-    def __call__(self, url: str, flags: int, options: Mapping[str, str]) -> io.RawIOBase | io.BytesIO:
-        """Opens what FFmpeg wants next; see `av.open`."""
-        first, self._first = self._first, None
-        if first is not None and first.url == url:
-            return first
-        if self._is_refused:
-            return io.BytesIO()  # PyAV raises the refusal as soon as FFmpeg returns to it
-        start, stop = int(options.get("offset", 0)), int(options.get("end_offset", 0))
-        try:
-            part = WebFile(lambda place: self._follow(url, place, stop), start, lambda error: None)
-        except _FAILURES as error:
-            self._n_missing += 1
-            if self._n_missing == MAX_MISSING:
-                raise self._told(error) from None
-            return io.BytesIO()
-        except StreamVlmError:
-            self._is_refused = True
-            raise
-        self._n_missing = 0
-        return part
-
-    def close(self) -> None:
-        """Ends all connections."""
-        if self._first is not None:
-            self._first.close()
-        self._client.close()
-
-    def _follow(self, url: str, start: int, stop: int = 0) -> tuple[httpx2.Response, str]:
-        """What is at a URL from `start` up to `stop`, if that is not 0; and where that was."""
-        wanted = {"Range": f"bytes={start}-{stop - 1 if stop else ''}"}
-        for _ in range(MAX_REDIRECTS + 1):
-            response = self._ask(url, wanted)
-            if response.status_code in (httpx2.codes.OK, httpx2.codes.PARTIAL_CONTENT):
-                return response, url
-            response.close()
-            if not response.has_redirect_location:
-                raise SourceError(self._refusal(response))
-            url = str(httpx2.URL(url).join(response.headers["location"]))
-        raise SourceError(f"{self._name} is redirected more than {MAX_REDIRECTS} times; give its own URL.")
-
-    def _ask(self, url: str, headers: Mapping[str, str]) -> httpx2.Response:
-        """Asks the first of the admitted addresses that can be reached."""
-        *others, last = self._admit(url)
-        for address in others:
-            with suppress(httpx2.ConnectError):
-                return self._client.send(self._request(url, address, headers), stream=True)
-        return self._client.send(self._request(url, last, headers), stream=True)
-
-    def _request(self, url: str, address: str, headers: Mapping[str, str]) -> httpx2.Request:
-        """A request to an address in the name of the host: in its header, and in TLS."""
-        meant = httpx2.URL(url)
-        return self._client.build_request(
-            "GET",
-            meant.copy_with(host=address),
-            headers={**headers, "Host": meant.netloc.decode("ascii")},
-            extensions={"sni_hostname": meant.raw_host.decode("ascii")},
-        )
-
-    def _refusal(self, response: httpx2.Response) -> str:
-        if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
-            return f"{self._name} asks for other credentials; give them as user:password@ before the host."
-        said = f"{response.status_code} {response.reason_phrase}"
-        return f"{self._name} cannot be opened ({said}); check the address, and that it is up."
-
-    def _told(self, error: Exception) -> StreamVlmError:
-        if isinstance(error, StreamVlmError):
-            return error
-        if isinstance(error, httpx2.TimeoutException):
-            return SourceStalledError(f"{self._name} did not answer for {self._timeout_s:g} s; check that it is up.")
-        what = str(error) or type(error).__name__
-        return SourceStalledError(f"{self._name} cannot be read ({what}); check the address, and that it is up.")
+def _root_of(error: BaseException) -> str:
+    """What lies at the bottom of an error, in the system's words where it has some."""
+    match error:
+        case ssl.SSLError():
+            return error.strerror or str(error)
+        case OSError(errno=int(number)) if number > 0:  # below are those of looking up names
+            return os.strerror(number)
+    beneath = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__
+    return str(error) or type(error).__name__ if beneath is None else _root_of(beneath)
 
 
-def _pieces(response: httpx2.Response, start: int) -> Iterator[bytes]:
-    """What comes of a response from `start` on: a server that knows no ranges sends all of it."""
-    ahead = start if response.status_code == httpx2.codes.OK else 0
-    for piece in response.iter_raw():
-        yield piece[ahead:]
-        ahead = max(0, ahead - len(piece))
+async def _pieces(response: httpx2.Response, start: int, stop: int | None) -> AsyncIterator[bytes]:
+    """What comes of a response from `start` up to `stop`: a server that knows no ranges sends all of it."""
+    place = start if response.status_code == httpx2.codes.PARTIAL_CONTENT else 0
+    async for piece in response.aiter_raw():
+        before, place = place, place + len(piece)
+        if wanted := piece[max(0, start - before) : None if stop is None else max(0, stop - before)]:
+            yield wanted
+        if stop is not None and place >= stop:
+            return
 
 
 def _size(response: httpx2.Response) -> int | None:

@@ -3,10 +3,12 @@ from __future__ import annotations
 import itertools
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamvlm.ingest.sampling import MAX_GAP_S, TICK_S, StreamClock, sample
+from streamvlm.ingest.clocks import MAX_GAP_S, MAX_LEAP_S, PlaylistClock, Span, StreamClock
+from streamvlm.ingest.sampling import TICK_S, sample
 
 rates = st.floats(0.01, 1000)
 gaps_s = st.lists(st.floats(2 * TICK_S, 30), max_size=60)
@@ -74,3 +76,69 @@ def test_the_clock_counts_on_from_a_jump_and_over_missing_times() -> None:
         *(0.75, 1.25),  # a step back: the next recording begins
         *(1.5, 3.5),  # a leap of a day
     ]
+
+
+def run(clock: StreamClock, *pts_s: float) -> list[float]:
+    return [round(clock(pts), 6) for pts in pts_s]
+
+
+@given(st.floats(MAX_LEAP_S + 0.1, 1e5), st.floats(0.02, 0.5))
+def test_a_leap_in_a_joined_recording_is_closed_and_in_any_other_it_is_a_pause(leap_s: float, gap_s: float) -> None:
+    pts_s = [0.0, gap_s, 2 * gap_s, 2 * gap_s + leap_s, 3 * gap_s + leap_s]
+    closed = run(StreamClock(1 / gap_s, is_joined=True), *pts_s)
+    assert closed == pytest.approx([0, gap_s, 2 * gap_s, 3 * gap_s, 4 * gap_s], abs=1e-5)
+    if leap_s <= MAX_GAP_S:
+        assert run(StreamClock(1 / gap_s), *pts_s) == pytest.approx(pts_s, abs=1e-5)
+
+
+def test_the_rhythm_of_a_sparse_recording_is_no_leap() -> None:
+    minutes = [60.0 * n for n in range(20)]
+    assert run(StreamClock(25, is_joined=True), *minutes) == minutes
+    assert run(StreamClock(25, is_joined=True), 0, 9, 18, 50, 59) == [0, 9, 18, 50, 59]  # a gap such as it has
+    assert run(StreamClock(25, is_joined=True), 0, 0.04, 9, 9.04) == [0, 0.04, 9, 9.04]
+
+
+def spans(*lengths_s: float) -> list[Span]:
+    starts = list(itertools.accumulate(lengths_s, initial=0.0))
+    return [Span(start_s, stop_s) for start_s, stop_s in itertools.pairwise(starts)]
+
+
+def by_playlist(segments: list[Span], *pts_s: tuple[float, ...]) -> list[float]:
+    """Stream times of frames, of which each segment has some."""
+    clock = PlaylistClock(segments.__getitem__)
+    return [clock(pts, n) for n, one in enumerate(pts_s) for pts in one]
+
+
+def test_within_a_segment_presentation_times_count() -> None:
+    assert by_playlist(spans(4, 4), (10, 10.5, 13), (14, 17)) == [0, 0.5, 3, 4, 7]
+
+
+@pytest.mark.parametrize("start_s", [3000.0, 77.0, 0.0, 11.0, 17.0, 20.0, -5.0])
+def test_a_segment_whose_times_leap_begins_where_the_playlist_puts_it(start_s: float) -> None:
+    assert by_playlist(spans(4, 4), (10, 12), (start_s, start_s + 2)) == [0, 2, 4, 6]
+
+
+def test_frames_that_are_shown_in_another_order_than_sent_do_not_turn_time_back() -> None:
+    clock = PlaylistClock(spans(4, 4).__getitem__)
+    sent = [(0.0, 0), (2.0, 0), (3.9, 1), (3.95, 0), (4.0, 1)]
+    assert [clock(pts, n) for pts, n in sent] == [0, 2, 3.9, 3.95, 4]
+
+
+@pytest.mark.parametrize("leap_s", [3000.0, -100.0])
+def test_a_leap_amid_a_segment_is_closed(leap_s: float) -> None:
+    times_s = by_playlist(spans(4, 4), (0, 1, 2 + leap_s, 3 + leap_s), (4 + leap_s, 5 + leap_s))
+    assert times_s == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_segment_that_overlaps_the_one_before_does_not_turn_time_back() -> None:
+    times_s = by_playlist(spans(1, 1), (0, 0.5, 1.2), (7, 7.1, 7.5))
+    assert times_s == pytest.approx([0, 0.5, 1.2, 1.201, 1.202, 1.5])
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.lists(st.none() | st.floats(-1e5, 1e5), max_size=8)), max_size=8))
+def test_a_playlists_clock_grows_and_stays_near_its_segments(told: list[tuple[float, list[float | None]]]) -> None:
+    segments = spans(*(length_s for length_s, _ in told))
+    clock = PlaylistClock(segments.__getitem__)
+    times_s = [(clock(pts, n), n) for n, (_, pts_s) in enumerate(told) for pts in pts_s]
+    for (earlier, _), (later, _) in itertools.pairwise(times_s):
+        assert earlier < later

@@ -13,8 +13,8 @@ from web_site import Site, serving
 
 from streamvlm.errors import SourceError, SourceStalledError, UsageError
 from streamvlm.frame import Picture
+from streamvlm.ingest.feed import MAX_MISSING
 from streamvlm.ingest.source import open_source
-from streamvlm.ingest.web import MAX_MISSING
 
 Clip = Callable[..., Path]
 Which = Callable[[Picture], int]

@@ -1,11 +1,14 @@
-"""A web server on an address of this machine, which knows ranges and redirects, and remembers who asked for what."""
+"""A web server on an address of this machine, which knows ranges and redirects, and remembers who asked for what.
+
+What a server may do wrong, or in its own time, is scripted: `Site.scripts`.
+"""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,6 +17,7 @@ class Site(ThreadingHTTPServer):
     """Serves a folder, with ranges unless told otherwise; `/to/URL` redirects, and `answers` stand for files.
 
     Attributes:
+        scripts: What is done with a request instead, by path: it is given the connection, and writes all that is sent.
         asked: Host and path of every request.
         ranges: What part of it was asked for.
     """
@@ -24,6 +28,7 @@ class Site(ThreadingHTTPServer):
         self.asked: list[tuple[str, str]] = []
         self.ranges: list[str] = []
         self.answers: dict[str, Callable[[], bytes]] = {}
+        self.scripts: dict[str, Callable[[Handler], None]] = {}
 
     @property
     def host(self) -> str:
@@ -36,12 +41,17 @@ class Handler(BaseHTTPRequestHandler):
         assert isinstance(site, Site)
         site.asked.append((self.headers["Host"], self.path))
         site.ranges.append(self.headers["Range"])
+        if self.path in site.scripts:
+            self.close_connection = True
+            with suppress(OSError):  # whoever is told enough hangs up
+                site.scripts[self.path](self)
+            return
         if self.path.startswith("/to/"):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/to/"))
             self.end_headers()
             return
-        file = site.folder / self.path[1:]
+        file = site.folder / self.path[1:].partition("?")[0]
         if self.path in site.answers:
             data = site.answers[self.path]()
         elif file.is_file():
@@ -63,6 +73,14 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
         except OSError:
             self.close_connection = True  # whoever seeks elsewhere hangs up
+
+    def say(self, *lines: str) -> None:
+        """Sends the head of an answer, line by line as given."""
+        self.wfile.write("\r\n".join((*lines, "", "")).encode())
+
+    def chunk(self, data: bytes) -> None:
+        """Sends one chunk; an empty one is the end."""
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing."""

@@ -96,6 +96,7 @@ class Realtime:
                     principal.meter,
                     service.metrics,
                     admit=partial(admit, config=service.config),
+                    max_kept_bytes=service.config.max_video,
                 )
                 connection = Connection(
                     websocket,

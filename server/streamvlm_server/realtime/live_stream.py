@@ -10,8 +10,8 @@ from functools import partial
 from streamvlm.engine import Answer, Fired, LiveSession, Piece, PullEvent, PullState, StandingQuestion
 from streamvlm.errors import StreamVlmError
 from streamvlm.frame import Picture
+from streamvlm.ingest.following import Admit
 from streamvlm.ingest.gate import Decision
-from streamvlm.ingest.web import Admit
 from streamvlm_server.errors import wire
 from streamvlm_server.limits import Meter
 from streamvlm_server.metrics import Metrics
@@ -28,15 +28,19 @@ class LiveStream:
         meter: Counts questions.
         metrics: Counts answers.
         admit: Looks at every URL that a source on the web leads to.
+        max_kept_bytes: How much of a source may be brought to disk.
 
     Attributes:
         id: Of the session.
         n_lost: Frames that never reached the session: dropped at the door, or beyond what the key allows.
     """
 
-    def __init__(self, session: LiveSession, meter: Meter, metrics: Metrics, *, admit: Admit) -> None:
+    def __init__(
+        self, session: LiveSession, meter: Meter, metrics: Metrics, *, admit: Admit, max_kept_bytes: int
+    ) -> None:
         self.id, self.n_lost = session.id, 0
-        self._session, self._meter, self._metrics, self._admit = session, meter, metrics, admit
+        self._session, self._meter, self._metrics = session, meter, metrics
+        self._admit, self._max_kept_bytes = admit, max_kept_bytes
         self._loop = asyncio.get_running_loop()
         self._arming = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,7 +115,7 @@ class LiveStream:
             else:
                 self._on_loop(ended, event.error)
 
-        self._session.pull(url, fps=fps, listener=told, admit=self._admit)
+        self._session.pull(url, fps=fps, listener=told, admit=self._admit, max_kept_bytes=self._max_kept_bytes)
 
     def stop_pulling(self) -> None:
         """Stops reading."""

@@ -12,16 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.padding import PKCS7
 from live_server import LiveServer, live_server
 from viewer import Said, Viewer, viewer
-from web_site import Site, serving
-from websocket_peer import peer
+from web_site import Handler, Site, serving
+from websocket_peer import as_jpeg, peer
 
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.world.events import make_world
 from streamvlm.world.questions import Examiner, Question, judge
+from streamvlm.world.render import render
 from streamvlm.world.video import write_video
 from streamvlm_server.config import ServerConfig
 from streamvlm_server.errors import MediaRefusedError
@@ -194,6 +200,76 @@ def test_the_playlist_grew_while_it_was_read_and_lost_its_first_segments(
     left = {f"/{file.name}" for file in site.folder.glob("*.ts")}
     assert segments[-1] in left
     assert segments[0] not in left
+
+
+# --- what comes in other shapes ---
+
+
+def as_mjpeg(site: Site) -> str:
+    """Two pictures a second, at once, with the times that a camera states."""
+    parts = []
+    for number in range(int(2 * WORLD.duration_s)):
+        body = as_jpeg(render(WORLD, number / 2))
+        told = f"Content-Type: image/jpeg\r\nContent-Length: {len(body)}\r\nX-Timestamp: {number / 2:.6f}"
+        parts.append(f"--camera\r\n{told}\r\n\r\n".encode() + body + b"\r\n")
+
+    def answer(handler: Handler) -> None:
+        handler.say("HTTP/1.0 200 OK", 'Content-Type: multipart/x-mixed-replace; boundary="--camera"')
+        handler.wfile.write(b"".join(parts))
+
+    site.scripts["/mjpeg"] = answer
+    return "mjpeg"
+
+
+def as_encrypted_hls(site: Site) -> str:
+    """Two segments, whose times leap, each encrypted."""
+    key, lines = bytes(range(16)), ""
+    site.answers["/key"] = lambda: key
+    for number, offset_s in enumerate((5000, 77)):
+        path = site.folder / f"{number}.ts"
+        with av.open(str(path), "w", options={"output_ts_offset": str(offset_s)}) as out:
+            stream: Any = out.add_stream("libx264", rate=10, options={"g": "10"})
+            stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
+            for n in range(70):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(render(WORLD, 7 * number + n / 10), format="rgb24")))
+            out.mux(stream.encode())
+        padder, encryptor = PKCS7(128).padder(), Cipher(AES(key), CBC(number.to_bytes(16, "big"))).encryptor()
+        path.write_bytes(encryptor.update(padder.update(path.read_bytes()) + padder.finalize()) + encryptor.finalize())
+        lines += f"#EXT-X-DISCONTINUITY\n#EXTINF:7,\n{path.name}\n"
+    head = '#EXTM3U\n#EXT-X-TARGETDURATION:7\n#EXT-X-KEY:METHOD=AES-128,URI="key"\n'
+    site.answers["/list.m3u8"] = f"{head}{lines}#EXT-X-ENDLIST\n".encode
+    return "list.m3u8"
+
+
+def as_mp4_where_nobody_can_seek(site: Site) -> str:
+    write_video(WORLD, site.folder / "world.mp4")
+    site.sends_parts = False
+    return "world.mp4"
+
+
+@pytest.mark.parametrize("shape", [as_mjpeg, as_encrypted_hls, as_mp4_where_nobody_can_seek])
+def test_whatever_shape_a_source_on_the_web_has_its_times_are_right(
+    shape: Callable[[Site], str], reader: LiveServer, tmp_path: Path
+) -> None:
+    async def watched(url: str) -> list[Asked]:
+        async with viewer(reader.url) as client:
+            await client.open(url, fps=2.0)
+            ended = await client.event("streamvlm.source.ended")
+            assert ended.error is None, ended
+            return [await ask(client.over_websocket, kind, WORLD.duration_s - 0.5) for kind in ("now_what", "where")]
+
+    with serving("127.0.0.1", tmp_path) as site:
+        for asked in asyncio.run(watched(f"http://{site.host}/{shape(site)}")):
+            assert asked.said.asked_at_s == pytest.approx(WORLD.duration_s - 0.5, abs=0.2)
+            asked.check()
+
+
+def test_a_video_that_would_have_to_be_fetched_whole_is_bounded(pocket: VideoLanguageModel, tmp_path: Path) -> None:
+    allowed = {"allowed_media_hosts": ["127.0.0.1"], "allowed_media_networks": ["127.0.0.0/8"], "max_video": 1000}
+    with live_server(pocket, **allowed) as server, serving("127.0.0.1", tmp_path) as site:
+        told = asyncio.run(read(server, f"http://{site.host}/{as_mp4_where_nobody_can_seek(site)}"))
+    (ended,) = (event for event in told if event["type"] == "streamvlm.source.ended")
+    assert "has more than the 1000 bytes that may be fetched" in ended["error"]
 
 
 # --- what is not there, or not allowed ---

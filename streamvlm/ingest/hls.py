@@ -1,0 +1,128 @@
+"""HLS: a playlist's segments as one video, on the playlist's own clock.
+
+FFmpeg's own reader counts stream time by the segments' presentation times alone, which may start anew or leap at each
+discontinuity, and it asks nobody before it opens what a playlist names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamvlm.errors import SourceError, SourceStalledError
+from streamvlm.ingest.address import Address
+from streamvlm.ingest.clocks import PlaylistClock
+from streamvlm.ingest.container import ContainerReader
+from streamvlm.ingest.feed import Feed
+from streamvlm.ingest.playlist import MasterPlaylist, MediaPlaylist, Part, parse
+from streamvlm.ingest.reader import Decoded
+from streamvlm.ingest.segments import Keys, Run
+from streamvlm.ingest.shelf import Shelf
+
+MAX_PLAYLIST_BYTES = 8 << 20
+
+
+class HlsReader:
+    """Decodes what a playlist names; of a master playlist, its best picture.
+
+    Args:
+        address: Of the playlist.
+        shelf: Opens what it names.
+        data: The playlist, as far as it was read.
+        url: Where that was found.
+        timeout_s: How long a host may keep us waiting, and a live playlist may be overdue.
+
+    Attributes:
+        duration_s: Length in seconds as the playlist states it; None if it is live.
+
+    Raises:
+        SourceError: If nothing of it can be read.
+    """
+
+    def __init__(self, address: Address, shelf: Shelf, data: bytes, url: str, *, timeout_s: float) -> None:
+        self._address, self._shelf, self._timeout_s = address, shelf, timeout_s
+        playlist, self._url = self._choose(data, url)
+        self._feed = Feed(playlist, self._reload, name=address.name, timeout_s=timeout_s)
+        self._keys = Keys(shelf, name=address.name)
+        self._clock = PlaylistClock(lambda place: self._run.span_at(place))
+        self.duration_s = None if self.is_live else sum(segment.duration_s for segment in playlist.segments)
+        self._n_corrupt_packets = 0
+        self._container = self._next_container()
+        if self._container is None:
+            raise self._nothing()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its playlist has no end yet."""
+        return self._feed.is_live
+
+    @property
+    def n_corrupt_packets(self) -> int:
+        """Segments that could not be had so far, and packets that were damaged."""
+        under_way = 0 if self._container is None else self._container.n_corrupt_packets
+        return self._n_corrupt_packets + self._feed.n_missing + under_way
+
+    def __iter__(self) -> Iterator[tuple[float, Decoded]]:
+        """Yield (stream time in seconds, decoded picture) in order.
+
+        Raises:
+            SourceStalledError: If a live playlist is overdue.
+            SourceError: If too many segments in a row cannot be had.
+        """
+        while self._container is not None:
+            yield from self._container
+            self._container.close()
+            self._n_corrupt_packets += self._container.n_corrupt_packets
+            self._container = self._next_container()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._feed.close()
+        if self._container is not None:
+            self._container.close()
+
+    def _choose(self, data: bytes, url: str) -> tuple[MediaPlaylist, str]:
+        """The playlist itself, or the best that it names and that can be had."""
+        playlist = self._parse(data, url)
+        if isinstance(playlist, MediaPlaylist):
+            return playlist, url
+        failure = SourceError(f"{self._address.name} names nothing to choose from; check that it is whole.")
+        for variant in playlist.variants:
+            try:
+                return self._load(variant)
+            except SourceError as error:
+                failure = error
+        raise failure
+
+    def _reload(self) -> MediaPlaylist:
+        playlist, _ = self._load(self._url)
+        return playlist
+
+    def _load(self, url: str) -> tuple[MediaPlaylist, str]:
+        data, found = self._shelf.read(Part(url), max_bytes=MAX_PLAYLIST_BYTES)
+        playlist = self._parse(data, found)
+        if isinstance(playlist, MasterPlaylist):
+            raise SourceError(f"{self._address.name} names a playlist of playlists where segments belong; check it.")
+        return playlist, url
+
+    def _parse(self, data: bytes, url: str) -> MediaPlaylist | MasterPlaylist:
+        return parse(data, lambda line: self._shelf.join(url, line), name=self._address.name)
+
+    def _nothing(self) -> SourceError:
+        told = f"{self._address.name} is no video that can be read"
+        if self._feed.failure is None:
+            return SourceError(f"{told}: it names no segments; check that it is whole.")
+        return SourceError(f"{told}, as nothing that it names can be had: {self._feed.failure}")
+
+    def _next_container(self) -> ContainerReader | None:
+        """Opens the next run that is video; None at the end."""
+        while self._feed.peek() is not None:
+            self._run = Run(self._feed, self._shelf, self._keys, name=self._address.name)
+            self._clock.start_run()
+            try:
+                return ContainerReader(self._address, timeout_s=self._timeout_s, file=self._run, clock=self._clock)
+            except SourceError as error:
+                if isinstance(error, SourceStalledError) or error is self._feed.failure:
+                    raise
+                if self._run.place:  # an advertisement of sound alone, a page that says sorry
+                    self._feed.missed(error)
+        return None

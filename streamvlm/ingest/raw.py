@@ -1,0 +1,25 @@
+"""Video without a container, told by how it begins.
+
+FFmpeg would look at a mebibyte first, which a camera may take a minute to send.
+"""
+
+from __future__ import annotations
+
+import re
+
+_RAW = (
+    ("mjpeg", re.compile(rb"\xff\xd8\xff")),
+    ("h264", re.compile(rb"\0{2,3}\x01[\x09\x27\x47\x67]")),
+    ("hevc", re.compile(rb"\0{2,3}\x01[\x40\x42\x44\x46]\x01")),
+)
+_NEXT_JPEG = re.compile(rb"\xff\xd9[\r\n\0]*\xff\xd8\xff")
+
+
+def raw_format(head: bytes) -> str | None:
+    """FFmpeg's name for raw video that begins like this: with a picture, or with what H.264 and HEVC put before one."""
+    return next((name for name, begins in _RAW if begins.match(head)), None)
+
+
+def is_motion_jpeg(head: bytes) -> bool:
+    """Whether a JPEG that begins like this is followed by another, which is no view of the same (MPO)."""
+    return head.startswith(b"\xff\xd8\xff") and b"MPF\0" not in head and _NEXT_JPEG.search(head) is not None

@@ -1,0 +1,77 @@
+"""Who sends at its own pace: a web server that does not say how much, a peer over TCP, another process.
+
+Each is a generator of bytes as they come, that lets go of what it reads when it is closed.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Generator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from streamvlm.errors import SourceError, SourceStalledError
+from streamvlm.ingest.incoming import Incoming
+
+_PIECE_BYTES = 1 << 16
+
+Pieces = Generator[bytes, None, None]
+
+
+def from_file(file: Incoming) -> Pieces:
+    """What comes of a file whose bytes come in their own time."""
+    with file:
+        while piece := file.read():
+            yield piece
+            file.expect()
+
+
+def from_pipe(path: Path) -> Pieces:
+    """What another process writes."""
+    with path.open("rb", buffering=0) as pipe:
+        while piece := pipe.read(_PIECE_BYTES):
+            yield piece
+
+
+def from_line(line: socket.socket, *, name: str) -> Pieces:
+    """What a peer sends.
+
+    Raises:
+        SourceStalledError: If it breaks off.
+    """
+    with line:
+        try:
+            while piece := line.recv(_PIECE_BYTES):
+                yield piece
+        except OSError as error:
+            raise SourceStalledError(f"{name} broke off ({_reason(error)}); check that it is up.") from None
+
+
+def connect(url: str, *, name: str, timeout_s: float) -> socket.socket:
+    """A connection to the host and port of a URL; with `?listen` in it, one that comes from elsewhere to these.
+
+    Raises:
+        SourceStalledError: If nobody answers in time.
+        SourceError: If there is no connection.
+    """
+    try:
+        parts = urlsplit(url)
+        where = parts.hostname or "", parts.port or 0
+        if parse_qs(parts.query, keep_blank_values=True).get("listen", ["0"]) == ["0"]:
+            line = socket.create_connection(where, timeout_s)
+        else:
+            with socket.create_server(where) as listener:
+                listener.settimeout(timeout_s)
+                line, _ = listener.accept()
+    except TimeoutError:
+        raise SourceStalledError(f"{name} did not answer for {timeout_s:g} s; check that it is up.") from None
+    except (OSError, ValueError) as error:
+        raise SourceError(
+            f"{name} cannot be opened ({_reason(error)}); check the address, and that it is up."
+        ) from None
+    line.settimeout(None)  # who reads what came knows how long to wait
+    return line
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
