@@ -39,7 +39,10 @@ class SessionUpdate(ClientEvent):
 
 
 class ItemCreate(ClientEvent):
-    """Adds a message: pictures go to the visual memory, text is the question of the next response."""
+    """Adds a message: pictures go to the visual memory, text is the question of the next response.
+
+    It is acknowledged when there is room for its pictures, which are then watched whatever else comes.
+    """
 
     type: Literal["conversation.item.create"]
     item: NewItem

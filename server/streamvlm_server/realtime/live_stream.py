@@ -46,9 +46,15 @@ class LiveStream:
         """Whether one more frame would push another out."""
         return self._session.is_behind
 
-    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> float:
+    async def room(self) -> None:
+        """Returns when frames that are to be kept may be offered."""
+        is_there = asyncio.Event()
+        self._session.when_room(partial(self._on_loop, is_there.set))
+        await is_there.wait()
+
+    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None, keep: bool) -> float:
         """Takes the next frame; see ``LiveSession.offer``."""
-        return self._session.offer(picture, time_s=time_s, wall_s=wall_s)
+        return self._session.offer(picture, time_s=time_s, wall_s=wall_s, keep=keep)
 
     def ask(
         self, question: str, reply: Reply, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
