@@ -18,6 +18,7 @@ from streamvlm_server.metrics import Metrics
 from streamvlm_server.realtime.client_events import StandingArm
 from streamvlm_server.realtime.server_events import StatsEvent
 from streamvlm_server.realtime.stream import Reply
+from streamvlm_server.room import room_in
 
 
 class LiveStream:
@@ -48,9 +49,7 @@ class LiveStream:
 
     async def room(self) -> None:
         """Returns when frames that are to be kept may be offered."""
-        is_there = asyncio.Event()
-        self._session.when_room(partial(self._on_loop, is_there.set))
-        await is_there.wait()
+        await room_in(self._session)
 
     def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None, keep: bool) -> float:
         """Takes the next frame; see ``LiveSession.offer``."""
