@@ -125,4 +125,8 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
     """
     if messages[-1].role != "user" or not messages[-1].text:
         raise RequestError("The last message asks nothing; let it be the user's, with a text.", param="messages")
-    return [Turn(message.media, message.text) for message in messages if message.role == "user"]
+    return [
+        Turn(message.shown(f"messages.{place}"), message.text)
+        for place, message in enumerate(messages)
+        if message.role == "user"
+    ]

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 import httpx2
 
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.errors import MediaError, MediaRefusedError, TooLargeError
+from streamvlm_server.errors import MediaFetchError, MediaRefusedError, TooLargeError
 
 MAX_REDIRECTS = 3
 _UNREADABLE = "The media URL cannot be read; write it as https://host/path."
@@ -39,17 +39,17 @@ class MediaFetcher:
         Raises:
             MediaRefusedError: If it may not be fetched.
             TooLargeError: If it has more than ``max_bytes``.
-            MediaError: If it cannot be had, or not in time.
+            MediaFetchError: If it cannot be had, or not in time.
         """
         try:
             async with asyncio.timeout(self._config.media_timeout_s):
                 return await self._follow(_parsed(url), max_bytes)
         except TimeoutError as error:
-            raise MediaError(
+            raise MediaFetchError(
                 f"The media did not come within {self._config.media_timeout_s:g} s; send it as a data URL."
             ) from error
         except httpx2.HTTPError as error:
-            raise MediaError(
+            raise MediaFetchError(
                 f"The media cannot be fetched ({error or type(error).__name__}); check the URL."
             ) from error
 
@@ -94,7 +94,7 @@ class MediaFetcher:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            raise MediaError(f"The host {url.host!r} is not found; check the URL.") from error
+            raise MediaFetchError(f"The host {url.host!r} is not found; check the URL.") from error
         for *_, where in found:
             address = ip_address(str(where[0]).partition("%")[0])
             if may_connect(address, self._config.allowed_media_networks):
@@ -141,7 +141,7 @@ def _parsed(url: str) -> httpx2.URL:
 
 async def _body(response: httpx2.Response, host: str, max_bytes: int) -> bytes:
     if response.status_code != 200:
-        raise MediaError(f"The host {host!r} answered {response.status_code} for the media; check the URL.")
+        raise MediaFetchError(f"The host {host!r} answered {response.status_code} for the media; check the URL.")
     body = bytearray()
     async for piece in response.aiter_raw():
         body += piece

@@ -13,9 +13,9 @@ from streamvlm.engine import LiveSession
 from streamvlm.errors import StreamVlmError
 from streamvlm.frame import Picture
 from streamvlm_server.answers import AnswerStream
-from streamvlm_server.chat_media import FrameReader, MediaLoader, Medium
-from streamvlm_server.chat_request import MediaPart
-from streamvlm_server.errors import MediaError, TooLargeError
+from streamvlm_server.chat_media import FrameReader, Media, MediaLoader
+from streamvlm_server.chat_request import Shown
+from streamvlm_server.errors import MediaFetchError, TooLargeError
 from streamvlm_server.keys import Principal
 from streamvlm_server.room import room_in
 from streamvlm_server.service import Service
@@ -28,7 +28,7 @@ MAX_EARLIER = 16
 class Turn:
     """What a user shows, and then asks; ``question`` is empty where they only show."""
 
-    media: Sequence[MediaPart]
+    media: Sequence[Shown]
     question: str
 
 
@@ -87,7 +87,7 @@ async def _temporary_session(service: Service, owner: str, n_bytes: int) -> Asyn
 
 
 async def _go_through(
-    session: LiveSession, reader: FrameReader, turns: Sequence[Turn], media: Sequence[Sequence[Medium]]
+    session: LiveSession, reader: FrameReader, turns: Sequence[Turn], media: Sequence[Sequence[Media]]
 ) -> None:
     for to_come, (turn, shown) in enumerate(zip(turns, media, strict=True), 1 - len(turns)):
         await _show(session, reader.frames(shown))
@@ -121,8 +121,10 @@ async def _within(limit_s: float, refusal: Callable[[], StreamVlmError]) -> Asyn
         raise refusal() from None
 
 
-def _not_come(limit_s: float) -> MediaError:
-    return MediaError(f"The media of the request did not all come within {limit_s:g} s; send fewer, or as data URLs.")
+def _not_come(limit_s: float) -> MediaFetchError:
+    return MediaFetchError(
+        f"The media of the request did not all come within {limit_s:g} s; send fewer, or as data URLs."
+    )
 
 
 def _not_watched(n_frames: int, limit_s: float) -> TooLargeError:

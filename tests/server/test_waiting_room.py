@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from live_server import live_server, standing_still, wait_until
+from live_server import live_server, wait_until
+from standing_still import standing_still
 from websocket_peer import NOISE, as_png, as_url
 
 from streamvlm.errors import BusyError

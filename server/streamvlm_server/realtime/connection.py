@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamvlm.errors import StreamVlmError, UsageError
 from streamvlm.wire import FrameMessage
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.errors import ProtocolError, RateLimitError, wire
+from streamvlm_server.errors import ProtocolError, RateLimitError, of_part, wire
 from streamvlm_server.limits import Meter, TokenBucket
 from streamvlm_server.media import Timed
 from streamvlm_server.metrics import Metrics
@@ -223,10 +223,10 @@ class Connection:
 
     async def _pictures(self, item: NewItem) -> list[Timed]:
         """The pictures of an item, as soon as the key and the stream have room for them: none of them is dropped."""
-        urls = [image.image_url for image in item.images]
+        urls = {param: image.image_url for param, image in item.images.items()}
         if not urls:
             return []
-        await self._meter.frames_in_time(len(urls), sum(map(len, urls)) * 3 // 4)
+        await self._meter.frames_in_time(len(urls), sum(map(len, urls.values())) * 3 // 4)
         await self._stream.room()
         return await self._decoder.decode_urls(urls)
 
@@ -240,7 +240,8 @@ class Connection:
             if self._inbox.holds_frame and self._stream.is_behind:
                 self._count_late(1)  # decoding what a newer frame will push out would only take the model's time
             elif self._admits(1, len(message)):
-                pictures = await self._decoder.decode(frame.picture)
+                with of_part(f"frame {sequence}", "image"):
+                    pictures = await self._decoder.decode(frame.picture)
                 self._protocol.frame(pictures, time_s=frame.time_s, wall_s=frame.captured_s)
         except StreamVlmError as error:
             self._metrics.frame_refused(wire(error).code)

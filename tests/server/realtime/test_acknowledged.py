@@ -136,6 +136,26 @@ def test_all_pictures_of_an_item_are_watched_though_fewer_may_wait(narrow: LiveS
     assert len(watched_s(session_of(narrow, asyncio.run(use())))) == 9 * QUEUE
 
 
+def test_pictures_of_an_item_that_are_too_large_together_are_refused_and_one_that_is_no_picture_is_named(
+    pocket: VideoLanguageModel,
+) -> None:
+    async def use(url: str) -> list[tuple[str, str | None]]:
+        async with peer(url) as client:
+            await send_items(client, shown(*[NOISE_URL] * 3), shown(NOISE_URL, "data:image/png;base64,####"))
+            await send_items(client, shown("https://a.example/b.png"), shown(NOISE_URL))
+            errors = [(await client.receive("error"))["error"] for _ in range(3)]
+            await client.receive("conversation.item.done")
+            return [(error["code"], error["param"]) for error in errors]
+
+    with live_server(pocket, max_picture_px=2 * NOISE.shape[0] * NOISE.shape[1]) as server:
+        assert asyncio.run(use(server.url)) == [
+            ("too_large", None),
+            ("invalid_base64_image", "item.content.1.image_url"),
+            ("invalid_image_url", "item.content.0.image_url"),
+        ]
+        assert server.engine.stats().n_frames <= 1
+
+
 def test_frames_that_give_way_push_no_item_out(narrow: LiveServer) -> None:
     async def use() -> str:
         async with peer(narrow.url) as client:
