@@ -33,9 +33,12 @@ from streamvlm_server.realtime.endpoint import Realtime
 from streamvlm_server.replies import tell_bug, tell_error, tell_http_error
 from streamvlm_server.service import Service
 from streamvlm_server.sessions import delete_session, list_sessions, show_session, show_thumbnail, show_timeline
+from streamvlm_server.waiting_room import WaitingRoom
 
 _CLIENT_CLOSED_REQUEST = 499
 _N_THREADS = 16
+_WAITING_BODIES = 4
+"""Of the largest size: what requests that wait may hold, all of them together."""
 
 
 async def _nobody_listens(request: Request, error: Exception) -> Response:
@@ -56,14 +59,16 @@ def build_app(engine: Engine, config: ServerConfig) -> Starlette:
     Raises:
         UsageError: If the keys file cannot be read.
     """
+    waiting_room = WaitingRoom(config.max_waiting, _WAITING_BODIES * config.max_body, config.queue_timeout_s)
     service = Service(
         engine=engine,
         config=config,
         keys=load_keys(config.keys_file),
         drain=Drain(),
         fetcher=MediaFetcher(config),
-        metrics=Metrics(engine),
+        metrics=Metrics(engine, waiting_room),
         attachments=Attachments(engine, config.linger_s),
+        waiting_room=waiting_room,
     )
     realtime = Realtime(service)
     api = [

@@ -12,33 +12,36 @@ from streamvlm.errors import PictureError
 from streamvlm.frame import Picture
 from streamvlm.ingest.sampling import sample
 from streamvlm.ingest.source import open_upload
-from streamvlm_server.chat_request import ImagePart, MediaPart
-from streamvlm_server.errors import TooLargeError
-from streamvlm_server.media import decode_base64, open_still, parse_data_url
+from streamvlm_server.chat_request import Shown
+from streamvlm_server.errors import MediaUrlError, TooLargeError, of_part
+from streamvlm_server.media import decode_base64, is_data_url, open_still, parse_data_url
 from streamvlm_server.service import Service
 
 STILL_S = 1.0
 """How long a picture lasts, in stream time."""
 
-_JPEGS = "video/jpeg"
-
 
 @dataclass(frozen=True, slots=True)
 class Stills:
-    """Encoded pictures, ``every_s`` apart; an animation among them is a short video in its place."""
+    """Encoded pictures, ``every_s`` apart, and the part of the request that they are.
+
+    An animation among them is a short video in its place.
+    """
 
     encoded: Sequence[bytes]
     every_s: float
+    part: Shown
 
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """A video in a file."""
+    """A video in a file, and the part of the request that it is."""
 
     path: Path
+    part: Shown
 
 
-Medium = Stills | Film
+Media = Stills | Film
 
 
 class MediaLoader:
@@ -58,39 +61,43 @@ class MediaLoader:
         self._service, self._folder, self._fps = service, folder, fps
         self.n_bytes = self.n_pictures = 0
 
-    async def load(self, part: MediaPart) -> Medium:
+    async def load(self, part: Shown) -> Media:
         """Gets one picture or video.
 
         Raises:
-            MediaError: If it cannot be read, or may not be fetched.
-            TooLargeError: If it, or all of it together, is too large.
+            PartError: If it cannot be read, may not be fetched, or is too large.
+            TooLargeError: If all of it together is too large.
         """
+        with of_part(part.param, part.medium):
+            if part.medium == "image":
+                encoded, every_s = [await self._bytes(part.url, self._service.config.max_picture)], STILL_S
+            elif (frames := _frames(part.url)) is not None:
+                encoded, every_s = await self._decoded(frames), 1 / self._fps
+            else:
+                return await self._film(part)
+        self._count(sum(map(len, encoded)), len(encoded))
+        return Stills(encoded, every_s, part)
+
+    async def _decoded(self, frames: list[str]) -> list[bytes]:
         config = self._service.config
-        if isinstance(part, ImagePart):
-            data = await self._bytes(part.image_url.url, config.max_picture)
-            return self._stills([data], STILL_S)
-        url = part.video_url.url
-        if url[: len("data:") + len(_JPEGS)].lower() == f"data:{_JPEGS}":
-            # vLLM's form of sampled frames: JPEGs with commas between
-            jpegs = parse_data_url(url).payload.split(",")
-            if len(jpegs) > config.max_frames:
-                raise too_many_frames(config.max_frames)
-            decode = partial(decode_base64, max_bytes=config.max_picture)
-            return self._stills(await asyncio.to_thread(lambda: [decode(jpeg) for jpeg in jpegs]), 1 / self._fps)
-        data = await self._bytes(url, config.max_video)
+        if len(frames) > config.max_frames:
+            raise too_many_frames(config.max_frames)
+        decode = partial(decode_base64, max_bytes=config.max_picture)
+        return await asyncio.to_thread(lambda: [decode(frame) for frame in frames])
+
+    async def _film(self, part: Shown) -> Film:
+        data = await self._bytes(part.url, self._service.config.max_video)
         self._count(len(data), 0)
         path = self._folder / f"video-{self.n_bytes}"  # a name that no other has: the bytes only grow
         await asyncio.to_thread(path.write_bytes, data)
-        return Film(path)
+        return Film(path, part)
 
     async def _bytes(self, url: str, max_bytes: int) -> bytes:
-        if url[:5].lower() == "data:":
+        if is_data_url(url):
             return await asyncio.to_thread(decode_base64, parse_data_url(url).payload, max_bytes=max_bytes)
-        return await self._service.fetcher.fetch(url, max_bytes=max_bytes)
-
-    def _stills(self, encoded: list[bytes], every_s: float) -> Stills:
-        self._count(sum(map(len, encoded)), len(encoded))
-        return Stills(encoded, every_s)
+        if "://" not in url[:32]:
+            raise MediaUrlError("The media URL has no scheme; write data:image/jpeg;base64,… or https://host/path.")
+        return await self._service.fetcher.fetch(url.strip(), max_bytes=max_bytes)
 
     def _count(self, n_bytes: int, n_pictures: int) -> None:
         self.n_bytes += n_bytes
@@ -100,6 +107,14 @@ class MediaLoader:
             raise TooLargeError(f"The media has more than {config.max_body} bytes altogether; send less.")
         if self.n_pictures > config.max_frames:
             raise too_many_frames(config.max_frames)
+
+
+def _frames(url: str) -> list[str] | None:
+    """The pictures of a video that is sent as such, vLLM's form: base64 with commas between; None of any other."""
+    if not is_data_url(url):
+        return None
+    parsed = parse_data_url(url)
+    return parsed.payload.split(",") if parsed.media_type == "video/jpeg" or "," in parsed.payload else None
 
 
 def too_many_frames(most: int) -> TooLargeError:
@@ -123,11 +138,12 @@ class FrameReader:
         self._next_s = 0.0
         self.n_frames = 0
 
-    def frames(self, media: Sequence[Medium]) -> Generator[tuple[float, Picture], None, None]:
+    def frames(self, media: Sequence[Media]) -> Generator[tuple[float, Picture], None, None]:
         """Stream times and pictures of the next media; what came before is before them in time.
 
         Raises:
-            StreamVlmError: If one cannot be read or is too large, or there are too many frames.
+            PartError: If one cannot be read or is too large.
+            TooLargeError: If there are too many frames.
         """
         for medium in media:
             for time_s, picture in self._stills(medium) if isinstance(medium, Stills) else self._film(medium):
@@ -138,18 +154,25 @@ class FrameReader:
 
     def _stills(self, stills: Stills) -> Iterator[tuple[float, Picture]]:
         for data in stills.encoded:
-            from_s = self._next_s
-            reader = open_still(data, self._bounds)
-            for time_s, decoded in sample(reader, self._fps):
-                yield from_s + time_s, decoded()
-                self._next_s = from_s + time_s + stills.every_s
-            if reader.n_corrupt_packets:
-                raise PictureError("The animation is damaged or cut short; send it whole.")
-            self._next_s = max(self._next_s, from_s + (reader.duration_s or 0.0))
+            with of_part(stills.part.param, stills.part.medium):
+                yield from self._still(data, stills.every_s)
+
+    def _still(self, data: bytes, every_s: float) -> Iterator[tuple[float, Picture]]:
+        from_s = self._next_s
+        reader = open_still(data, self._bounds)
+        for time_s, decoded in sample(reader, self._fps):
+            yield from_s + time_s, decoded()
+            self._next_s = from_s + time_s + every_s
+        if reader.n_corrupt_packets:
+            raise PictureError("The animation is damaged or cut short; send it whole.")
+        self._next_s = max(self._next_s, from_s + (reader.duration_s or 0.0))
 
     def _film(self, film: Film) -> Iterator[tuple[float, Picture]]:
-        from_s = self._next_s
-        with open_upload(film.path, name="the video", fps=self._fps, max_px=self._bounds.max_px) as source:
+        from_s, max_px = self._next_s, self._bounds.max_px
+        with (
+            of_part(film.part.param, film.part.medium),
+            open_upload(film.path, name="the video", fps=self._fps, max_px=max_px) as source,
+        ):
             for frame in source:
                 yield from_s + frame.time_s, frame.picture
                 self._next_s = from_s + frame.time_s + 1 / self._fps

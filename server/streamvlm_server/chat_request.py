@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from streamvlm_server.errors import RequestError
+from streamvlm_server.errors import Medium, RequestError
+from streamvlm_server.faults import first_fault
 from streamvlm_server.intricate import MAX_MARKS, is_intricate
+from streamvlm_server.neutral import check_neutral
 
 MAX_STOPS = 4
 MAX_MESSAGES = 2048
-_NEUTRAL: dict[str, object] = {
-    "n": 1,
-    "top_p": 1,
-    "frequency_penalty": 0,
-    "presence_penalty": 0,
-    "logit_bias": {},
-    "logprobs": False,
-    "response_format": {"type": "text"},
-    "tools": [],
-    "functions": [],
-    "modalities": ["text"],
-}
-"""Fields that would change an answer in ways that are not offered, each with the value at which it does not."""
 
 
 class _Shape(BaseModel):
@@ -44,18 +33,35 @@ class MediaUrl(_Shape):
     url: str
 
 
+def _url(value: object) -> object:
+    return {"url": value} if isinstance(value, str) else value
+
+
+Url = Annotated[MediaUrl, BeforeValidator(_url)]
+"""Many clients write the URL itself, where OpenAI's API has an object."""
+
+
 class ImagePart(_Shape):
     """A picture of a message."""
 
     type: Literal["image_url"]
-    image_url: MediaUrl
+    image_url: Url
 
 
 class VideoPart(_Shape):
     """A video of a message: a container, or ``data:video/jpeg;base64,`` and JPEGs with commas between."""
 
     type: Literal["video_url"]
-    video_url: MediaUrl
+    video_url: Url
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture or video of a request: what it is, where to get it, and its place in the body."""
+
+    medium: Medium
+    url: str
+    param: str
 
 
 def _parts(value: object) -> object:
@@ -67,7 +73,6 @@ def _texts(value: object) -> object:
 
 
 Part = Annotated[TextPart | ImagePart | VideoPart, Field(discriminator="type")]
-MediaPart = ImagePart | VideoPart
 Stop = Annotated[str, Field(min_length=1)]
 
 
@@ -82,10 +87,15 @@ class Message(_Shape):
         """All words of it."""
         return "\n".join(part.text for part in self.content or () if isinstance(part, TextPart)).strip()
 
-    @property
-    def media(self) -> list[MediaPart]:
-        """All pictures and videos of it, in order."""
-        return [part for part in self.content or () if not isinstance(part, TextPart)]
+    def shown(self, param: str) -> list[Shown]:
+        """All pictures and videos of it, in order; ``param`` is its own place in the body."""
+        shown: list[Shown] = []
+        for place, part in enumerate(self.content or ()):
+            if isinstance(part, ImagePart):
+                shown.append(Shown("image", part.image_url.url, f"{param}.content.{place}.image_url"))
+            elif isinstance(part, VideoPart):
+                shown.append(Shown("video", part.video_url.url, f"{param}.content.{place}.video_url"))
+        return shown
 
 
 class StreamOptions(_Shape):
@@ -115,7 +125,7 @@ class StreamVlmOptions(BaseModel):
 class ChatRequest(_Shape):
     """The body; what is left out has OpenAI's meaning, except that a temperature not given is 0."""
 
-    model_config = ConfigDict(extra="allow")  # seen by parse_chat, which refuses some
+    model_config = ConfigDict(extra="allow")  # which of them are refused, `neutral.py` says
 
     model: str
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
@@ -142,27 +152,15 @@ def parse_chat(body: bytes) -> ChatRequest:
     """Reads the body of a request.
 
     Raises:
-        RequestError: If it is not what is asked for, too intricate, or asks for what is not offered.
+        RequestError: If it is not what is asked for, or too intricate.
+        UnsupportedError: If it asks for what is not offered.
     """
     if is_intricate(body):
         raise RequestError(f"The body has more than {MAX_MARKS} commas or brackets; send less in one request.")
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        param = _path(first["loc"])
-        raise RequestError(f"{param or 'The body'} cannot be taken: {first['msg']}.", param=param) from error
-    for name, value in (request.model_extra or {}).items():
-        if name in _NEUTRAL and value is not None and value != _NEUTRAL[name]:
-            raise RequestError(f"{name} is not offered here; leave it out.", param=name)
+        param, fault = first_fault(error, known=f"streamvlm has {', '.join(StreamVlmOptions.model_fields)}")
+        raise RequestError(f"{param or 'The body'} cannot be taken: {fault}.", param=param) from error
+    check_neutral(request.model_extra or {}, request.temperature or 0.0)
     return request
-
-
-def _path(places: Sequence[int | str]) -> str | None:
-    """A place in the body, as its sender would write it: without the part's kind, which pydantic puts in."""
-    shown = [
-        str(place)
-        for before, index, place in zip(["", "", *places], ["", *places], places, strict=False)
-        if not (before == "content" and isinstance(index, int))
-    ]
-    return ".".join(shown) or None

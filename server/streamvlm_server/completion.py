@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import tempfile
-import threading
-from collections.abc import AsyncIterator, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 
 from streamvlm.engine import Answer, LiveSession
-from streamvlm.frame import Picture
 from streamvlm_server.answers import AnswerStream
-from streamvlm_server.chat_media import FrameReader, MediaLoader
 from streamvlm_server.chat_reply import Finish
-from streamvlm_server.chat_request import ChatRequest, MediaPart, Message
+from streamvlm_server.chat_request import ChatRequest, Message
 from streamvlm_server.errors import DrainingError, RequestError
 from streamvlm_server.keys import Principal
 from streamvlm_server.logs import about
+from streamvlm_server.own_session import Turn, own_session
 from streamvlm_server.service import Service
 from streamvlm_server.stop import StopCutter
 
 logger = logging.getLogger(__name__)
-
-MAX_EARLIER = 16
-"""Earlier turns of a request whose questions are asked again; no model has more in view."""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What a user shows, and then asks; ``question`` is empty where they only show."""
-
-    media: Sequence[MediaPart]
-    question: str
 
 
 class Completion:
@@ -63,7 +46,8 @@ class Completion:
         if self.request.options.session is not None:
             session = await self._live_session(self.request.options.session, turns)
         else:
-            session = await opened.enter_async_context(self._shown(turns))
+            shown = own_session(self._service, self._principal, turns, self.request.options.fps)
+            session = await opened.enter_async_context(shown)
         self._session_id = session.id
         self._answering = self._ask(session, turns[-1].question)
         opened.callback(self._answering.cancel)
@@ -132,59 +116,6 @@ class Completion:
             )
         return await self._service.attachments.visit(session_id, owner=self._principal.owner)
 
-    @asynccontextmanager
-    async def _shown(self, turns: Sequence[Turn]) -> AsyncIterator[LiveSession]:
-        """A session of its own for this request, in which all turns but the last question have been gone through.
-
-        Earlier questions are asked again, so that the last may refer to them; those before anything was shown are talk.
-        """
-        fps = self.request.options.fps
-        reader = FrameReader(self._service, fps)
-        with self._principal.meter.session(), tempfile.TemporaryDirectory(prefix="streamvlm-") as folder:
-            loader = MediaLoader(self._service, Path(folder), fps)
-            media = [[await loader.load(part) for part in turn.media] for turn in turns]
-            self._principal.meter.frames(loader.n_pictures, loader.n_bytes)
-            async with self._temporary_session() as session:
-                for to_come, (turn, shown) in enumerate(zip(turns, media, strict=True), 1 - len(turns)):
-                    await _show(session, reader.frames(shown))
-                    if turn.question and reader.n_frames and -MAX_EARLIER <= to_come < 0:
-                        async for _ in AnswerStream(session, turn.question):
-                            pass
-                self._principal.meter.owe_frames(reader.n_frames - loader.n_pictures)
-                yield session
-
-    @asynccontextmanager
-    async def _temporary_session(self) -> AsyncIterator[LiveSession]:
-        def opened() -> LiveSession:
-            return self._service.engine.open(owner=self._principal.owner, is_temporary=True)
-
-        opening = asyncio.ensure_future(self._service.attachments.with_room(opened))
-        try:
-            yield await asyncio.shield(opening)
-        finally:
-            await asyncio.wait([opening])  # a client that goes away meanwhile does not keep it from opening
-            if opening.exception() is None:
-                await asyncio.shield(asyncio.to_thread(opening.result().close))
-
-
-async def _show(session: LiveSession, frames: Generator[tuple[float, Picture], None, None]) -> None:
-    """Has a session watch frames, decoded on a thread no faster than they are watched."""
-    is_over = threading.Event()
-
-    def show() -> None:
-        with closing(frames):
-            for time_s, picture in frames:
-                if is_over.is_set():
-                    return
-                session.offer(picture, time_s=time_s, wait=True)
-
-    showing = asyncio.ensure_future(asyncio.to_thread(show))
-    try:
-        await asyncio.shield(showing)
-    finally:
-        is_over.set()
-        await asyncio.gather(showing, return_exceptions=True)
-
 
 def turns_of(messages: Sequence[Message]) -> list[Turn]:
     """The user's turns; what the assistant said it will say again, and a system prompt the model has of its own.
@@ -194,4 +125,8 @@ def turns_of(messages: Sequence[Message]) -> list[Turn]:
     """
     if messages[-1].role != "user" or not messages[-1].text:
         raise RequestError("The last message asks nothing; let it be the user's, with a text.", param="messages")
-    return [Turn(message.media, message.text) for message in messages if message.role == "user"]
+    return [
+        Turn(message.shown(f"messages.{place}"), message.text)
+        for place, message in enumerate(messages)
+        if message.role == "user"
+    ]

@@ -44,6 +44,10 @@ class ServerConfig(BaseModel):
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
     home: Path | None = Field(default=None, description="Folder in which sessions outlive the server.")
     max_sessions: int = Field(default=8, ge=1, description="Sessions open at once.")
+    max_waiting: int = Field(
+        default=64, ge=0, description="Requests with media of their own that wait while all sessions are in use."
+    )
+    queue_timeout_s: float = Field(default=30.0, ge=0, description="How long such a request waits.")
     max_questions: int = Field(default=8, ge=1, description="Questions under way or waiting in one session.")
     frame_queue: int = Field(
         default=16, ge=1, description="Newest frames of a session that wait; older ones are dropped."
@@ -76,6 +80,11 @@ class ServerConfig(BaseModel):
     max_picture_px: int = Field(default=40_000_000, gt=0, le=80_000_000, description="Most pixels of a picture.")
     max_video: ByteSize = Field(default=ByteSize(48 << 20), gt=0, description="Largest video, encoded.")
     max_frames: int = Field(default=1000, ge=1, description="Most frames of one request.")
+    watch_timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="How long all media of one request may take to be fetched, and then to be watched.",
+    )
     allowed_media_schemes: Annotated[tuple[Literal["http", "https"], ...], Listed] = Field(
         default=("https",), description="Schemes from which media may be fetched."
     )

@@ -6,9 +6,14 @@ StreamVlmError
 ├─ RateLimitError        more than the key's limits allow
 ├─ RequestError          a request that is not what the protocol asks for
 │  ├─ ModelNotFoundError a model that is not served here
-│  └─ ProtocolError      an event of a WebSocket that cannot be followed
+│  ├─ UnsupportedError   a field at a value that is not offered here
+│  ├─ ProtocolError      an event of a WebSocket that cannot be followed
+│  └─ PartError          what is wrong with a picture or video of a request
 ├─ ThumbnailNotFoundError a block of which no picture is kept
 ├─ MediaError            a picture or video that cannot be read
+│  ├─ MediaUrlError      a media URL of a form that is not taken
+│  ├─ Base64Error        what should be base64 and is not
+│  ├─ MediaFetchError    a media URL at which nothing is to be had
 │  └─ MediaRefusedError  a media URL that may not be fetched
 ├─ TooLargeError         a body, picture or video beyond its bound
 ├─ TooSlowError          a body that does not come
@@ -17,7 +22,10 @@ StreamVlmError
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from streamvlm.errors import (
     BusyError,
@@ -34,6 +42,8 @@ from streamvlm.errors import (
     StreamVlmError,
     UsageError,
 )
+
+Medium = Literal["image", "video"]
 
 
 class AuthError(StreamVlmError):
@@ -72,6 +82,10 @@ class ModelNotFoundError(RequestError):
     """A model that is not served here."""
 
 
+class UnsupportedError(RequestError):
+    """A field at a value that would change the answer in a way that is not offered here."""
+
+
 class ProtocolError(RequestError):
     """An event of a WebSocket that cannot be followed.
 
@@ -87,12 +101,37 @@ class ProtocolError(RequestError):
         self.code, self.event_id = code, event_id
 
 
+class PartError(RequestError):
+    """What is wrong with a picture or video of a request, and which of them it is.
+
+    Attributes:
+        cause: What is wrong.
+        medium: What it should have been; its code says so.
+    """
+
+    def __init__(self, cause: StreamVlmError, medium: Medium, *, param: str) -> None:
+        super().__init__(str(cause), param=param)
+        self.cause, self.medium = cause, medium
+
+
 class ThumbnailNotFoundError(StreamVlmError):
     """A block of which no picture is kept."""
 
 
 class MediaError(StreamVlmError):
     """A picture or video that cannot be read."""
+
+
+class MediaUrlError(MediaError):
+    """A media URL of a form that is not taken."""
+
+
+class Base64Error(MediaError):
+    """What should be base64 and is not."""
+
+
+class MediaFetchError(MediaError):
+    """A media URL at which nothing is to be had, or not in time."""
 
 
 class MediaRefusedError(MediaError):
@@ -151,9 +190,14 @@ WIRE: dict[type[BaseException], Wire] = {
     RateLimitError: Wire("rate_limit_exceeded", 1013, 429),
     RequestError: Wire("invalid_request", 1008, 400),
     ModelNotFoundError: Wire("model_not_found", 1008, 404),
+    UnsupportedError: Wire("unsupported_value", 1008, 400),
     ProtocolError: Wire("invalid_event", 1008, 400),
+    PartError: Wire("invalid_image", 1003, 400),  # or as its cause is told
     ThumbnailNotFoundError: Wire("thumbnail_not_found", 1008, 404),
     MediaError: Wire("invalid_image", 1003, 400),
+    MediaUrlError: Wire("invalid_image_url", 1008, 400),
+    Base64Error: Wire("invalid_base64_image", 1003, 400),
+    MediaFetchError: Wire("failed_to_download_image", 1008, 400),
     MediaRefusedError: Wire("media_not_allowed", 1008, 400),
     TooLargeError: Wire("too_large", 1009, 413),
     TooSlowError: Wire("request_timeout", 1008, 408),
@@ -161,13 +205,28 @@ WIRE: dict[type[BaseException], Wire] = {
 }
 """Every error that is told to a client, by its class."""
 
+_OF_A_PART = {"invalid_source": "invalid_image", "too_large": "image_too_large"}
+"""What codes become where a part of a request is at fault, whose kind they then name."""
+
 INTERNAL = Wire("internal_error", 1011, 500)
 """What everything else is told as: a bug, whose details stay in the log."""
 
 
 def wire(error: BaseException) -> Wire:
     """How an error is told to a client: by its own class, or the nearest above it that has a line."""
+    if isinstance(error, PartError):
+        told = wire(error.cause)
+        return replace(told, code=_OF_A_PART.get(told.code, told.code).replace("image", error.medium))
     return next((WIRE[kind] for kind in type(error).__mro__ if kind in WIRE), INTERNAL)
+
+
+@contextmanager
+def of_part(param: str, medium: Medium) -> Iterator[None]:
+    """Has what proves wrong with a picture or video told as that of its part of a request."""
+    try:
+        yield
+    except (MediaError, TooLargeError, SourceError) as error:
+        raise PartError(error, medium, param=param) from error
 
 
 def error_object(error: BaseException) -> dict[str, str | None]:

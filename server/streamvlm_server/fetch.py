@@ -21,7 +21,7 @@ import httpx2
 from streamvlm.errors import SourceError
 from streamvlm.ingest.following import Follower
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.errors import MediaError, MediaRefusedError, TooLargeError
+from streamvlm_server.errors import MediaFetchError, MediaRefusedError, TooLargeError
 
 _UNREADABLE = "The URL cannot be read; write it as scheme://host/path."
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -41,7 +41,7 @@ class MediaFetcher:
         Raises:
             MediaRefusedError: If it may not be fetched.
             TooLargeError: If it has more than ``max_bytes``.
-            MediaError: If it cannot be had, or not in time.
+            MediaFetchError: If it cannot be had, or not in time.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -49,11 +49,13 @@ class MediaFetcher:
                 async with aclosing(response):
                     return await _body(response, max_bytes)
         except TimeoutError as error:
-            raise MediaError(f"The media did not come within {self._timeout_s:g} s; send it as a data URL.") from error
+            raise MediaFetchError(
+                f"The media did not come within {self._timeout_s:g} s; send it as a data URL."
+            ) from error
         except SourceError as error:
             raise MediaRefusedError(str(error)) from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise MediaError(
+            raise MediaFetchError(
                 f"The media cannot be fetched ({error or type(error).__name__}); check the URL."
             ) from error
 
@@ -73,6 +75,7 @@ def admit(url: str, *, config: ServerConfig, schemes: Sequence[str], what: str) 
 
     Raises:
         MediaRefusedError: If it may not.
+        MediaFetchError: If its host is not found.
     """
     try:
         parts = urlsplit(url)
@@ -91,7 +94,7 @@ def admit(url: str, *, config: ServerConfig, schemes: Sequence[str], what: str) 
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise MediaRefusedError(f"The host {host!r} is not found; check the URL.") from error
+        raise MediaFetchError(f"The host {host!r} is not found; check the URL.") from error
     addresses = [str(where[0]) for *_, where in found]
     if not all(may_connect(ip_address(one.partition("%")[0]), config.allowed_media_networks) for one in addresses):
         raise MediaRefusedError(f"The host {host!r} lies in a private network, and {what.lower()} are not read there.")
@@ -125,7 +128,7 @@ def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
     if response.status_code != httpx2.codes.OK:
-        raise MediaError(f"The media's host answered {response.status_code}; check the URL.")
+        raise MediaFetchError(f"The media's host answered {response.status_code}; check the URL.")
     body = bytearray()
     async for piece in response.aiter_raw():
         body += piece

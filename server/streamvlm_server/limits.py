@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -128,6 +129,16 @@ class Meter:
             raise _too_much(f"{self.limits.bytes_per_s:g} bytes of media a second", wait_s)
         self._frames.take(n_frames)
         self._bytes.take(n_bytes)
+
+    async def frames_in_time(self, n_frames: int, n_bytes: int) -> None:
+        """Counts them as soon as they are not too many."""
+        while True:
+            try:
+                self.frames(n_frames, n_bytes)
+            except RateLimitError as error:
+                await asyncio.sleep(error.retry_after_s)
+            else:
+                return
 
     def owe_frames(self, n_frames: int) -> None:
         """Counts frames that were found in something taken already, in a video: the next ones wait for them."""

@@ -14,6 +14,7 @@ from streamvlm_server.keys import Keys, Principal
 from streamvlm_server.media import PictureBounds
 from streamvlm_server.metrics import Metrics
 from streamvlm_server.realtime.attachments import Attachments
+from streamvlm_server.waiting_room import WaitingRoom
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Service:
     fetcher: MediaFetcher
     metrics: Metrics
     attachments: Attachments
+    waiting_room: WaitingRoom
 
     @property
     def bounds(self) -> PictureBounds:

@@ -266,6 +266,8 @@ class Engine:
         stream = place.live.stream
         with self._changed:
             stream.failure = stream.failure or EngineError("This session is closed; open it again.")
+            if place.is_temporary:
+                stream.queue.clear()  # nobody will ask of it any more
         self._worker.release(stream)
         try:
             with place.undo:

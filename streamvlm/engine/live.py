@@ -85,16 +85,26 @@ class LiveSession:
         with self._changed:
             return self.stream.queue.is_full
 
+    def when_room(self, tell: Callable[[], object]) -> None:
+        """Calls once when a frame more can wait, at once or on the worker's thread; what is called must return at once.
+
+        It is called too when the stream cannot go on, which ``offer`` then says.
+        """
+        with self._changed:
+            self.stream.queue.when_room(tell)
+
     def offer(
-        self, picture: Picture, *, time_s: float | None = None, wall_s: float | None = None, wait: bool = False
-    ) -> float:
+        self, picture: Picture, *, time_s: float | None = None, wall_s: float | None = None, keep: bool = False,
+        wait: bool = False,
+    ) -> float:  # fmt: skip
         """Gives the stream its next frame; where watching cannot keep up, the oldest frame that waits is dropped.
 
         Args:
             picture: (height, width, 3) uint8 RGB, of any size; not to be changed afterwards.
             time_s: Its stream time; by default seconds since the session's first frame, by the clock.
             wall_s: Unix time at which it was taken, if known.
-            wait: Rather wait for watching to keep up, so that none is dropped.
+            keep: Never drop this one; who offers such frames without ``wait`` waits for room otherwise (``when_room``).
+            wait: Rather wait for watching to keep up, so that none is dropped; this one is kept.
 
         Returns:
             Its stream time.
@@ -114,7 +124,7 @@ class LiveSession:
                     f"The frame's time is {time_s:g} s and the newest one's {queue.newest_s or 0:g} s; "
                     "give frames in the order of their times, in seconds from 0."
                 )
-            queue.offer(Frame(queue.n_offered, time_s, picture, wall_s), time.monotonic())
+            queue.offer(Frame(queue.n_offered, time_s, picture, wall_s), time.monotonic(), keep=keep or wait)
             self._changed.notify_all()
             return time_s
 
@@ -299,8 +309,8 @@ class LiveSession:
         self.stop_pulling()
         self._close(self)
 
-    def _offer(self, frame: Frame) -> None:
-        self.offer(frame.picture, time_s=frame.time_s, wall_s=frame.wall_s)
+    def _offer(self, frame: Frame, keep: bool) -> None:
+        self.offer(frame.picture, time_s=frame.time_s, wall_s=frame.wall_s, keep=keep)
 
     @property
     def _failure(self) -> StreamVlmError | None:

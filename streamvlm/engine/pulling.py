@@ -54,7 +54,7 @@ class Pull:
         fps: Frames to sample from a second.
         stream: Whose queue they go into.
         changed: Guards it.
-        offer: Gives the stream a frame, and raises when it can take no more.
+        offer: Gives the stream a frame, to be kept or to be dropped for newer ones; raises when it can take no more.
         listener: Told of ``PullEvent``.
         admit: See ``open_source``.
         max_kept_bytes: See ``open_source``.
@@ -66,7 +66,7 @@ class Pull:
         fps: float,
         stream: Stream,
         changed: threading.Condition,
-        offer: Callable[[Frame], object],
+        offer: Callable[[Frame, bool], object],
         listener: Callable[[PullEvent], None],
         admit: Admit | None,
         max_kept_bytes: int,
@@ -123,6 +123,6 @@ class Pull:
                 )
             if self._is_stopped:
                 return False
-            self._offer(Frame(frame.index, self._from_s + frame.time_s, frame.picture, frame.wall_s))
+            self._offer(Frame(frame.index, self._from_s + frame.time_s, frame.picture, frame.wall_s), waits)
             self._n_frames += 1
         return True

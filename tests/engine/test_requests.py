@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from standing_still import standing_still
 from tiny_model import TinyModel, colour
 
 from streamvlm.engine import Engine, EngineConfig, SessionConfig
@@ -46,6 +48,51 @@ def test_whoever_waits_for_a_session_that_ends_is_told_so(device: str) -> None:
         live.close()
         filling.join()
         assert "closed" in str(told)
+
+
+def test_what_is_to_be_kept_is_watched_whatever_comes_as_fast_as_it_will(device: str) -> None:
+    with Engine(TinyModel(device), EngineConfig(session=TINY, frame_queue=2)) as engine:
+        live = engine.open()
+        watched: list[float] = []
+        live.on_decision(lambda decision: watched.append(decision.time_s))
+        for second in range(200):
+            if second % 20 == 0:
+                room = threading.Event()
+                live.when_room(room.set)
+                assert room.wait(10)
+            live.offer(colour(second), time_s=float(second), keep=second % 20 == 0)
+        live.close()
+        assert len(watched) + engine.stats().n_dropped == 200
+        assert {float(second) for second in range(0, 200, 20)} <= set(watched)
+
+
+def test_whoever_waits_for_room_in_a_session_that_ends_is_told_and_the_offer_says_why(device: str) -> None:
+    with Engine(TinyModel(device), EngineConfig(session=TINY, frame_queue=1)) as engine:
+        live, room = engine.open(), threading.Event()
+        with ThreadPoolExecutor(1) as others:
+            with standing_still(engine):
+                live.offer(colour(0), time_s=0.0, keep=True)
+                live.when_room(room.set)
+                closing = others.submit(live.close)
+                assert not room.is_set()
+            assert room.wait(10)
+            closing.result()
+        with pytest.raises(EngineError, match="closed"):
+            live.offer(colour(1), time_s=1.0, keep=True)
+
+
+def test_nothing_more_is_watched_for_a_temporary_session_that_is_closed(device: str) -> None:
+    with Engine(TinyModel(device), EngineConfig(session=TINY, frame_queue=100)) as engine:
+        live = engine.open(is_temporary=True)
+        with ThreadPoolExecutor(1) as others:
+            with standing_still(engine):
+                for second in range(100):
+                    live.offer(colour(second), time_s=float(second), keep=True)
+                closing = others.submit(live.close)
+                while live.stats().n_waiting:
+                    time.sleep(0.001)
+            closing.result()
+        assert engine.stats().n_frames == 0
 
 
 def test_a_temporary_session_takes_a_place_and_leaves_nothing(tmp_path: Path, device: str) -> None:

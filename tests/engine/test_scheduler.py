@@ -309,7 +309,7 @@ def test_a_session_by_hand_watches_what_a_session_alone_would(device: str) -> No
     engine = ByHand(TinyModel(device), EngineConfig(session=LONG, frame_queue=50, step_frames=50))
     live, session = engine.open(), Session(engine.model, LONG)
     offer(live, 40)
-    session.observe([waiting.frame for waiting in list(live.stream.queue._waiting)])
+    session.observe([waiting.frame for waiting in list(live.stream.queue._frames)])
     engine.finish()
     assert [(d.time_s, d.reason) for d in live.stream.session.log] == [(d.time_s, d.reason) for d in session.log]
     assert live.stream.session.blocks() == session.blocks()

@@ -11,10 +11,11 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import numpy as np
@@ -120,6 +121,25 @@ def test_jpegs_with_commas_between_are_a_video(client: openai.OpenAI, pocket: Vi
     answer = ask(client, [user(video(url), text=NOW)], extra_body={"streamvlm": {"fps": 2}})
     assert answer.choices[0].message.content == right.ask(NOW).answer.text
     assert answer.streamvlm["asked_at_s"] == 5.5
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda data: image("data:image/png;base64," + base64.encodebytes(data).decode()),
+        lambda data: image("data:image/jpeg;charset=utf-8;base64," + base64.urlsafe_b64encode(data).decode()),
+        lambda data: image("DATA:;name=a.png;BASE64," + quote(base64.b64encode(data).decode(), safe="").rstrip("%3D")),
+        lambda data: {"type": "image_url", "image_url": data_url("image/png", data)},
+        lambda data: {"type": "video_url", "video_url": data_url("video/jpeg", data)},
+        lambda data: video("data:image/png;base64," + ",".join([base64.b64encode(data).decode()] * 2)),
+    ],
+)  # fmt: skip
+def test_a_picture_is_the_same_however_it_is_written(
+    written: Callable[[bytes], dict[str, Any]], client: openai.OpenAI, pocket: VideoLanguageModel, world: World
+) -> None:
+    picture = render(world, 15.0)
+    right = watch(pocket, [Frame(0, 0.0, picture)]).ask(NOW).answer.text
+    assert said(client, user(written(encoded(picture, "PNG")), text=NOW), top_p=0.9, n=1, presence_penalty=0) == right
 
 
 def test_earlier_turns_are_what_a_question_may_refer_to(
@@ -244,20 +264,28 @@ def bomb() -> bytes:
 
 
 PNG = encoded(np.zeros((50, 50, 3), np.uint8), "PNG")
+PNG_URL = data_url("image/png", PNG)
 
 
 @pytest.mark.parametrize(
     ("part", "status", "code"),
     [
-        (image(data_url("image/png", bomb())), 413, "too_large"),
+        (image(data_url("image/png", bomb())), 413, "image_too_large"),
         (image(data_url("image/png", PNG[: len(PNG) // 2])), 400, "invalid_image"),
         (image(data_url("image/png", b"nothing")), 400, "invalid_image"),
-        (image("data:image/png;base64,####"), 400, "invalid_image"),
+        (image("data:image/png;base64,####"), 400, "invalid_base64_image"),
+        (image("data:image/svg+xml;utf8,<svg/>"), 400, "invalid_image_url"),
+        (image(base64.b64encode(PNG).decode()), 400, "invalid_image_url"),
+        (image(""), 400, "invalid_image_url"),
         (image("https://other.example/a.png"), 400, "media_not_allowed"),
         (image("file:///etc/passwd"), 400, "media_not_allowed"),
         (image("http://169.254.169.254/latest/meta-data"), 400, "media_not_allowed"),
-        (video(data_url("video/mp4", b"nothing")), 400, "invalid_source"),
-        (video("data:video/jpeg;base64," + "," * 1001), 413, "too_large"),
+        (video(data_url("video/mp4", b"nothing")), 400, "invalid_video"),
+        (video("data:video/mp4;base64,####"), 400, "invalid_base64_video"),
+        (video("data:video/jpeg;base64,AAAA,####"), 400, "invalid_base64_video"),
+        (video(data_url("video/jpeg", b"nothing")), 400, "invalid_video"),
+        (video("data:video/mp4,nothing"), 400, "invalid_video_url"),
+        (video("data:video/jpeg;base64," + "," * 1001), 413, "video_too_large"),
         (video("https://other.example/a.mp4"), 400, "media_not_allowed"),
     ],
 )
@@ -267,7 +295,7 @@ def test_media_that_cannot_be_taken_is_refused_in_openais_words(
     with pytest.raises(openai.APIStatusError) as caught:
         ask(client, [user(part, text=NOW)], stream=True)
     assert (caught.value.status_code, caught.value.code) == (status, code)
-    assert caught.value.type == "invalid_request_error"
+    assert (caught.value.type, caught.value.param) == ("invalid_request_error", f"messages.0.content.0.{part['type']}")
     wait_until(lambda: server.engine.stats().n_sessions == 0)
 
 
@@ -280,7 +308,7 @@ def test_media_that_cannot_be_taken_is_refused_in_openais_words(
         (b'{"model": "pocket", "messages": [{"role": "user", "content": "a"}]}', 400, "invalid_value"),
         (b'{"model": "pocket", "messages": [{"role": "user", "content": " "}]}', 400, "invalid_request"),
         (b'{"model": "pocket", "messages": [{"role": "assistant", "content": "a"}]}', 400, "invalid_request"),
-        (b'{"model": "pocket", "messages": [{"role": "user", "content": "a"}], "n": 2}', 400, "invalid_request"),
+        (b'{"model": "pocket", "messages": [{"role": "user", "content": "a"}], "n": 2}', 400, "unsupported_value"),
     ],
 )
 def test_a_body_that_cannot_be_taken_is_refused(body: bytes, status: int, code: str, server: LiveServer) -> None:
@@ -351,6 +379,9 @@ def test_a_video_is_fetched_from_an_allowed_host_and_from_no_other(
             with pytest.raises(openai.BadRequestError) as caught:
                 said(client, user(video(url), text=NOW))
             assert caught.value.code == "media_not_allowed"
+        with pytest.raises(openai.BadRequestError, match="answered 404 for the media") as caught:
+            said(client, {"role": "user", "content": "hello"}, user(image(PNG_URL), video(f"{site}/no.mp4"), text=NOW))
+        assert (caught.value.code, caught.value.param) == ("failed_to_download_video", "messages.1.content.1.video_url")
 
 
 # --- a client that goes away ---

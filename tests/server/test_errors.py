@@ -11,8 +11,24 @@ import pytest
 
 import streamvlm
 import streamvlm_server
-from streamvlm.errors import StreamVlmError
-from streamvlm_server.errors import INTERNAL, WIRE, RequestError, Wire, error_object, wire
+from streamvlm.errors import SourceError, StreamVlmError
+from streamvlm_server.errors import (
+    INTERNAL,
+    WIRE,
+    Base64Error,
+    MediaError,
+    MediaFetchError,
+    MediaRefusedError,
+    MediaUrlError,
+    Medium,
+    PartError,
+    RequestError,
+    TooLargeError,
+    Wire,
+    error_object,
+    of_part,
+    wire,
+)
 
 
 def subclasses(kind: type[StreamVlmError]) -> Iterator[type[StreamVlmError]]:
@@ -34,7 +50,7 @@ def test_every_error_of_the_product_has_its_own_line() -> None:
 
 @pytest.mark.parametrize("told", [*WIRE.values(), INTERNAL], ids=lambda told: told.code)
 def test_a_clients_mistake_and_a_servers_trouble_are_told_apart(told: Wire) -> None:
-    assert re.fullmatch(r"[a-z_]+", told.code)
+    assert re.fullmatch(r"[a-z_]+(base64_[a-z]+)?", told.code)
     assert told.close in (1003, 1008, 1009) if told.status < 429 else told.close in (1011, 1012, 1013)
     assert (told.kind == "server_error") == (told.status >= 500)
 
@@ -44,6 +60,31 @@ def test_a_bug_tells_nothing_of_itself() -> None:
     assert told["code"] == "internal_error"
     assert told["type"] == "server_error"
     assert "password" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("cause", "code", "status"),
+    [
+        (MediaError("bad"), "invalid_{}", 400),
+        (MediaUrlError("bad"), "invalid_{}_url", 400),
+        (Base64Error("bad"), "invalid_base64_{}", 400),
+        (MediaFetchError("bad"), "failed_to_download_{}", 400),
+        (MediaRefusedError("bad"), "media_not_allowed", 400),
+        (TooLargeError("bad"), "{}_too_large", 413),
+        (SourceError("bad"), "invalid_{}", 400),
+    ],
+)
+@pytest.mark.parametrize("medium", ["image", "video"])
+def test_what_is_wrong_with_a_part_names_the_part_and_what_it_should_have_been(
+    cause: StreamVlmError, code: str, status: int, medium: Medium
+) -> None:
+    with pytest.raises(PartError) as caught, of_part("messages.0.content.1", medium):
+        raise cause
+    assert error_object(caught.value) == {
+        "message": "bad", "type": "invalid_request_error", "param": "messages.0.content.1",
+        "code": code.format(medium),
+    }  # fmt: skip
+    assert wire(caught.value).status == status
 
 
 def test_a_subclass_without_a_line_is_told_as_what_it_is_a_kind_of() -> None:

@@ -71,7 +71,8 @@ def shows(picture: bytes) -> BadClient:
             item = {"type": "message", "role": "user", "content": content}
             await client.send("conversation.item.create", item=item, event_id="mine")
             as_item = (await client.receive("error"))["error"]
-            assert (as_frame["param"], as_item["event_id"]) == ("frame 7", "mine")
+            assert (as_frame["param"], as_item["param"]) == ("frame 7", "item.content.0.image_url")
+            assert as_item["event_id"] == "mine"
             assert as_frame["code"] == as_item["code"]
             await client.opt_in()
             return Told(as_frame["code"])

@@ -69,6 +69,7 @@ class ScriptedStream:
 
     id: str = "sess"
     offered: list[tuple[Picture, float | None, float | None]] = field(default_factory=list)
+    n_kept: int = 0
     asked: list[Asked] = field(default_factory=list)
     armed: dict[str, StandingQuestion] = field(default_factory=dict)
     fire: Callable[[Fired], None] | None = None
@@ -80,11 +81,12 @@ class ScriptedStream:
     opened: Callable[[], None] = lambda: None
     ended: Callable[[StreamVlmError | None], None] = lambda error: None
 
-    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> float:
+    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None, keep: bool) -> float:
         newest = self.offered[-1][1] if self.offered else None
         if time_s is not None and newest is not None and time_s <= newest:
             raise UsageError("The frame is not after the newest one.")
         self.offered.append((picture, time_s, wall_s))
+        self.n_kept += keep
         return float(len(self.offered)) if time_s is None else time_s
 
     def ask(

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from streamvlm_server.errors import ProtocolError
+from streamvlm_server.faults import first_fault
 from streamvlm_server.intricate import MAX_MARKS, is_intricate
 from streamvlm_server.realtime.shapes import Id, NewItem, ResponseSettings, SessionSettings, Shape, Text
 
@@ -39,7 +40,10 @@ class SessionUpdate(ClientEvent):
 
 
 class ItemCreate(ClientEvent):
-    """Adds a message: pictures go to the visual memory, text is the question of the next response."""
+    """Adds a message: pictures go to the visual memory, text is the question of the next response.
+
+    It is acknowledged when there is room for its pictures, which are then watched whatever else comes.
+    """
 
     type: Literal["conversation.item.create"]
     item: NewItem
@@ -148,11 +152,8 @@ def parse(message: str) -> ClientEvent:
     try:
         return shape.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        param = ".".join(str(step) for step in first["loc"])
-        raise ProtocolError(
-            f"{kind}: {param or 'the event'}: {first['msg']}.", param=param or None, event_id=event_id
-        ) from None
+        param, fault = first_fault(error, known="/v1/realtime/schema.json has them all")
+        raise ProtocolError(f"{kind}: {param or 'the event'}: {fault}.", param=param, event_id=event_id) from None
 
 
 def _not_followed(kind: object, event_id: str | None) -> ProtocolError:

@@ -1,7 +1,7 @@
 """One WebSocket: four tasks around a protocol, none of which waits for the engine.
 
-    reading   socket → inbox                 does nothing else, or keepalive would break: a peer's pongs are read here
-    following inbox → protocol               decodes pictures on threads
+    reading   socket → inbox                 waits for room there, and for nothing else
+    following inbox → protocol               decodes pictures on threads; those of items wait for room in the stream
     writing   outbox → socket                the only one that sends
     watching  ticks, idle peers, the end     and peers that read too slowly
 
@@ -19,15 +19,17 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamvlm.errors import StreamVlmError, UsageError
 from streamvlm.wire import FrameMessage
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.errors import ProtocolError, RateLimitError, wire
+from streamvlm_server.errors import ProtocolError, RateLimitError, of_part, wire
 from streamvlm_server.limits import Meter, TokenBucket
+from streamvlm_server.media import Timed
 from streamvlm_server.metrics import Metrics
-from streamvlm_server.realtime.client_events import ItemCreate, SourceOpen, parse
+from streamvlm_server.realtime.client_events import ClientEvent, ItemCreate, ResponseCancel, SourceOpen, parse
 from streamvlm_server.realtime.live_stream import LiveStream
 from streamvlm_server.realtime.pictures import PictureDecoder
 from streamvlm_server.realtime.protocol import RealtimeProtocol
 from streamvlm_server.realtime.queues import Inbox, Outbox
 from streamvlm_server.realtime.server_events import ErrorEvent, ServerEvent
+from streamvlm_server.realtime.shapes import NewItem
 from streamvlm_server.realtime.sources import check_source
 
 MAX_MESSAGES_PER_S = 1000.0
@@ -133,7 +135,7 @@ class Connection:
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
-                await self._follow_rest()
+                await self._inbox.followed()  # frames are watched, whoever has gone since
                 raise Ending(None, str(message.get("reason") or ""))
             self._heard_at_s = time.monotonic()
             if wait_s := bucket.wait_s(1):
@@ -143,7 +145,17 @@ class Connection:
                 raise Ending(1008, str(error), error=error)
             bucket.take(1)
             text = message.get("text")
-            await self._inbox.put(message["bytes"] if text is None else text)
+            if text is None:
+                await self._inbox.put_frame(message["bytes"])
+            else:
+                await self._hear(text)
+
+    async def _hear(self, text: str) -> None:
+        event = _parsed(text)
+        if isinstance(event, ResponseCancel) and self._inbox.holds_pictures_alone:
+            self._protocol.handle(event)  # it may be long before all those are watched
+        else:
+            await self._inbox.put(event, len(text))
 
     async def _follow(self) -> None:
         while True:
@@ -152,6 +164,8 @@ class Connection:
             self._inbox.n_dropped = 0
             if isinstance(message, bytes):
                 await self._follow_frame(message)
+            elif isinstance(message, ProtocolError):
+                self._protocol.refuse(message)
             else:
                 await self._follow_event(message)
 
@@ -177,11 +191,11 @@ class Connection:
             if self._outbox.overflowed.is_set():
                 raise Ending(1008, "You read too slowly: more than a mebibyte of events waits for you.")
             silent_s = time.monotonic() - self._heard_at_s
-            if silent_s > self._config.idle_s and not self._protocol.is_waited_for:
+            if silent_s > self._config.idle_s and self._inbox.is_followed and not self._protocol.is_waited_for:
                 raise Ending(1000, f"Nothing was heard of you for {self._config.idle_s:g} s.")
 
     async def _follow_rest(self) -> None:
-        """Returns when all that came was followed, within reason: frames are watched, whoever has gone since."""
+        """Returns when all that came was followed, within reason."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._inbox.followed()
@@ -196,23 +210,25 @@ class Connection:
 
     # --- what came in ---
 
-    async def _follow_event(self, message: str) -> None:
-        try:
-            event = parse(message)
-        except ProtocolError as error:
-            self._protocol.refuse(error)
-            return
+    async def _follow_event(self, event: ClientEvent) -> None:
         try:
             if isinstance(event, SourceOpen):
                 await check_source(event.url, self._config)
-            urls = [image.image_url for image in event.item.images] if isinstance(event, ItemCreate) else []
-            admitted = self._admits(len(urls), sum(map(len, urls)) * 3 // 4) if urls else False
-            pictures = await self._decoder.decode_urls(urls) if admitted else []
+            pictures = await self._pictures(event.item) if isinstance(event, ItemCreate) else []
         except StreamVlmError as error:
             self._metrics.frame_refused(wire(error).code)
             self._protocol.refuse(error, event.event_id)
             return
         self._protocol.handle(event, pictures)
+
+    async def _pictures(self, item: NewItem) -> list[Timed]:
+        """The pictures of an item, as soon as the key and the stream have room for them: none of them is dropped."""
+        urls = {param: image.image_url for param, image in item.images.items()}
+        if not urls:
+            return []
+        await self._meter.frames_in_time(len(urls), sum(map(len, urls.values())) * 3 // 4)
+        await self._stream.room()
+        return await self._decoder.decode_urls(urls)
 
     async def _follow_frame(self, message: bytes) -> None:
         sequence = None
@@ -224,7 +240,8 @@ class Connection:
             if self._inbox.holds_frame and self._stream.is_behind:
                 self._count_late(1)  # decoding what a newer frame will push out would only take the model's time
             elif self._admits(1, len(message)):
-                pictures = await self._decoder.decode(frame.picture)
+                with of_part(f"frame {sequence}", "image"):
+                    pictures = await self._decoder.decode(frame.picture)
                 self._protocol.frame(pictures, time_s=frame.time_s, wall_s=frame.captured_s)
         except StreamVlmError as error:
             self._metrics.frame_refused(wire(error).code)
@@ -250,6 +267,13 @@ class Connection:
         self._outbox.put(event.model_dump_json())
         if self._outbox.overflowed.is_set():
             self._ended.set()
+
+
+def _parsed(text: str) -> ClientEvent | ProtocolError:
+    try:
+        return parse(text)
+    except ProtocolError as error:
+        return error
 
 
 async def close(websocket: WebSocket, code: int, reason: str) -> None:

@@ -18,6 +18,7 @@ from streamvlm_server.metrics import Metrics
 from streamvlm_server.realtime.client_events import StandingArm
 from streamvlm_server.realtime.server_events import StatsEvent
 from streamvlm_server.realtime.stream import Reply
+from streamvlm_server.room import room_in
 
 
 class LiveStream:
@@ -50,9 +51,13 @@ class LiveStream:
         """Whether one more frame would push another out."""
         return self._session.is_behind
 
-    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> float:
+    async def room(self) -> None:
+        """Returns when frames that are to be kept may be offered."""
+        await room_in(self._session)
+
+    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None, keep: bool) -> float:
         """Takes the next frame; see ``LiveSession.offer``."""
-        return self._session.offer(picture, time_s=time_s, wall_s=wall_s)
+        return self._session.offer(picture, time_s=time_s, wall_s=wall_s, keep=keep)
 
     def ask(
         self, question: str, reply: Reply, *, at_s: float | None, out_of_band: bool, max_tokens: int | None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from streamvlm.errors import PictureTooLargeError
 from streamvlm.ingest.sampling import sample
+from streamvlm_server.errors import TooLargeError, of_part
 from streamvlm_server.media import PictureBounds, Timed, decode_base64, open_still, parse_data_url
 
 ANIMATION_FPS = 1.0
@@ -19,7 +20,7 @@ class PictureDecoder:
     """Decodes pictures; each connection waits for its own, so that no more wait than there are connections.
 
     Args:
-        bounds: How large a picture may be, and all those of an animation together.
+        bounds: How large a picture may be, and all those of an animation or of an item together.
     """
 
     def __init__(self, bounds: PictureBounds) -> None:
@@ -36,11 +37,27 @@ class PictureDecoder:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, decode_pictures, data, self._bounds)
 
-    async def decode_urls(self, urls: Sequence[str]) -> list[Timed]:
-        """The pictures of data URLs; raises as ``decode`` does."""
+    async def decode_urls(self, urls: Mapping[str, str]) -> list[Timed]:
+        """The pictures of an item's data URLs, by their place in the event.
+
+        Raises:
+            PartError: If one is too large, or cannot be read.
+            TooLargeError: If they have more pixels together than one may have.
+        """
         loop = asyncio.get_running_loop()
-        decoded = [await loop.run_in_executor(self._threads, self._decode_url, url) for url in urls]
-        return [picture for pictures in decoded for picture in pictures]
+        pictures: list[Timed] = []
+        n_px = 0
+        for param, url in urls.items():
+            with of_part(param, "image"):
+                decoded = await loop.run_in_executor(self._threads, self._decode_url, url)
+            pictures += decoded
+            n_px += sum(picture.size // 3 for _, picture in decoded)
+            if n_px > self._bounds.max_px:
+                raise TooLargeError(
+                    f"The pictures of the item have more than {self._bounds.max_px} pixels together; "
+                    "send each in an item of its own."
+                )
+        return pictures
 
     def close(self) -> None:
         """Ends the threads; what is being decoded is finished."""

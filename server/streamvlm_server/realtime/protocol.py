@@ -25,6 +25,7 @@ from streamvlm_server.realtime.response import Send, Writing
 from streamvlm_server.realtime.shapes import (
     ContentPart,
     ErrorBody,
+    FrameTimes,
     ImagePart,
     Item,
     NewItem,
@@ -106,7 +107,7 @@ class RealtimeProtocol:
 
         Args:
             event: What the client sent.
-            pictures: Those of its item, decoded; none where they were dropped at the door.
+            pictures: Those of its item, decoded; there is room for them in the stream.
         """
         try:
             self._follow(event, pictures)
@@ -114,12 +115,17 @@ class RealtimeProtocol:
             self.refuse(error, event.event_id)
 
     def frame(self, pictures: Sequence[Timed], *, time_s: float | None, wall_s: float | None) -> None:
-        """Takes the picture of a binary message, or those of an animation; its times as in `streamvlm.wire`.
+        """Takes the picture of a binary message, or those of an animation, which give way to newer ones.
+
+        Args:
+            pictures: Decoded.
+            time_s: As in `streamvlm.wire`.
+            wall_s: The same.
 
         Raises:
             StreamVlmError: If the stream refuses it.
         """
-        self._offer(pictures, time_s=time_s, wall_s=wall_s)
+        self._offer(pictures, time_s=time_s, wall_s=wall_s, keep=False)
 
     def refuse(self, error: Exception, event_id: str | None = None, *, param: str | None = None) -> None:
         """Tells the client what was not followed, and why; ``param`` names what of it, where the error does not."""
@@ -221,21 +227,21 @@ class RealtimeProtocol:
     def _create_item(self, event: asked.ItemCreate, pictures: Sequence[Timed]) -> None:
         item_id = event.item.id or events.new_id("item")
         place = self._conversation.place(item_id, event.previous_item_id)
-        times = event.item.streamvlm
-        if times is not None and times.time_s is not None and len(event.item.images) != 1:
+        times = event.item.streamvlm or FrameTimes()
+        if times.time_s is not None and len(event.item.images) != 1:
             raise ProtocolError("A time is of one picture; send each in its own item.", param="item.streamvlm.time_s")
-        self._offer(pictures, time_s=times.time_s if times else None, wall_s=times.captured_s if times else None)
+        self._offer(pictures, time_s=times.time_s, wall_s=times.captured_s, keep=True)
         item = _shown(event.item, item_id)
         previous = self._conversation.insert(place, item)
         self._send(events.ItemAdded(previous_item_id=previous, item=item))
         self._send(events.ItemDone(previous_item_id=previous, item=item))
 
-    def _offer(self, pictures: Sequence[Timed], *, time_s: float | None, wall_s: float | None) -> None:
+    def _offer(self, pictures: Sequence[Timed], *, time_s: float | None, wall_s: float | None, keep: bool) -> None:
         """Offers pictures; those of an animation at their times after its first one."""
         first_s = 0.0
         for after_s, picture in pictures:
             shown_s = first_s + after_s if after_s else time_s
-            offered_s = self._stream.offer(picture, time_s=shown_s, wall_s=wall_s)
+            offered_s = self._stream.offer(picture, time_s=shown_s, wall_s=wall_s, keep=keep)
             first_s = first_s if after_s else offered_s
 
     # --- responses ---

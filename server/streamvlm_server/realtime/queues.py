@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-MAX_WAITING_BYTES = 16 << 20
-MAX_WAITING_MESSAGES = 64
+from streamvlm_server.errors import ProtocolError
+from streamvlm_server.realtime.client_events import ClientEvent, ItemCreate
+
+MAX_WAITING_CHARS = 16 << 20
+MAX_WAITING_MESSAGES = 256
 MAX_WAITING_FRAMES = 8
 MAX_UNSENT_BYTES = 1 << 20
 
@@ -14,8 +17,9 @@ MAX_UNSENT_BYTES = 1 << 20
 class Inbox:
     """Messages of a client that wait to be followed.
 
-    Text waits for room, so that a client that writes faster than it is followed is slowed down. Of binary messages,
-    which are frames, the oldest gives way: a frame that is late is worth nothing.
+    Text, which comes as the event or error that it was parsed to, waits for room, so that a client that writes faster
+    than it is followed is slowed down. Of binary messages, which are frames, the oldest gives way: a frame that is late
+    is worth nothing.
 
     Attributes:
         n_dropped: Frames that gave way.
@@ -23,8 +27,8 @@ class Inbox:
 
     def __init__(self) -> None:
         self.n_dropped = 0
-        self._messages: deque[str | bytes] = deque()
-        self._text_bytes = 0
+        self._messages: deque[tuple[bytes | ClientEvent | ProtocolError, int]] = deque()  # and characters of text
+        self._n_chars = 0
         self._in_hand = False
         self._changed = asyncio.Condition()
 
@@ -36,29 +40,37 @@ class Inbox:
     @property
     def holds_frame(self) -> bool:
         """Whether a frame waits."""
-        return any(isinstance(message, bytes) for message in self._messages)
+        return any(isinstance(message, bytes) for message, _ in self._messages)
 
-    async def put(self, message: str | bytes) -> None:
-        """Adds a message, once there is room."""
+    @property
+    def holds_pictures_alone(self) -> bool:
+        """Whether nothing waits but frames and items, whose order does not matter to a response that is under way."""
+        return all(isinstance(message, bytes | ItemCreate) for message, _ in self._messages)
+
+    async def put_frame(self, message: bytes) -> None:
+        """Adds a binary message."""
         async with self._changed:
-            if isinstance(message, bytes):
-                self._make_way()
-            else:
-                await self._changed.wait_for(self._has_room)
-                self._text_bytes += len(message)
-            self._messages.append(message)
+            self._make_way()
+            self._messages.append((message, 0))
             self._changed.notify_all()
 
-    async def get(self) -> str | bytes:
+    async def put(self, message: ClientEvent | ProtocolError, n_chars: int) -> None:
+        """Adds what a text of so many characters holds, once there is room."""
+        async with self._changed:
+            await self._changed.wait_for(self._has_room)
+            self._n_chars += n_chars
+            self._messages.append((message, n_chars))
+            self._changed.notify_all()
+
+    async def get(self) -> bytes | ClientEvent | ProtocolError:
         """Takes the oldest message, once there is one; who asks for it has followed the one before."""
         async with self._changed:
             self._in_hand = False
             self._changed.notify_all()
             await self._changed.wait_for(lambda: bool(self._messages))
-            message = self._messages.popleft()
+            message, n_chars = self._messages.popleft()
             self._in_hand = True
-            if isinstance(message, str):
-                self._text_bytes -= len(message)
+            self._n_chars -= n_chars
             self._changed.notify_all()
             return message
 
@@ -68,10 +80,10 @@ class Inbox:
             await self._changed.wait_for(lambda: self.is_followed)
 
     def _has_room(self) -> bool:
-        return len(self._messages) < MAX_WAITING_MESSAGES and self._text_bytes < MAX_WAITING_BYTES
+        return len(self._messages) < MAX_WAITING_MESSAGES and self._n_chars < MAX_WAITING_CHARS
 
     def _make_way(self) -> None:
-        frames = [place for place, message in enumerate(self._messages) if isinstance(message, bytes)]
+        frames = [place for place, (message, _) in enumerate(self._messages) if isinstance(message, bytes)]
         if len(frames) >= MAX_WAITING_FRAMES:
             del self._messages[frames[0]]
             self.n_dropped += 1

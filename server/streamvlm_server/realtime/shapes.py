@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_OUTPUT_TOKENS = 4096
 Id = Annotated[str, Field(min_length=1, max_length=64)]
@@ -19,6 +19,7 @@ Metadata = Annotated[
 ]
 TimeS = Annotated[float, Field(ge=0, le=1e9)]
 NoTools = Annotated[list[Any], Field(max_length=0, description="Tools are not supported: none, or an empty list.")]
+Greedy = Annotated[float | None, Field(ge=0, le=0, description="The likeliest words are taken: 0 alone.")]
 Ignored = Annotated[Any, Field(description="Accepted for compatibility; has no effect here.")]
 
 
@@ -43,11 +44,18 @@ class TextPart(Shape):
     text: Text
 
 
+def _url(value: object) -> object:
+    return value["url"] if isinstance(value, dict) and "url" in value else value
+
+
 class ImagePart(Shape):
     """A picture of a user: the next frame of the stream."""
 
     type: Literal["input_image"]
-    image_url: str = Field(description="A data URI of a still picture, or of an animation, which is a short video.")
+    image_url: Annotated[str, BeforeValidator(_url)] = Field(
+        description="A data URI of a still picture, or of an animation, which is a short video; as in chats, an "
+        "object with it as `url` is taken too."
+    )
     detail: Literal["auto", "low", "high"] | None = None
 
 
@@ -78,9 +86,13 @@ class NewItem(Shape):
         return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
 
     @property
-    def images(self) -> list[ImagePart]:
-        """Its pictures."""
-        return [part for part in self.content if isinstance(part, ImagePart)]
+    def images(self) -> dict[str, ImagePart]:
+        """Its pictures, by their place in the event."""
+        return {
+            f"item.content.{place}.image_url": part
+            for place, part in enumerate(self.content)
+            if isinstance(part, ImagePart)
+        }
 
 
 class ItemReference(Shape):
@@ -148,6 +160,10 @@ class SessionSettings(Shape):
     include: Ignored = None
     tracing: Ignored = None
     truncation: Ignored = None
+    reasoning: Ignored = None
+    expires_at: Ignored = None
+    prompt: None = None
+    temperature: Greedy = None
     streamvlm: SessionExtension | None = None
 
 
@@ -213,6 +229,9 @@ class ResponseSettings(Shape):
     tool_choice: Ignored = None
     parallel_tool_calls: Ignored = None
     audio: Ignored = None
+    reasoning: Ignored = None
+    prompt: None = None
+    temperature: Greedy = None
     streamvlm: ResponseExtension | None = None
 
 

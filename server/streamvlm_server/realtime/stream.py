@@ -68,8 +68,8 @@ class Stream(Protocol):
 
     id: str
 
-    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None) -> float:
-        """Takes the next frame and returns its stream time.
+    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None, keep: bool) -> float:
+        """Takes the next frame and returns its stream time; one that is not to be kept gives way to newer ones.
 
         Raises:
             UsageError: If ``time_s`` is not after the newest frame's.

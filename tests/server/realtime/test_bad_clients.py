@@ -85,8 +85,8 @@ BAD_CLIENTS: dict[str, Case] = {
     "a binary message that is no frame": Case(says(b"SV\x01\x00 and so on", b""), Told("invalid_value")),
     "a truncated JPEG": Case(shows(as_jpeg(NOISE)[:400]), Told("invalid_image")),
     "a picture that is none": Case(shows(b"no picture at all"), Told("invalid_image")),
-    "a JPEG of 60,000 × 60,000 pixels": Case(shows(jpeg_bomb()), Told("too_large")),
-    "a PNG of 60 KB and a gigabyte of pixels": Case(shows(png_of(20_000, "1")), Told("too_large")),
+    "a JPEG of 60,000 × 60,000 pixels": Case(shows(jpeg_bomb()), Told("image_too_large")),
+    "a PNG of 60 KB and a gigabyte of pixels": Case(shows(png_of(20_000, "1")), Told("image_too_large")),
     "a frame of 100 MB": Case(floods(1, bytes(100_000_000)), Told(None, 1009)),
     "10,000 messages a second": Case(
         floods(10_000, '{"type": "response.cancel"}'),

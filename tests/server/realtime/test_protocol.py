@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from openai.types.realtime import RealtimeServerEvent
-from protocol_client import IMAGE, Client, types
+from protocol_client import IMAGE, PICTURE, Client, types
 from pydantic import TypeAdapter
 
 from streamvlm.errors import BusyError
@@ -110,6 +110,61 @@ def test_a_picture_that_the_stream_refuses_is_no_item(client: Client) -> None:
     assert (
         error_of(client.send("conversation.item.retrieve", item_id="late"))["code"] == "item_retrieve_invalid_item_id"
     )
+
+
+def test_a_picture_may_be_written_as_in_chats(client: Client) -> None:
+    assert types(client.write({"type": "input_image", "image_url": {"url": IMAGE["image_url"], "detail": "low"}}))[
+        0
+    ] == ("conversation.item.added")
+    assert (len(client.stream.offered), client.stream.n_kept) == (1, 1)
+    told = error_of(client.write({"type": "input_image", "image_url": {"src": "data:"}}))
+    assert told["param"] == "item.content.0.image_url"
+
+
+def test_frames_that_come_as_such_give_way_and_those_of_items_are_kept(client: Client) -> None:
+    client.protocol.frame([(0.0, PICTURE)], time_s=None, wall_s=None)
+    client.write(IMAGE, IMAGE)
+    assert (len(client.stream.offered), client.stream.n_kept) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"type": "input_audio", "audio": "AAAA"}, "'input_text', 'input_image'"),
+        ({"type": "image_url", "image_url": {"url": "data:"}}, "'input_text', 'input_image'"),
+        ({"type": "input_text", "words": "a"}, "text"),
+    ],
+)
+def test_a_part_that_is_not_taken_is_refused_with_what_is(client: Client, content: dict[str, Any], says: str) -> None:
+    assert says in error_of(client.write(content))["message"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"reasoning": {"effort": "low"}, "temperature": 0, "prompt": None},
+        {"audio": {"input": {"turn_detection": None}}, "include": None, "tracing": "auto", "truncation": "auto"},
+        {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "output_modalities": ["text"]},
+        {"object": "realtime.session", "id": "sess", "model": "pocket", "expires_at": 1, "max_output_tokens": "inf"},
+    ],
+)
+def test_what_clients_say_of_a_session_that_changes_nothing_is_taken(client: Client, settings: dict[str, Any]) -> None:
+    assert types(client.send("session.update", session={"type": "realtime", **settings})) == ["session.updated"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"temperature": 0.8}, "less than or equal to 0"),
+        ({"prompt": {"id": "pmpt_1"}}, "None"),
+        ({"voice": "alloy"}, "/v1/realtime/schema.json has them all"),
+        ({"output_modalities": ["audio"]}, "'text'"),
+    ],
+)
+def test_what_would_change_a_session_is_refused_by_name(client: Client, settings: dict[str, Any], says: str) -> None:
+    told = error_of(client.send("session.update", session={"type": "realtime", **settings}))
+    assert says in told["message"]
+    assert told["param"].startswith(f"session.{next(iter(settings))}")
 
 
 def test_what_was_said_since_the_last_answer_is_the_question(client: Client) -> None:
