@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 _END_OF_JPEG = b"\xff\xd9"
 _MADE_UP = b"\xaa" * 64
-_PNG_HEAD_BYTES = 8
+_PNG_HEAD_BYTES, _RIFF_HEAD_BYTES = 8, 12
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"IDAT", b"fdAT", b"IEND")
 
 
@@ -27,6 +27,8 @@ def mended(kind: str, data: bytes) -> Sequence[bytes]:
     if kind == "JPEG":
         # It may lack no more than its end. If it lacks pixels too, what is made up in their place shows.
         return [data.rstrip(b"\xff") + made_up + _END_OF_JPEG for made_up in (b"", _MADE_UP)]
+    if kind == "WebP" and _is_whole_riff(data):
+        return [data[:4] + struct.pack("<I", len(data) - 8) + data[8:]]  # what said its length was wrong
     return []
 
 
@@ -40,3 +42,11 @@ def _chunks(data: bytes) -> Iterator[bytes]:
         if kind in _NEEDED and (is_critical or chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4]))):
             yield chunk
         place += len(chunk)
+
+
+def _is_whole_riff(data: bytes) -> bool:
+    place = _RIFF_HEAD_BYTES
+    while place + 8 <= len(data):
+        (length,) = struct.unpack_from("<I", data, place + 4)
+        place += 8 + length + length % 2
+    return place == len(data)

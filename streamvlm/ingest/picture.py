@@ -21,6 +21,15 @@ _STRONGEST_STRETCH = 4
 _MATRIX = struct.Struct("=9i")
 
 
+def as_sdr(picture: Picture, primaries: int, transfer: int) -> Picture:
+    """Brings a still picture to SDR, if the transfer of its colours is one of HDR; both as in ISO/IEC 23091-2."""
+    if transfer not in _HDR:
+        return picture
+    frame = VideoFrame.from_ndarray(picture, format="rgb24")
+    frame.color_primaries, frame.color_trc = primaries, transfer
+    return PictureConverter(None)(frame)
+
+
 class PictureConverter:
     """Converts the frames of one video; what FFmpeg needs for that is prepared once.
 

@@ -24,8 +24,9 @@ from streamvlm.frame import Picture
 from streamvlm.ingest.colours import to_rgb
 from streamvlm.ingest.mending import mended
 from streamvlm.ingest.orientation import UPRIGHT, upright
+from streamvlm.ingest.picture import as_sdr
 from streamvlm.ingest.reader import Decoded
-from streamvlm.ingest.still_kinds import HEAD_BYTES, READ, StillKind, is_jpeg_stream, kind_of
+from streamvlm.ingest.still_kinds import HEAD_BYTES, READ, StillKind, code_points_of, is_jpeg_stream, kind_of
 
 MAX_STILL_PX = 300_000_000
 """Beyond the largest cameras; decoded, such a picture takes a gigabyte."""
@@ -90,21 +91,21 @@ class StillReader:
             raise PictureError(f"{name} is no picture that is read here; give {READ}.")
         self._image = _open(kind, data, name=name, max_px=max_px)
         self._is_animated = kind.name in _ANIMATED and getattr(self._image, "is_animated", False)
-        self._orientation = _orientation(self._image)
+        self._finish = partial(_to_picture, _orientation(self._image), code_points_of(kind.name, data))
         self.duration_s: float | None = None
         self.n_corrupt_packets = 0
 
     def __iter__(self) -> Iterator[tuple[float, Decoded]]:
         """Yield (stream time in seconds, decoded picture) for each picture."""
         if not self._is_animated:
-            yield 0.0, partial(_to_picture, self._image, self._orientation)
+            yield 0.0, partial(self._finish, self._image)
             return
         time_s = 0.0
         for place in count(self._image.tell()):
             if not self._goes_to(place):
                 break
             time_s = self._image.info["timestamp"] / 1000 if self._image.format == "AVIF" else time_s
-            yield time_s, partial(_to_picture, self._image.copy(), self._orientation)
+            yield time_s, partial(self._finish, self._image.copy())
             time_s += _lasts_s(self._image)
         self.duration_s = time_s
 
@@ -145,7 +146,14 @@ def _open(kind: StillKind, data: bytes, *, name: str, max_px: int) -> ImageFile:
             meant = mended(kind.name, data)
             if len({xxh3_128_digest(opened(whole).tobytes()) for whole in meant}) == 1:
                 return opened(meant[0])
-        raise PictureError(f"{name} is damaged or cut short ({error}); give it whole.") from error
+        raise PictureError(_why_not(name, str(error))) from error
+
+
+def _why_not(name: str, reason: str) -> str:
+    reason = reason.strip(" .").replace("\n", " ")
+    if "truncated" in reason.lower():
+        return f"{name} is cut short ({reason}); give it whole."
+    return f"{name} cannot be decoded ({reason}); check that it is whole, or save it anew as JPEG or PNG."
 
 
 def _decode(opened: Callable[[BinaryIO], ImageFile], data: bytes, *, name: str, max_px: int) -> ImageFile:
@@ -183,5 +191,6 @@ def _lasts_s(image: ImageFile) -> float:
     return told_s if told_s > _SHORTEST_S else _USUAL_S
 
 
-def _to_picture(image: Image, orientation: int) -> Picture:
-    return upright(to_rgb(image), orientation)
+def _to_picture(orientation: int, code_points: tuple[int, int] | None, image: Image) -> Picture:
+    picture = upright(to_rgb(image), orientation)
+    return as_sdr(picture, *code_points) if code_points else picture

@@ -44,7 +44,7 @@ def _kind(name: str, marks: bytes, opened: Callable[..., ImageFile] | None = Non
 _BRANDS = rb"....ftyp(?:%(one)b|(?:mif1|msf1|miaf)....(?:(?!\0\0).{4}){0,12}?%(one)b)"
 
 _KINDS = (
-    _kind("JPEG", rb"\xff\xd8\xff", JpegImageFile),
+    _kind("JPEG", rb"\xff\xd8\xff(?!\xf7)", JpegImageFile),
     _kind("PNG", rb"\x89PNG\r\n\x1a\n", PngImageFile),
     _kind("GIF", rb"GIF8[79]a", GifImageFile),
     _kind("WebP", rb"RIFF....WEBPVP8", WebPImageFile),
@@ -64,6 +64,11 @@ _KINDS = (
 READ = ", ".join(kind.name for kind in _KINDS if kind.opened is not None)
 """The kinds that are read."""
 
+# Where a kind tells the code points of its colours: primaries and transfer, as in ISO/IEC 23091-2.
+_CODE_POINTS = {
+    "AVIF": re.compile(rb"colrnclx\0(.)\0(.)", re.DOTALL),
+    "PNG": re.compile(rb"\0\0\0\x04cICP(.)(.)|IDAT", re.DOTALL),
+}
 _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)  # the others have no length, or are pixels
 _APP2, _END = b"\xe2", b"\xd9"
 
@@ -71,6 +76,12 @@ _APP2, _END = b"\xe2", b"\xd9"
 def kind_of(head: bytes) -> StillKind | None:
     """The kind of still picture of which these are the first `HEAD_BYTES`, or all; None if it is none that is known."""
     return next((kind for kind in _KINDS if kind.marks.match(head[:HEAD_BYTES])), None)
+
+
+def code_points_of(kind: str, data: bytes) -> tuple[int, int] | None:
+    """The primaries and the transfer that a file of a kind tells its colours to be of, if it does."""
+    told = _CODE_POINTS[kind].search(data) if kind in _CODE_POINTS else None
+    return (told[1][0], told[2][0]) if told and told[1] else None
 
 
 def is_jpeg_stream(data: bytes) -> bool:

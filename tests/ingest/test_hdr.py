@@ -12,11 +12,13 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from still_files import as_still, png_chunk
 
 from streamvlm.errors import SourceError
 from streamvlm.frame import Picture
 from streamvlm.ingest.picture import PictureConverter
 from streamvlm.ingest.source import open_source
+from streamvlm.ingest.still import decode_still
 from streamvlm.world.events import Thing
 from streamvlm.world.render import draw_picture
 
@@ -123,6 +125,19 @@ def tone_mapped(path: Path, curve: str) -> Picture:
     command = ["ffmpeg", "-v", "error", "-i", str(path), "-vf", filters, "-frames:v", "1", "-pix_fmt", "rgb24"]
     done = subprocess.run([*command, "-f", "rawvideo", "-"], capture_output=True, check=True)
     return np.frombuffer(done.stdout, np.uint8).reshape(272, 320, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "AVIF"])
+def test_hdr_stills_look_as_the_sdr_that_they_were_made_of(kind: str) -> None:
+    stored = (as_pq(as_light(SCENE)) * 255).round().astype(np.uint8)
+    if kind == "PNG":
+        data = as_still(stored, "PNG")
+        data = data[:33] + png_chunk(b"cICP", bytes([BT2020, PQ, 0, 1])) + data[33:]
+    else:
+        data = as_still(stored, "AVIF", quality=100, subsampling="4:4:4")
+        told = data.index(b"colrnclx") + 8
+        data = data[:told] + bytes([0, BT2020, 0, PQ]) + data[told + 4 :]  # its matrix stays
+    assert apart(decode_still(data, name="a.png"), SCENE) < 6
 
 
 def test_colours_that_cannot_be_converted_are_told_in_a_sentence() -> None:
