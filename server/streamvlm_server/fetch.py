@@ -128,7 +128,7 @@ def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
 
 async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
     if response.status_code != httpx2.codes.OK:
-        raise MediaFetchError(f"The media's host answered {response.status_code}; check the URL.")
+        raise MediaFetchError(f"Its host answered {response.status_code} for the media; check the URL.")
     body = bytearray()
     async for piece in response.aiter_raw():
         body += piece
