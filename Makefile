@@ -41,7 +41,7 @@ clean:
 # Stamps: installing happens once, and again when what is to be installed changes.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@"$(PYTHON)" -c '$(SUITS)' 2>/dev/null || { echo '$(MISSING)' >&2; exit 1; }
-	@echo 'Installing StreamVLM and what it needs into $(VENV) (2 GB or more, some minutes) ...'
+	@echo 'Installing StreamVLM and what it needs into $(VENV) (2 to 6 GB, some minutes) ...'
 	@"$(PYTHON)" -m venv $(VENV)
 	@$(INSTALL) .
 	@touch $@
