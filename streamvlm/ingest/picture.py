@@ -17,6 +17,7 @@ from streamvlm.frame import Picture
 from streamvlm.ingest.orientation import UPRIGHT, orientation_of, upright
 
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
+_PRIMARIES = frozenset(ColorPrimaries)  # other values are reserved, and libswscale refuses them
 _STRONGEST_STRETCH = 4
 _MATRIX = struct.Struct("=9i")
 
@@ -53,6 +54,8 @@ class PictureConverter:
             SourceError: If its colours are of a kind that FFmpeg does not convert.
         """
         is_hdr = frame.color_trc in _HDR
+        if is_hdr and frame.color_primaries not in _PRIMARIES:
+            frame.color_primaries = ColorPrimaries.BT2020
         try:
             rgb = self._reformatter.reformat(
                 frame,

@@ -28,11 +28,10 @@ from streamvlm.ingest.picture import as_sdr
 from streamvlm.ingest.reader import Decoded
 from streamvlm.ingest.still_kinds import HEAD_BYTES, READ, StillKind, code_points_of, is_jpeg_stream, kind_of
 
-MAX_STILL_PX = 300_000_000
-"""Beyond the largest cameras; decoded, such a picture takes a gigabyte."""
-
 _ANIMATED = ("AVIF", "GIF", "PNG", "WebP")  # the pages of a TIFF and the views of a JPEG are no time
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
+_MAX_PX = 300_000_000  # decoded, that is a gigabyte
+_ANIMATION = 50
 _SHORTEST_S, _USUAL_S = 0.01, 0.1  # what says that it lasts no longer than the first, browsers show for the second
 
 
@@ -59,7 +58,7 @@ def read_still(path: Path) -> bytes | None:
     return None
 
 
-def decode_still(data: bytes, *, name: str, max_px: int = MAX_STILL_PX) -> Picture:
+def decode_still(data: bytes, *, name: str, max_px: int | None = None) -> Picture:
     """Decodes a still picture; of an animation, the first one. Arguments and errors are those of `StillReader`."""
     _, decoded = next(iter(StillReader(data, name=name, max_px=max_px)))
     return decoded()
@@ -71,7 +70,8 @@ class StillReader:
     Args:
         data: The file.
         name: What to call it in messages.
-        max_px: Most pixels (width times height).
+        max_px: Most pixels (width times height) of a picture, and a fiftieth of those of all pictures of an animation;
+            by default, more than any camera's pictures have, and an animation is read to its end.
 
     Attributes:
         is_live: False.
@@ -85,18 +85,23 @@ class StillReader:
 
     is_live = False
 
-    def __init__(self, data: bytes, *, name: str, max_px: int = MAX_STILL_PX) -> None:
+    def __init__(self, data: bytes, *, name: str, max_px: int | None = None) -> None:
         kind = kind_of(data)
         if kind is None:
             raise PictureError(f"{name} is no picture that is read here; give {READ}.")
-        self._image = _open(kind, data, name=name, max_px=max_px)
+        self._image = _open(kind, data, name=name, max_px=max_px or _MAX_PX)
         self._is_animated = kind.name in _ANIMATED and getattr(self._image, "is_animated", False)
+        self._name, self._max_px = name, max_px
         self._finish = partial(_to_picture, _orientation(self._image), code_points_of(kind.name, data))
         self.duration_s: float | None = None
         self.n_corrupt_packets = 0
 
     def __iter__(self) -> Iterator[tuple[float, Decoded]]:
-        """Yield (stream time in seconds, decoded picture) for each picture."""
+        """Yield (stream time in seconds, decoded picture) for each picture.
+
+        Raises:
+            PictureTooLargeError: If it is an animation of too many.
+        """
         if not self._is_animated:
             yield 0.0, partial(self._finish, self._image)
             return
@@ -104,6 +109,8 @@ class StillReader:
         for place in count(self._image.tell()):
             if not self._goes_to(place):
                 break
+            if self._max_px and place * self._image.width * self._image.height > _ANIMATION * self._max_px:
+                raise PictureTooLargeError(f"{self._name} has more than {place} pictures; give a shorter one.")
             time_s = self._image.info["timestamp"] / 1000 if self._image.format == "AVIF" else time_s
             yield time_s, partial(self._finish, self._image.copy())
             time_s += _lasts_s(self._image)
@@ -116,13 +123,10 @@ class StillReader:
     def _goes_to(self, place: int) -> bool:
         """Decodes the picture at a place of an animation; False at its end, and where it is damaged."""
         try:
-            self._image.seek(place)
-        except EOFError:
-            return False
-        except Exception:
-            self.n_corrupt_packets += 1
-            return False
-        try:
+            try:
+                self._image.seek(place)
+            except EOFError:
+                return False
             self._image.load()
         except Exception:
             self.n_corrupt_packets += 1

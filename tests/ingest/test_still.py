@@ -256,6 +256,14 @@ def test_parts_of_pictures_are_laid_on_what_was_there(kind: str) -> None:
     assert max(apart(picture, expected) for (_, picture), expected in zip(told, pictures, strict=True)) < 6
 
 
+def test_an_animation_of_too_many_pictures_is_read_so_far_and_refused() -> None:
+    reader = StillReader(as_animation([*SCENES] * 20, "GIF", 1000), name="a.gif", max_px=48 * 32)
+    told: list[float] = []
+    with pytest.raises(PictureTooLargeError, match=r"a\.gif has more than 51 pictures"):
+        told.extend(time_s for time_s, _ in reader)
+    assert len(told) == 51
+
+
 def test_pages_are_no_time() -> None:
     assert len(shown(as_animation(SCENES, "TIFF", 1000))) == 1
     assert len(shown(as_animation(SCENES, "MPO", 1000))) == 1
