@@ -134,7 +134,7 @@ def _is_still(file: WebFile) -> bool:
     """Whether it is a picture or an animation; a JPEG may be the first of those that a camera sends."""
     if file.size is None:
         return file.media_type.lower().startswith("image/")
-    return is_still(file.peek(HEAD_BYTES)) and not is_motion_jpeg(file.peek(_PICTURE_BYTES))
+    return is_still(file.peek(HEAD_BYTES)) and is_still(file.peek(_PICTURE_BYTES))
 
 
 def _hang_up(line: socket.socket) -> None:

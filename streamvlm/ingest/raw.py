@@ -12,7 +12,9 @@ _RAW = (
     ("h264", re.compile(rb"\0{2,3}\x01[\x09\x27\x47\x67]")),
     ("hevc", re.compile(rb"\0{2,3}\x01[\x40\x42\x44\x46]\x01")),
 )
-_NEXT_JPEG = re.compile(rb"\xff\xd9[\r\n\0]*\xff\xd8\xff")
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)  # the others have no length, or are pixels
+_APP2, _END = b"\xe2", b"\xd9"
+_NEXT_JPEG = re.compile(rb"[\r\n\0]*\xff\xd8\xff")
 
 
 def raw_format(head: bytes) -> str | None:
@@ -22,4 +24,12 @@ def raw_format(head: bytes) -> str | None:
 
 def is_motion_jpeg(head: bytes) -> bool:
     """Whether a JPEG that begins like this is followed by another, which is no view of the same (MPO)."""
-    return head.startswith(b"\xff\xd8\xff") and b"MPF\0" not in head and _NEXT_JPEG.search(head) is not None
+    place = 2
+    while head.startswith(b"\xff\xd8\xff") and (marker := _MARKER.search(head, place)) is not None:
+        place = marker.end()
+        if marker[1] == _END:
+            return _NEXT_JPEG.match(head, place) is not None
+        if marker[1] == _APP2 and head.startswith(b"MPF\0", place + 2):
+            return False
+        place += int.from_bytes(head[place : place + 2])
+    return False

@@ -25,8 +25,9 @@ from streamvlm.ingest.colours import to_rgb
 from streamvlm.ingest.mending import mended
 from streamvlm.ingest.orientation import UPRIGHT, upright
 from streamvlm.ingest.picture import as_sdr
+from streamvlm.ingest.raw import is_motion_jpeg
 from streamvlm.ingest.reader import Decoded
-from streamvlm.ingest.still_kinds import HEAD_BYTES, READ, StillKind, code_points_of, is_jpeg_stream, kind_of
+from streamvlm.ingest.still_kinds import HEAD_BYTES, READ, StillKind, code_points_of, kind_of
 
 _ANIMATED = ("AVIF", "GIF", "PNG", "WebP")  # the pages of a TIFF and the views of a JPEG are no time
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
@@ -43,8 +44,7 @@ def is_still(head: bytes) -> bool:
     Args:
         head: Its first `still_kinds.HEAD_BYTES`, or better all of it: a raw video of JPEGs shows by the second one.
     """
-    kind = kind_of(head)
-    return kind is not None and not (kind.name == "JPEG" and is_jpeg_stream(head))
+    return kind_of(head) is not None and not is_motion_jpeg(head)
 
 
 def read_still(path: Path) -> bytes | None:

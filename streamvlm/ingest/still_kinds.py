@@ -69,8 +69,6 @@ _CODE_POINTS = {
     "AVIF": re.compile(rb"colrnclx\0(.)\0(.)", re.DOTALL),
     "PNG": re.compile(rb"\0\0\0\x04cICP(.)(.)|IDAT", re.DOTALL),
 }
-_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)  # the others have no length, or are pixels
-_APP2, _END = b"\xe2", b"\xd9"
 
 
 def kind_of(head: bytes) -> StillKind | None:
@@ -82,16 +80,3 @@ def code_points_of(kind: str, data: bytes) -> tuple[int, int] | None:
     """The primaries and the transfer that a file of a kind tells its colours to be of, if it does."""
     told = _CODE_POINTS[kind].search(data) if kind in _CODE_POINTS else None
     return (told[1][0], told[2][0]) if told and told[1] else None
-
-
-def is_jpeg_stream(data: bytes) -> bool:
-    """Whether a JPEG is followed by the next one at once, as in a raw video; the views of one picture are not meant."""
-    place = 2
-    while (marker := _MARKER.search(data, place)) is not None:
-        place = marker.end()
-        if marker[1] == _END:
-            return data.startswith(b"\xff\xd8\xff", place)
-        if marker[1] == _APP2 and data.startswith(b"MPF\0", place + 2):
-            return False
-        place += int.from_bytes(data[place : place + 2])
-    return False

@@ -228,7 +228,9 @@ class Connection:
             return []
         await self._meter.frames_in_time(len(urls), sum(map(len, urls.values())) * 3 // 4)
         await self._stream.room()
-        return await self._decoder.decode_urls(urls)
+        pictures = await self._decoder.decode_urls(urls)
+        self._meter.owe_frames(len(pictures) - len(urls))
+        return pictures
 
     async def _follow_frame(self, message: bytes) -> None:
         sequence = None
@@ -242,6 +244,7 @@ class Connection:
             elif self._admits(1, len(message)):
                 with of_part(f"frame {sequence}", "image"):
                     pictures = await self._decoder.decode(frame.picture)
+                self._meter.owe_frames(len(pictures) - 1)
                 self._protocol.frame(pictures, time_s=frame.time_s, wall_s=frame.captured_s)
         except StreamVlmError as error:
             self._metrics.frame_refused(wire(error).code)
