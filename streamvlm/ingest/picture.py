@@ -11,6 +11,7 @@ from av.error import FFmpegError
 from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc, VideoReformatter
+from numpy.typing import NDArray
 
 from streamvlm.errors import SourceError
 from streamvlm.frame import Picture
@@ -20,6 +21,12 @@ _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ and HLG
 _PRIMARIES = frozenset(ColorPrimaries)  # other values are reserved, and libswscale refuses them
 _STRONGEST_STRETCH = 4
 _MATRIX = struct.Struct("=9i")
+
+
+def _on_white(picture: NDArray[np.uint8]) -> Picture:
+    """Lays a picture, (height, width, 4) uint8 RGBA, on white."""
+    alpha = picture[..., 3:].astype(np.uint16)
+    return ((picture[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def as_sdr(picture: Picture, primaries: int, transfer: int) -> Picture:
@@ -56,12 +63,13 @@ class PictureConverter:
         is_hdr = frame.color_trc in _HDR
         if is_hdr and frame.color_primaries not in _PRIMARIES:
             frame.color_primaries = ColorPrimaries.BT2020
+        is_see_through = any(component.is_alpha for component in frame.format.components)
         try:
             rgb = self._reformatter.reformat(
                 frame,
                 width=round(frame.width * max(self._aspect, 1)),
                 height=round(frame.height / min(self._aspect, 1)),
-                format="rgb24",
+                format="rgba" if is_see_through else "rgb24",
                 dst_color_trc=ColorTrc.BT709 if is_hdr else None,
                 dst_color_primaries=ColorPrimaries.BT709 if is_hdr else None,
             )
@@ -69,7 +77,8 @@ class PictureConverter:
             raise SourceError(
                 f"The video's colours are stored in a way that is not read ({error.strerror}); convert it to BT.709."
             ) from None
-        return upright(np.asarray(rgb.to_ndarray(), np.uint8), _orientation(frame))
+        picture = np.asarray(rgb.to_ndarray(), np.uint8)
+        return upright(_on_white(picture) if is_see_through else picture, _orientation(frame))
 
 
 def _orientation(frame: VideoFrame) -> int:

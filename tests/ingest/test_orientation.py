@@ -1,4 +1,4 @@
-"""Videos that say how their pictures are to be turned, mirrored and stretched."""
+"""Videos that say how their pictures are to be turned, mirrored and stretched, and what of them is see-through."""
 
 from __future__ import annotations
 
@@ -88,3 +88,13 @@ def test_a_stretched_picture_may_be_turned_too(tmp_path: Path) -> None:
         tmp_path / "a.mp4", stored_for(6), matrix=nine(*MATRICES[6]), sample_aspect_ratio=Fraction(4, 3)
     )
     assert apart(first(turned), corners(48, 43)) < 14
+
+
+@pytest.mark.parametrize(("codec", "pixel_format"), [("png", "rgba"), ("prores_ks", "yuva444p10le")])
+def test_hidden_colours_of_a_video_are_not_shown(codec: str, pixel_format: str, tmp_path: Path) -> None:
+    stored = np.dstack([corners(), np.full((32, 48), 255, np.uint8)])
+    stored[8:24, 12:36] = (255, 0, 0, 0)
+    path = write_still_clip(tmp_path / "a.mov", stored, codec=codec, pixel_format=pixel_format)
+    expected = corners()
+    expected[8:24, 12:36] = 255
+    assert apart(first(path), expected) < 12

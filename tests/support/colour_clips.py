@@ -18,20 +18,20 @@ def write_still_clip(
     matrix: tuple[int, ...] | None = None,
     codec: str = "libx264",
     pixel_format: str = "yuv444p",
-    options: dict[str, str] | None = None,
     **attributes: Any,
 ) -> Path:
     """Writes half a second of a picture; `attributes` are those of the codec's context."""
     height, width = stored.shape[:2]
     with av.open(str(path), "w") as out:
-        stream: Any = out.add_stream(codec, rate=10, options={"crf": "4", **(options or {})})
+        stream: Any = out.add_stream(codec, rate=10, options={"crf": "4"})
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         for name, value in attributes.items():
             setattr(stream.codec_context, name, value)
         if matrix is not None:
             stream.set_display_matrix(matrix)
         for i in range(5):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
+            kind = "rgb24" if stored.shape[2] == 3 else "rgba"
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format=kind)
             frame = frame.reformat(format=pixel_format)
             frame.pts = i
             out.mux(stream.encode(frame))
