@@ -61,15 +61,15 @@ def write_hdr(path: Path, light: Light, transfer: int) -> Path:
     height, width = light.shape[:2]
     deep = (CURVES[transfer](light) * 65535).round().astype(np.uint16)
     with av.open(str(path), "w") as out:
-        stream: Any = out.add_stream("libx265", rate=5, options={"x265-params": "log-level=none:crf=4"})
+        stream: Any = out.add_stream("libx265", rate=5, options={"x265-params": "log-level=none:crf=4:bframes=0"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p10le"
         context = stream.codec_context
         context.color_trc, context.color_primaries = transfer, BT2020
         context.colorspace, context.color_range = BT2020, 1
         frame = av.VideoFrame.from_ndarray(deep, format="rgb48le")
         frame = frame.reformat(format="yuv420p10le", dst_colorspace=BT2020, dst_color_range=1)
-        frame.pts = 0
-        out.mux(stream.encode(frame))
+        for frame.pts in range(2):  # of one alone, libx265 does not tell when it is to be decoded
+            out.mux(stream.encode(frame))
         out.mux(stream.encode())
     return path
 
