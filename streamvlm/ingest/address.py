@@ -9,7 +9,7 @@ below it may use.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -27,6 +27,8 @@ _PROTOCOLS = {
     "udp": "udp",
     "tcp": "none",
 }
+_STRANGERS = "mov,mp4,matroska,webm,avi,mpegts,flv,ogg"
+_WEB_STRANGERS = f"{_STRANGERS},mpeg,asf,mjpeg,h264,hevc"
 _SCHEME = re.compile(r"subfile(?=,)|[a-z][a-z0-9+.-]+(?=:)", re.IGNORECASE)  # a single letter is a drive
 FILE_URL = re.compile(r"file:(//(localhost)?(?=/))?", re.IGNORECASE)
 _CAMERA = re.compile(r"/dev/video\d+")
@@ -88,8 +90,13 @@ def locate_upload(path: Path, name: str) -> Address:
 
     Whatever the file calls itself, playlists, lists of parts and references to other files are not followed.
     """
-    options = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm,avi,mpegts,flv,ogg"}
+    options = {"protocol_whitelist": "file", "format_whitelist": _STRANGERS}
     return Address(name, f"file:{path}", options, path)
+
+
+def as_strangers(address: Address) -> Address:
+    """A web source that nobody vouches for: a video in one of the usual containers, or in none."""
+    return replace(address, options={**address.options, "format_whitelist": _WEB_STRANGERS})
 
 
 def _remote(uri: str, scheme: str) -> Address:

@@ -18,7 +18,8 @@ from streamvlm.ingest.reader import Decoded
 from streamvlm.ingest.segments import Keys, Run
 from streamvlm.ingest.shelf import Shelf
 
-MAX_PLAYLIST_BYTES = 8 << 20
+MAX_PLAYLIST_BYTES = 4 << 20
+"""A day of segments of two seconds, with their wall times; parsing takes four seconds."""
 
 
 class HlsReader:

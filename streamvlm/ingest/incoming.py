@@ -60,9 +60,7 @@ class Incoming(io.RawIOBase):
         while piece := self.read():
             data += piece
             if len(data) > max_bytes:
-                raise SourceError(
-                    f"{self._name} names a file of more than {max_bytes} bytes where a small one belongs."
-                )
+                raise SourceError(f"{self._name} has more than {max_bytes} bytes where a small file belongs; check it.")
         return bytes(data)
 
     def readable(self) -> bool:

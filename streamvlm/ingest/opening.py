@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from streamvlm.ingest.address import WEB, Address
+from streamvlm.ingest.address import WEB, Address, as_strangers
 from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.folder import FolderReader
 from streamvlm.ingest.following import Admit
@@ -63,7 +63,7 @@ class Opening:
         if address.path is not None:
             return self._open_path(address, address.path)
         if scheme in WEB:
-            return self._open_web(address)
+            return self._open_web(address if self.admit is None else as_strangers(address))
         if scheme == "tcp":
             line = connect(address.target, name=address.name, timeout_s=self.timeout_s)
             hang_up = partial(_hang_up, line)
@@ -77,15 +77,15 @@ class Opening:
             return self._open_bytes(address, self._intake(address, from_pipe(path)))
         head = _head_of(path)
         if is_playlist(head):
-            return self._open_playlist(
-                address, path.read_bytes()[:MAX_PLAYLIST_BYTES], str(path), self._opener(address)
-            )
+            with DiskFile(path.open("rb")) as file:
+                data = file.read_all(MAX_PLAYLIST_BYTES)
+            return self._open_playlist(address, data, str(path), self._opener(address))
         if is_multipart(head):
             return self._open_bytes(address, DiskFile(path.open("rb")))
         if is_motion_jpeg(head):
             return ContainerReader(replace(address, demuxer="mjpeg"), timeout_s=self.timeout_s)
-        if (data := read_still(path)) is not None:
-            return StillReader(data, name=address.name)
+        if (still := read_still(path)) is not None:
+            return StillReader(still, name=address.name)
         return ContainerReader(address, timeout_s=self.timeout_s)
 
     def _open_web(self, address: Address) -> Reader:

@@ -81,9 +81,10 @@ class FrameSource(Iterator[Frame]):
         self._reader.close()
 
     def _sample(self, fps: float) -> Generator[Frame, None, None]:
-        for time_s, decoded in sample(self._reader, fps):
-            index, self.n_frames = self.n_frames, self.n_frames + 1
-            yield Frame(index, time_s, decoded(), wall_s=time.time() if self.is_live else None)
+        with self._opened:  # threads and connections end with the last picture
+            for time_s, decoded in sample(self._reader, fps):
+                index, self.n_frames = self.n_frames, self.n_frames + 1
+                yield Frame(index, time_s, decoded(), wall_s=time.time() if self.is_live else None)
         if not self.n_frames:
             raise SourceError(f"{self.uri} holds no readable picture; check that it is whole.")
 

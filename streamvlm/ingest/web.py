@@ -222,4 +222,4 @@ def _size(response: httpx2.Response) -> int | None:
         told = response.headers.get("content-range", "").rpartition("/")[2]
     else:
         told = response.headers.get("content-length", "")
-    return int(told) if told.isdecimal() else None
+    return int(told) if re.fullmatch(r"[0-9]{1,18}", told) else None

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -16,6 +18,7 @@ from web_site import Site, serving
 from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.frame import Picture
 from streamvlm.ingest.feed import MAX_MISSING
+from streamvlm.ingest.hls import MAX_PLAYLIST_BYTES
 from streamvlm.ingest.source import open_source
 
 Clip = Callable[..., Path]
@@ -205,6 +208,25 @@ def test_what_is_wrong_with_a_playlist_is_told_in_a_sentence(
         with pytest.raises(SourceError, match=message) as caught:
             list(open_source(uri))
         assert str(caught.value).endswith(".")
+
+
+def test_a_playlist_is_bounded(tmp_path: Path, web: Site) -> None:
+    (tmp_path / "list.m3u8").write_bytes(HEAD.encode() + b"#" * MAX_PLAYLIST_BYTES)
+    for uri in (str(tmp_path / "list.m3u8"), f"http://{web.host}/list.m3u8"):
+        with pytest.raises(SourceError, match=f"more than {MAX_PLAYLIST_BYTES} bytes"):
+            open_source(uri)
+
+
+def test_an_advertisement_of_sound_alone_takes_its_time(segments: list[Path], tmp_path: Path, which: Which) -> None:
+    with av.open(str(tmp_path / "sound.ts"), "w") as out:
+        stream = out.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        out.mux([*stream.encode(frame), *stream.encode(None)])
+    tag = "#EXT-X-DISCONTINUITY\n"
+    assert watch(str(playlist(tmp_path, "a.ts", f"{tag}sound.ts", f"{tag}b.ts")), which) == seconds(0, 2)
+    with pytest.raises(SourceError, match="has no video stream"):
+        open_source(str(playlist(tmp_path, "sound.ts")))
 
 
 def test_what_else_people_write_into_playlists_does_no_harm(segments: list[Path], tmp_path: Path, which: Which) -> None:

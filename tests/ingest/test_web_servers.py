@@ -259,6 +259,18 @@ def test_raw_video_has_the_time_at_which_it_came(web: Site, clip: Clip, which: W
     assert frames[-1].time_s > 0.4  # of 0.75; at 25 pictures a second it would be 0.2
 
 
+@pytest.mark.parametrize("size", ["9" * 5000, "-1", "many"])
+def test_a_size_that_is_none_is_not_known(size: str, web: Site, clip: Clip, which: Which) -> None:
+    data = clip("clip.ts").read_bytes()
+
+    def answer(handler: Handler) -> None:
+        handler.say("HTTP/1.1 206 Partial Content", f"Content-Range: bytes 0-9/{size}", "Connection: close")
+        handler.wfile.write(data)
+
+    web.scripts["/video"] = answer
+    assert shown(which, f"http://{web.host}/video") == [0, 10, 20]
+
+
 # --- no way to seek ---
 
 
