@@ -26,12 +26,8 @@ def to_rgb(image: Image.Image) -> Picture:
     if not image.has_transparency_data:
         return np.asarray(_in_srgb(image), dtype=np.uint8)
     see_through = image.convert("RGBA")
-    alpha = see_through.getchannel("A")
-    profile = image.info.get("icc_profile")
-    see_through = see_through.convert("RGB")
-    see_through.info["icc_profile"] = profile
     white = Image.new("RGB", image.size, "white")
-    white.paste(_in_srgb(see_through), mask=alpha)
+    white.paste(_in_srgb(see_through.convert("RGB")), mask=see_through.getchannel("A"))
     return np.asarray(white, dtype=np.uint8)
 
 
@@ -55,7 +51,9 @@ def _white(image: Image.Image, values: NDArray[np.generic]) -> float:
 def _in_srgb(image: Image.Image) -> Image.Image:
     """The image in RGB, its colours those of sRGB if it has a profile that says what they are."""
     profile = image.info.get("icc_profile")
-    if profile and image.mode in _SPACES.values():
+    if image.mode not in _SPACES.values():
+        image = image.convert("RGB")
+    if profile:
         with suppress(ImageCms.PyCMSError, OSError, TypeError):  # a malformed profile says nothing
             used = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             if _SPACES.get(used.profile.xcolor_space) == image.mode:

@@ -210,6 +210,11 @@ def test_a_colour_profile_is_followed(kind: str) -> None:
     assert apart(decoded(data), corners()[..., [1, 0, 2]]) < 12
 
 
+def test_a_colour_profile_is_followed_with_a_palette() -> None:
+    data = as_still(Image.fromarray(corners()).quantize(8), "PNG", icc_profile=swapped_profile())
+    assert apart(decoded(data), corners()[..., [1, 0, 2]]) < 3
+
+
 def test_a_colour_profile_is_followed_under_alpha() -> None:
     data = as_still(Image.fromarray(HIDDEN), "PNG", icc_profile=swapped_profile())
     assert apart(decoded(data), ON_WHITE[..., [1, 0, 2]]) < 2
