@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from contextlib import ExitStack
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +30,13 @@ settings.load_profile("streamvlm")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Ask for the device."""
-    parser.addoption("--device", default="cpu", help="where models run: cpu, cuda, cuda:N or auto")
+    parser.addoption("--device", default="cpu", help="where models run: cpu, cuda, cuda:N, auto, or pretended")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a device that is not there before any test is run on it."""
+    if config.option.device == "pretended":
+        config.option.device = _pretend(config)
     if config.option.device != "cpu":
         from streamvlm.errors import UsageError
         from streamvlm.models.registry import find_device
@@ -42,6 +46,24 @@ def pytest_configure(config: pytest.Config) -> None:
         except UsageError as error:
             raise pytest.UsageError(str(error)) from error
     main.context_settings["default_map"] = _on(config.option.device, main)
+
+
+def _pretend(config: pytest.Config) -> str:
+    """Put all tests on a GPU that there is not, but those with processes of their own, which know of none."""
+    from pretended_gpu import GPU, pretended_gpu
+
+    start = subprocess.Popen.__init__
+
+    def start_or_skip(process: Any, command: Any, *args: Any, **settings: Any) -> None:
+        if str(GPU) in command:
+            pytest.skip("a pretended GPU is there for this process alone")
+        start(process, command, *args, **settings)
+
+    opened = ExitStack()
+    opened.enter_context(pretended_gpu())
+    opened.enter_context(pytest.MonkeyPatch.context()).setattr(subprocess.Popen, "__init__", start_or_skip)
+    config.add_cleanup(opened.close)
+    return str(GPU)
 
 
 def _on(device: str, command: click.Command) -> dict[str, Any]:

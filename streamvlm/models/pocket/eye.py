@@ -55,12 +55,12 @@ def posteriors(logits: dict[str, Tensor], words: Tensor) -> Tensor:
         the picture is of the real world, things of the synthetic world only as far as it is not.
     """
     n = len(words)
-    rows = torch.zeros(n, 1 + N_ZONES, N_ATTRIBUTES)
+    rows = words.new_zeros(n, 1 + N_ZONES, N_ATTRIBUTES)
     rows[:, 0, SPAN["scene"]] = logits["scene"].softmax(-1)
     real = rows[:, 0, _REAL, None]
     # Squared and scaled back: what is likeliest stands out, as one word is all that will be said of it.
     rows[:, 0, SPAN["word"]] = words.square() / words.square().sum(-1, keepdim=True) * real
-    rows[:, 1:, SPAN["zone"]] = torch.eye(N_ZONES)
+    rows[:, 1:, SPAN["zone"]] = torch.eye(N_ZONES, device=words.device)
     # Every zone says its scene as well: "the left of the forest" is then found in one place.
     rows[:, 1:, SPAN["scene"]] = rows[:, :1, SPAN["scene"]]
     for group in ZONE_GROUPS:
