@@ -12,6 +12,7 @@ from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.ingest.address import Address
 from streamvlm.ingest.clocks import PlaylistClock
 from streamvlm.ingest.container import ContainerReader
+from streamvlm.ingest.ending import early_end
 from streamvlm.ingest.feed import Feed
 from streamvlm.ingest.playlist import MasterPlaylist, MediaPlaylist, Part, parse
 from streamvlm.ingest.reader import Decoded
@@ -30,21 +31,33 @@ class HlsReader:
         data: The playlist, as far as it was read.
         url: Where that was found.
         timeout_s: How long a host may keep us waiting, and a live playlist may be overdue.
+        stream: Which video stream of the segments, counted from 0; None for the best.
 
     Attributes:
         duration_s: Length in seconds as the playlist states it; None if it is live.
+        warning: What is missing, once a recording has been read that ends too early; None if nothing is.
 
     Raises:
         SourceError: If nothing of it can be read.
     """
 
-    def __init__(self, address: Address, shelf: Shelf, data: bytes, url: str, *, timeout_s: float) -> None:
-        self._address, self._shelf, self._timeout_s = address, shelf, timeout_s
+    def __init__(
+        self,
+        address: Address,
+        shelf: Shelf,
+        data: bytes,
+        url: str,
+        *,
+        timeout_s: float,
+        stream: int | None = None,
+    ) -> None:
+        self._address, self._shelf, self._timeout_s, self._stream = address, shelf, timeout_s, stream
         playlist, self._url = self._choose(data, url)
         self._feed = Feed(playlist, self._reload, name=address.name, timeout_s=timeout_s)
         self._keys = Keys(shelf, name=address.name)
         self._clock = PlaylistClock(lambda place: self._run.span_at(place))
         self.duration_s = None if self.is_live else sum(segment.duration_s for segment in playlist.segments)
+        self.warning: str | None = None
         self._n_corrupt_packets = 0
         self._container = self._next_container()
         if self._container is None:
@@ -68,11 +81,18 @@ class HlsReader:
             SourceStalledError: If a live playlist is overdue.
             SourceError: If too many segments in a row cannot be had.
         """
+        ended_s = longest_gap_s = 0.0
         while self._container is not None:
-            yield from self._container
+            for time_s, decoded in self._container:
+                longest_gap_s = max(longest_gap_s, time_s - ended_s)
+                ended_s = time_s
+                yield time_s, decoded
             self._container.close()
             self._n_corrupt_packets += self._container.n_corrupt_packets
             self._container = self._next_container()
+        if self.duration_s is not None:  # of segments whose lengths may be rounded
+            slack_s = max(self.duration_s / 10, longest_gap_s)
+            self.warning = early_end(self._address.name, ended_s, self.duration_s, slack_s)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -119,7 +139,13 @@ class HlsReader:
             self._run = Run(self._feed, self._shelf, self._keys, name=self._address.name)
             self._clock.start_run()
             try:
-                return ContainerReader(self._address, timeout_s=self._timeout_s, file=self._run, clock=self._clock)
+                return ContainerReader(
+                    self._address,
+                    timeout_s=self._timeout_s,
+                    file=self._run,
+                    clock=self._clock,
+                    stream=self._stream,
+                )
             except SourceError as error:
                 if isinstance(error, SourceStalledError) or error is self._feed.failure:
                     raise

@@ -57,6 +57,11 @@ class FrameSource(Iterator[Frame]):
         """Damaged packets (in a folder: pictures) skipped so far."""
         return self._reader.n_corrupt_packets
 
+    @property
+    def warning(self) -> str | None:
+        """What there is to say of it once it has ended: that it ended early; None if all is well."""
+        return self._reader.warning
+
     def __next__(self) -> Frame:
         """Return the next sampled frame.
 
@@ -93,6 +98,7 @@ def open_source(
     *,
     fps: float = 1.0,
     timeout_s: float = 10.0,
+    stream: int | None = None,
     admit: Admit | None = None,
     max_kept_bytes: int = MAX_KEPT_BYTES,
 ) -> FrameSource:
@@ -103,6 +109,7 @@ def open_source(
         fps: Frames to sample from a second of stream time, in (0, 1000]: the first at or after each k / fps,
             none twice. The pictures of a folder are 1 / fps apart, so all of them are taken.
         timeout_s: How long a host or device may keep us waiting, for its answer and for each packet.
+        stream: Which of its video streams, counted from 0; by default the best. Cover pictures are none.
         admit: Looks at every URL that a source on the web leads to, by redirects and playlists, and at its own; by
             default all are followed.
         max_kept_bytes: How much of a file that cannot be read as it comes may be brought to disk: an MP4 with its
@@ -117,7 +124,7 @@ def open_source(
         raise UsageError(f"timeout_s is {timeout_s}; give seconds above 0.")
     address = locate(uri)
     with ExitStack() as opened:
-        reader = Opening(opened, fps, timeout_s, admit, max_kept_bytes).open(address)
+        reader = Opening(opened, fps, timeout_s, stream, admit, max_kept_bytes).open(address)
         return FrameSource(reader, uri=address.name, fps=fps, opened=opened.pop_all())
 
 
