@@ -92,7 +92,7 @@ def lacks_index(path: Path) -> bool:
                 return False
             length = {0: n_bytes - place, 1: long}.get(short, short)
             if kind == b"moov":
-                return place + length > n_bytes
+                return bool(place + length > n_bytes)
             place += max(length, 8)
     return place > 0
 

@@ -26,7 +26,7 @@ def picture(n: int, shape: tuple[int, int] = (96, 128)) -> Picture:
     rows, columns = np.indices(shape)
     made = (40 + 30 * np.sin(rows / 9) + 30 * np.cos(columns / 7))[..., None].repeat(3, -1)
     made[..., n % 3] += 40 + 20 * n
-    return made.clip(0, 255).astype(np.uint8)
+    return np.asarray(made.clip(0, 255), np.uint8)
 
 
 def write(
@@ -45,7 +45,8 @@ def write(
     return path
 
 
-ONCE, AGAIN = {"lasts_s": 60, "every_s": 60}, {"lasts_s": 15, "every_s": 1}
+ONCE: dict[str, Any] = {"lasts_s": 60, "every_s": 60}
+AGAIN: dict[str, Any] = {"lasts_s": 15, "every_s": 1}
 SPARSE: dict[str, dict[str, Any]] = {
     "once.mp4": ONCE,
     "once.mkv": ONCE,
@@ -59,8 +60,8 @@ SPARSE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", SPARSE)
-def test_a_picture_a_minute_costs_a_look_a_picture(name: str, tmp_path: Path) -> None:
-    how, model = SPARSE[name], TinyModel()
+def test_a_picture_a_minute_costs_a_look_a_picture(name: str, tmp_path: Path, device: str) -> None:
+    how, model = SPARSE[name], TinyModel(device)
     path = write(tmp_path / name, **how)
     with open_source(str(path)) as source:
         decisions = Session(model, TINY).observe(source)
@@ -75,13 +76,15 @@ def observe(model: TinyModel, pictures: Sequence[Picture]) -> list[Any]:
     return [session.observe(Frame(n, float(n), one)) for n, one in enumerate(pictures)]
 
 
-def test_the_gate_decides_as_if_each_were_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gate_decides_as_if_each_were_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     with open_source(str(write(tmp_path / "again.mp4", **AGAIN))) as source:
         frames = list(source)
     assert len({frame.picture.tobytes() for frame in frames}) > N_PICTURES, "key frames redraw the pictures"
-    decisions = Session(TinyModel(), TINY).observe(frames)
+    decisions = Session(TinyModel(device), TINY).observe(frames)
     monkeypatch.setattr(looking, "SAME_PX_LEVELS", -1)
-    looks = TinyModel()
+    looks = TinyModel(device)
     expected = Session(looks, TINY).observe(frames)
     assert sum(looks.looks) == len(frames)
     assert [(one.time_s, one.fidelity, one.reason) for one in decisions] == [
@@ -117,14 +120,14 @@ def huge() -> list[Picture]:
         (huge, 2),  # holding them would cost more than it saves
     ],
 )
-def test_what_has_changed_is_looked_at_again(shown: Callable[[], list[Picture]], n_looks: int) -> None:
-    model = TinyModel()
+def test_what_has_changed_is_looked_at_again(shown: Callable[[], list[Picture]], n_looks: int, device: str) -> None:
+    model = TinyModel(device)
     observe(model, shown())
     assert sum(model.looks) == n_looks
 
 
-def test_a_picture_whose_memory_is_used_for_the_next_one_is_looked_at_again() -> None:
-    model, memory = TinyModel(), picture(0)
+def test_a_picture_whose_memory_is_used_for_the_next_one_is_looked_at_again(device: str) -> None:
+    model, memory = TinyModel(device), picture(0)
     session = Session(model, TINY)
     session.observe(Frame(0, 0.0, memory))
     memory[:] = picture(1)
@@ -132,8 +135,8 @@ def test_a_picture_whose_memory_is_used_for_the_next_one_is_looked_at_again() ->
     assert model.looks == [1, 1]
 
 
-def test_a_look_that_failed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = TinyModel()
+def test_a_look_that_failed_is_made_again(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    model = TinyModel(device)
     session = Session(model, TINY)
     session.observe(Frame(0, 0.0, picture(0)))
     with monkeypatch.context() as broken:
