@@ -272,6 +272,27 @@ def test_a_video_that_would_have_to_be_fetched_whole_is_bounded(pocket: VideoLan
     assert "has more than the 1000 bytes that may be fetched" in ended["error"]
 
 
+# --- what ends early ---
+
+
+def test_a_source_that_ends_early_ends_with_a_warning(reader: LiveServer, tmp_path: Path) -> None:
+    write_video(WORLD, tmp_path / "clip.mp4")
+    with av.open(str(tmp_path / "clip.mp4")) as clip, av.open(str(tmp_path / "clip.mkv"), "w") as out:
+        stream = out.add_stream_from_template(clip.streams.video[0])
+        for packet in clip.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    data = (tmp_path / "clip.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 6 // 10])
+    with serving("127.0.0.1", tmp_path) as site:
+        for name, is_whole in (("clip.mkv", True), ("cut.mkv", False)):
+            *_, ended = asyncio.run(read(reader, f"http://{site.host}/{name}"))
+            assert (ended["type"], ended["error"]) == ("streamvlm.source.ended", None)
+            assert (ended["warning"] is None) is is_whole
+    assert f"http://{site.host}/cut.mkv ended at 0:" in ended["warning"]
+
+
 # --- what is not there, or not allowed ---
 
 
