@@ -39,6 +39,9 @@ default), so that a decoder which lost one key frame gets to see the next."""
 MAX_BURST_S = 30.0
 """How much a live server may send at once when one connects: some keep the last seconds for that."""
 
+FAST_S = 5.0
+"""How much must have come at twice its pace, so that what broke off is taken for a recording."""
+
 _FALLBACK_RATE = 25
 
 
@@ -83,6 +86,7 @@ class ContainerReader:
         self.n_corrupt_packets = 0
         self.warning: str | None = None
         self._n_bad_in_a_row = 0
+        self._is_fast = False
         self._stream = self._choose_stream(stream)
         self._ending = Ending(self._container, self._stream)
         self._others = self._passed_by()
@@ -140,8 +144,11 @@ class ContainerReader:
 
     def _note_pace(self, time_s: float, place: int | None) -> None:
         """What comes far faster than it plays is a recording, whatever its server says of its length."""
-        if isinstance(self._file, Intake) and place is not None and time_s > self._file.came_s(place) + MAX_BURST_S:
-            self._may_go_on = False
+        if isinstance(self._file, Intake) and place is not None:
+            came_s = self._file.came_s(place)
+            self._is_fast = time_s > 2 * came_s + FAST_S
+            if time_s > came_s + MAX_BURST_S:
+                self._may_go_on = False
 
     def _choose_clock(self) -> Clock:
         if isinstance(self._file, Intake) and not self._has_times:
@@ -197,8 +204,9 @@ class ContainerReader:
         try:
             for packet in self._packets():
                 yield from self._decode(packet.decode)
-        except SourceStalledError:  # its last pictures came, and wait in the decoder
-            yield from self._decode(self._stream.codec_context.decode)
+        except SourceStalledError:
+            yield from self._decode(self._stream.codec_context.decode)  # its last pictures came, and wait there
+            self._may_go_on = self._may_go_on and not self._is_fast
             raise
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:

@@ -126,8 +126,8 @@ class LastingSource(Iterator[Frame]):
         if time.monotonic() - self._connected_s > _STEADY_S:
             self._until_s = time.monotonic() + self._reconnect_s
             self._delays_s = chain(_DELAYS_S, repeat(_DELAYS_S[-1]))
-        if self._reconnect_s:
-            self._tell(f"{loss} Trying again for {self._reconnect_s:g} s.")
+        if (left_s := round(self._until_s - time.monotonic())) > 0:
+            self._tell(f"{loss} Trying again for {left_s} s.")
         is_live = self.is_live  # as far as that showed
         while (left_s := self._until_s - time.monotonic()) > 0:
             if self._is_stopped.wait(min(next(self._delays_s), left_s)):

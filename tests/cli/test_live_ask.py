@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-import av
 import pytest
 from click.testing import CliRunner, Result
+from remux import remux
 from rtsp_camera import hang_up, rtsp_camera, send_sound
 
 from streamvlm.cli import main
@@ -32,15 +32,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same twelve seconds in several containers."""
     folder = tmp_path_factory.mktemp("clips")
     write_video(make_world(11, 12), folder / "clip.mp4")
-    clips = {kind: folder / f"clip.{kind}" for kind in ("ts", "mkv")}
-    for path in clips.values():
-        with av.open(str(folder / "clip.mp4")) as clip, av.open(str(path), "w") as out:
-            stream = out.add_stream_from_template(clip.streams.video[0])
-            for packet in clip.demux(video=0):
-                if packet.dts is not None:
-                    packet.stream = stream
-                    out.mux(packet)
-    return clips
+    return {kind: remux(folder / "clip.mp4", folder / f"clip.{kind}") for kind in ("ts", "mkv")}
 
 
 @pytest.fixture(scope="module")

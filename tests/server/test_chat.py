@@ -18,12 +18,12 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
-import av
 import numpy as np
 import openai
 import pytest
 from live_server import LiveServer, live_server, wait_until
 from PIL import Image
+from remux import remux
 
 from streamvlm.engine import Session, SessionConfig
 from streamvlm.frame import Frame, Picture
@@ -193,26 +193,16 @@ def test_evidence_comes_only_to_whoever_knows_of_it(client: openai.OpenAI, clip_
     assert last.streamvlm["evidence"] == told["evidence"]
 
 
-def test_a_video_that_ends_early_is_told_to_whoever_knows_of_it(client: openai.OpenAI, clip: Path) -> None:
-    data = remuxed(clip)
+def test_a_video_that_ends_early_is_told_to_whoever_knows_of_it(
+    client: openai.OpenAI, clip: Path, tmp_path: Path
+) -> None:
+    data = remux(clip, tmp_path / "clip.mkv").read_bytes()
     asked = [user(video(data_url("video/x-matroska", data[: len(data) * 6 // 10])), text=NOW)]
     (warning,) = ask(client, asked, extra_body={"streamvlm": {}}).streamvlm["warnings"]
     assert re.fullmatch(r"the video ended at 0:\d\d of 0:\d\d; the rest is missing, .*", warning)
     whole = [user(video(data_url("video/x-matroska", data)), text=NOW)]
     *_, last = ask(client, whole, stream=True, extra_body={"streamvlm": {}})
     assert last.streamvlm["warnings"] == []
-
-
-def remuxed(clip: Path) -> bytes:
-    """A clip as Matroska, of which a part can be read."""
-    file = io.BytesIO()
-    with av.open(str(clip)) as source, av.open(file, "w", format="matroska") as out:
-        stream = out.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                out.mux(packet)
-    return file.getvalue()
 
 
 def test_a_request_leaves_no_session_behind(client: openai.OpenAI, clip_url: str, server: LiveServer) -> None:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
 from live_server import LiveServer, live_server
+from remux import remux
 from viewer import Said, Viewer, viewer
 from web_site import Handler, Site, serving
 from websocket_peer import as_jpeg, peer
@@ -277,13 +278,7 @@ def test_a_video_that_would_have_to_be_fetched_whole_is_bounded(pocket: VideoLan
 
 def test_a_source_that_ends_early_ends_with_a_warning(reader: LiveServer, tmp_path: Path) -> None:
     write_video(WORLD, tmp_path / "clip.mp4")
-    with av.open(str(tmp_path / "clip.mp4")) as clip, av.open(str(tmp_path / "clip.mkv"), "w") as out:
-        stream = out.add_stream_from_template(clip.streams.video[0])
-        for packet in clip.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                out.mux(packet)
-    data = (tmp_path / "clip.mkv").read_bytes()
+    data = remux(tmp_path / "clip.mp4", tmp_path / "clip.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 6 // 10])
     with serving("127.0.0.1", tmp_path) as site:
         for name, is_whole in (("clip.mkv", True), ("cut.mkv", False)):

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 from click.testing import CliRunner, Result
 from fragile_network import fragile_network
 from live_server import LiveServer
+from remux import remux
 from rtsp_camera import hang_up, rtsp_camera
 
 from streamvlm.cli import main
@@ -76,13 +76,8 @@ def test_watch_ends_when_its_connection_is_lost_for_good_amid_its_last_question(
 
 def test_watch_asks_about_what_it_has_sent_of_a_camera_that_is_lost(live: LiveServer, tmp_path: Path) -> None:
     write_video(make_world(4_000_000, 4), tmp_path / "clip.mp4")
-    with av.open(str(tmp_path / "clip.mp4")) as clip, av.open(str(tmp_path / "clip.ts"), "w") as out:
-        stream = out.add_stream_from_template(clip.streams.video[0])
-        for packet in clip.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                out.mux(packet)
-    with rtsp_camera((tmp_path / "clip.ts").read_bytes(), hang_up) as camera:
+    pictures = remux(tmp_path / "clip.mp4", tmp_path / "clip.ts").read_bytes()
+    with rtsp_camera(pictures, hang_up) as camera:
         command = ["watch", camera.url, "--server", live.url, "--reconnect", "0", "what do you see now?"]
         run = CliRunner().invoke(main, command)
     assert run.exit_code == 3, run.output
