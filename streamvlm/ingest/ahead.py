@@ -15,6 +15,8 @@ from streamvlm.ingest.lasting import LastingSource
 _MOST_AHEAD = 4
 """Frames that may wait: enough to read on while a chunk is watched, and few enough that a live one is not old."""
 
+_PATIENCE_S = 0.5
+
 
 class ReadAhead(Iterator[Frame]):
     """Frames of a source as a thread reads them, none dropped; ``stop`` ends them at once, from anywhere.
@@ -40,7 +42,8 @@ class ReadAhead(Iterator[Frame]):
         self._waiting: deque[Frame] = deque()
         self._is_open = self._has_ended = self._is_stopped = False
         self._error: Exception | None = None
-        threading.Thread(target=self._run, name="source", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="source", daemon=True)
+        self._thread.start()
         try:
             with self._changed:
                 self._changed.wait_for(lambda: self._is_open or self._has_ended)
@@ -68,6 +71,8 @@ class ReadAhead(Iterator[Frame]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        # Python cannot end in peace beside a thread that comes back from FFmpeg meanwhile; one that waits does no harm.
+        self._thread.join(_PATIENCE_S)
 
     def stop(self) -> None:
         """Ends the frames, from any thread or a signal's handler; those that wait still come."""

@@ -7,6 +7,7 @@ because FFmpeg's own exceptions carry the whole URL.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -55,6 +56,7 @@ class ContainerReader:
         file: Its bytes, closed with the reader; None has FFmpeg get them.
         clock: Tells stream time; None has that depend on the container.
         stream: Which video stream, counted from 0; None for the best.
+        stopped: Set once no more is wanted of it: it ends with the next packet then, of whatever stream.
 
     Attributes:
         duration_s: Length in seconds as the container states it; None if unknown or live.
@@ -71,8 +73,10 @@ class ContainerReader:
         file: Incoming | None = None,
         clock: Clock | None = None,
         stream: int | None = None,
+        stopped: threading.Event | None = None,
     ) -> None:
         self._address, self._timeout_s, self._file = address, timeout_s, file
+        self._stopped = stopped or threading.Event()
         self._fed = None if file is None else Fed(file)
         self._container = self._open()
         self._has_times = not self._is(FormatFlags.no_timestamps)
@@ -115,7 +119,8 @@ class ContainerReader:
             self._note_pace(time_s, place)
             self._ending.see(frame, time_s)
             yield time_s, partial(to_picture, frame)
-        self.warning = self._ending.warning(self._address.name)
+        if not self._stopped.is_set():
+            self.warning = self._ending.warning(self._address.name)
 
     def close(self) -> None:
         """Let go of the file, connection or device."""
@@ -213,7 +218,7 @@ class ContainerReader:
         streams = self._stream, *self._others
         packets = self._container.demux(*streams)
         shown = time.monotonic()
-        while True:
+        while not self._stopped.is_set():
             started = time.monotonic()
             if self._file is not None:
                 self._file.expect()

@@ -6,6 +6,7 @@ discontinuity, and it asks nobody before it opens what a playlist names.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 from streamvlm.errors import SourceError, SourceStalledError
@@ -32,6 +33,7 @@ class HlsReader:
         url: Where that was found.
         timeout_s: How long a host may keep us waiting, and a live playlist may be overdue.
         stream: Which video stream of the segments, counted from 0; None for the best.
+        stopped: Set once no more is wanted of it.
 
     Attributes:
         duration_s: Length in seconds as the playlist states it; None if it is live.
@@ -50,8 +52,10 @@ class HlsReader:
         *,
         timeout_s: float,
         stream: int | None = None,
+        stopped: threading.Event | None = None,
     ) -> None:
-        self._address, self._shelf, self._timeout_s, self._stream = address, shelf, timeout_s, stream
+        self._address, self._shelf, self._timeout_s = address, shelf, timeout_s
+        self._stream, self._stopped = stream, stopped or threading.Event()
         playlist, self._url = self._choose(data, url)
         self._feed = Feed(playlist, self._reload, name=address.name, timeout_s=timeout_s)
         self._keys = Keys(shelf, name=address.name)
@@ -82,7 +86,7 @@ class HlsReader:
             SourceError: If too many segments in a row cannot be had.
         """
         ended_s = longest_gap_s = 0.0
-        while self._container is not None:
+        while self._container is not None and not self._stopped.is_set():
             for time_s, decoded in self._container:
                 longest_gap_s = max(longest_gap_s, time_s - ended_s)
                 ended_s = time_s
@@ -90,7 +94,7 @@ class HlsReader:
             self._container.close()
             self._n_corrupt_packets += self._container.n_corrupt_packets
             self._container = self._next_container()
-        if self.duration_s is not None:  # of segments whose lengths may be rounded
+        if self.duration_s is not None and not self._stopped.is_set():  # of segments whose lengths may be rounded
             slack_s = max(self.duration_s / 10, longest_gap_s)
             self.warning = early_end(self._address.name, ended_s, self.duration_s, slack_s)
 
@@ -145,6 +149,7 @@ class HlsReader:
                     file=self._run,
                     clock=self._clock,
                     stream=self._stream,
+                    stopped=self._stopped,
                 )
             except SourceError as error:
                 if isinstance(error, SourceStalledError) or error is self._feed.failure:

@@ -100,8 +100,9 @@ class LastingSource(Iterator[Frame]):
         return next(self._frames)
 
     def stop(self) -> None:
-        """Has no other try made, from any thread: frames end where the connection does."""
+        """Has no more frames come, from any thread; see ``FrameSource.stop``."""
         self._is_stopped.set()
+        self._source.stop()
 
     def close(self) -> None:
         """Lets go of the file, connection or device; no more frames come."""
@@ -126,14 +127,16 @@ class LastingSource(Iterator[Frame]):
         if time.monotonic() - self._connected_s > _STEADY_S:
             self._until_s = time.monotonic() + self._reconnect_s
             self._delays_s = chain(_DELAYS_S, repeat(_DELAYS_S[-1]))
-        if (left_s := round(self._until_s - time.monotonic())) > 0:
-            self._tell(f"{loss} Trying again for {left_s} s.")
+        if (left_s := self._until_s - time.monotonic()) > 0:
+            self._tell(f"{loss} Trying again for {left_s:.0f} s.")
         is_live = self.is_live  # as far as that showed
         while (left_s := self._until_s - time.monotonic()) > 0:
             if self._is_stopped.wait(min(next(self._delays_s), left_s)):
                 return iter(())
             try:
                 self._reopen()
+                if self._is_stopped.is_set():
+                    return iter(())
                 frames = self._new_frames(newest, is_live=is_live)
                 first = next(frames, None)
             except SourceError:

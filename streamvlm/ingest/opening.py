@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -41,6 +42,7 @@ class Opening:
 
     Attributes:
         opened: What has to be closed with the source.
+        stopped: Set once no more is wanted of it.
         fps: Frames to sample from a second of stream time.
         timeout_s: How long a host or device may keep us waiting.
         stream: Which video stream, counted from 0; None for the best.
@@ -49,6 +51,7 @@ class Opening:
     """
 
     opened: ExitStack
+    stopped: threading.Event
     fps: float
     timeout_s: float
     stream: int | None
@@ -78,7 +81,7 @@ class Opening:
             line = connect(address.target, name=address.name, timeout_s=self.timeout_s)
             hang_up = partial(_hang_up, line)
             return self._open_bytes(address, self._intake(address, from_line(line, name=address.name), hang_up))
-        return ContainerReader(address, timeout_s=self.timeout_s, stream=self.stream)
+        return self._container(address)
 
     def _open_path(self, address: Address, path: Path) -> Reader:
         if path.is_dir():
@@ -93,10 +96,10 @@ class Opening:
         if is_multipart(head):
             return self._open_bytes(address, DiskFile(path.open("rb")))
         if is_motion_jpeg(head):
-            return ContainerReader(replace(address, demuxer="mjpeg"), timeout_s=self.timeout_s, stream=self.stream)
+            return self._container(replace(address, demuxer="mjpeg"))
         if (data := read_still(path)) is not None:
             return StillReader(data, name=address.name)
-        return ContainerReader(address, timeout_s=self.timeout_s, stream=self.stream)
+        return self._container(address)
 
     def _open_web(self, address: Address) -> Reader:
         opener = self._opener(address)
@@ -111,7 +114,7 @@ class Opening:
 
     def _open_playlist(self, address: Address, data: bytes, url: str, opener: WebOpener) -> Reader:
         address, shelf = replace(address, target=""), Shelf(opener)
-        return HlsReader(address, shelf, data, url, timeout_s=self.timeout_s, stream=self.stream)
+        return HlsReader(address, shelf, data, url, timeout_s=self.timeout_s, stream=self.stream, stopped=self.stopped)
 
     def _open_bytes(self, address: Address, file: Incoming, boundary: str | None = None) -> Reader:
         """Opens what comes as bytes; `boundary` is announced if it comes in parts."""
@@ -122,8 +125,10 @@ class Opening:
         if not file.seekable() and has_index_behind(file):
             file = keep(file, name=address.name, max_bytes=self.max_kept_bytes)
         demuxer = raw_format(mark) if isinstance(file, Intake) else None
-        address = replace(address, target="", demuxer=demuxer)
-        return ContainerReader(address, timeout_s=self.timeout_s, file=file, stream=self.stream)
+        return self._container(replace(address, target="", demuxer=demuxer), file)
+
+    def _container(self, address: Address, file: Incoming | None = None) -> ContainerReader:
+        return ContainerReader(address, timeout_s=self.timeout_s, file=file, stream=self.stream, stopped=self.stopped)
 
     def _opener(self, address: Address) -> WebOpener:
         opener = WebOpener(address.name, self.admit, timeout_s=self.timeout_s)

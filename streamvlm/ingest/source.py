@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,10 +38,18 @@ class FrameSource(Iterator[Frame]):
         n_frames: Frames sampled so far.
     """
 
-    def __init__(self, reader: Reader, *, uri: str, fps: float, opened: ExitStack | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        uri: str,
+        fps: float,
+        opened: ExitStack | None = None,
+        stopped: threading.Event | None = None,
+    ) -> None:
         self.uri = uri
         self.n_frames = 0
-        self._reader, self._opened = reader, opened or ExitStack()
+        self._reader, self._opened, self._stopped = reader, opened or ExitStack(), stopped or threading.Event()
         self._frames = self._sample(fps)
 
     @property
@@ -79,6 +89,10 @@ class FrameSource(Iterator[Frame]):
     ) -> None:
         self.close()
 
+    def stop(self) -> None:
+        """Have no more frames come, from any thread: it ends with the next packet, or when that is overdue."""
+        self._stopped.set()
+
     def close(self) -> None:
         """Let go of the file, connection or device; no more frames come."""
         self._opened.close()  # which ends all waiting
@@ -86,10 +100,10 @@ class FrameSource(Iterator[Frame]):
         self._reader.close()
 
     def _sample(self, fps: float) -> Generator[Frame, None, None]:
-        for time_s, decoded in sample(self._reader, fps):
+        for time_s, decoded in sample(takewhile(lambda _: not self._stopped.is_set(), self._reader), fps):
             index, self.n_frames = self.n_frames, self.n_frames + 1
             yield Frame(index, time_s, decoded(), wall_s=time.time() if self.is_live else None)
-        if not self.n_frames:
+        if not self.n_frames and not self._stopped.is_set():
             raise SourceError(f"{self.uri} holds no readable picture; check that it is whole.")
 
 
@@ -122,10 +136,10 @@ def open_source(
     _check_fps(fps)
     if not timeout_s > 0:
         raise UsageError(f"timeout_s is {timeout_s}; give seconds above 0.")
-    address = locate(uri)
+    address, stopped = locate(uri), threading.Event()
     with ExitStack() as opened:
-        reader = Opening(opened, fps, timeout_s, stream, admit, max_kept_bytes).open(address)
-        return FrameSource(reader, uri=address.name, fps=fps, opened=opened.pop_all())
+        reader = Opening(opened, stopped, fps, timeout_s, stream, admit, max_kept_bytes).open(address)
+        return FrameSource(reader, uri=address.name, fps=fps, opened=opened.pop_all(), stopped=stopped)
 
 
 def open_upload(path: Path, *, name: str, fps: float, max_px: int) -> FrameSource:

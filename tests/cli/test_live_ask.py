@@ -17,6 +17,7 @@ from remux import remux
 from rtsp_camera import hang_up, rtsp_camera, send_sound
 
 from streamvlm.cli import main
+from streamvlm.cli.interrupts import Interrupts
 from streamvlm.world.events import make_world
 from streamvlm.world.video import write_video
 
@@ -56,40 +57,42 @@ def wait_for(line: str, said: IO[str] | None) -> None:
     assert any(line in one for one in said), f"it has not said {line!r}"
 
 
-def test_a_signal_ends_the_watching_of_a_silent_camera_and_the_rest_is_answered(pictures: bytes) -> None:
-    later = ["--at", "9:00", "was it red?", "where is it?"]
-    with (
-        rtsp_camera(pictures, send_sound, send_sound) as camera,
-        asking(camera.url, "--at", "2", NOW, *later) as first,
-        asking(camera.url, "--at", "2", NOW, *later) as second,
-    ):
-        for process, number in ((first, signal.SIGINT), (second, signal.SIGTERM)):
-            wait_for(NOW, process.stdout)  # it is in the midst of watching
-            process.send_signal(number)
-        for process, number in ((first, signal.SIGINT), (second, signal.SIGTERM)):
-            answers, said = process.communicate()
-            assert process.returncode == 0, said
-            asked = [line.partition("] ")[2] for line in answers.splitlines() if line.startswith("[")]
-            assert asked == ["was it red?", "where is it?"]
-            assert f"{number.name} ended the watching" in said
-            assert "showed nothing" not in said, "it did not have to wait for the camera"
-
-
-def test_a_second_signal_quits(pictures: bytes) -> None:
+def test_a_signal_ends_the_watching_of_a_silent_camera_and_a_second_one_quits(pictures: bytes, device: str) -> None:
     many = [f"did you see a dog at {n}?" for n in range(300)]
+    early = ("--device", device, "--at", "2", NOW)
     with (
         rtsp_camera(pictures, send_sound, send_sound) as camera,
-        asking(camera.url, "--at", "2", NOW, *many) as first,
-        asking(camera.url, "--at", "2", NOW, *many) as second,
+        asking(camera.url, *early, "--at", "9:00", "was it red?", "where is it?") as once,
+        asking(camera.url, *early, *many) as twice,
     ):
-        for process, number, code in ((first, signal.SIGINT, 130), (second, signal.SIGTERM, 143)):
-            wait_for(NOW, process.stdout)
-            process.send_signal(number)
-            wait_for("ended the watching", process.stderr)
-            process.send_signal(number)
-            answers, _ = process.communicate()
-            assert process.returncode == code
-            assert answers.count("dog") < len(many)
+        wait_for(NOW, once.stdout)  # it is in the midst of watching
+        once.send_signal(signal.SIGINT)
+        wait_for(NOW, twice.stdout)
+        twice.send_signal(signal.SIGTERM)
+        wait_for("SIGTERM ended the watching", twice.stderr)
+        twice.send_signal(signal.SIGTERM)
+        answers, said = once.communicate()
+        assert once.returncode == 0, said
+        asked = [line.partition("] ")[2] for line in answers.splitlines() if line.startswith("[")]
+        assert asked == ["was it red?", "where is it?"]
+        assert "SIGINT ended the watching" in said
+        assert "showed nothing" not in said, "it did not have to wait for the camera"
+        answers, _ = twice.communicate()
+        assert twice.returncode == 143
+        assert answers.count("dog") < len(many)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, None), (signal.SIGTERM, 143)])
+def test_only_the_first_signal_stops_and_all_are_given_back(number: signal.Signals, code: int | None) -> None:
+    before, stopped = signal.getsignal(number), []
+    with Interrupts(lambda: stopped.append(1)) as interrupts:
+        signal.raise_signal(number)
+        assert (stopped, interrupts.came) == ([1], number)
+        with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:
+            signal.raise_signal(number)
+    assert getattr(ended.value, "code", None) == code
+    assert stopped == [1]
+    assert signal.getsignal(number) is before
 
 
 def test_a_camera_that_drops_is_answered_about_with_an_exit_code_of_its_own(pictures: bytes) -> None:

@@ -174,12 +174,12 @@ def test_a_download_that_breaks_off_each_time_is_watched_as_far_as_it_goes(clip:
 def test_so_is_one_that_does_not_tell_its_length(n_cut: int, n_frames: int, clip: Clip) -> None:
     data = clip("clip.ts", n_frames=120).read_bytes()
     with half_server(data, n_cut, is_told=False) as uri:
-        frames = []
+        frames: list[Frame] = []
         with suppress(SourceLostError):
             frames.extend(lasting(uri, 1.2))
     assert abs(len(frames) - n_frames) < 10
-    times_s = [frame.time_s for frame in frames]
-    assert times_s == pytest.approx([n / 10 for n in range(len(frames))])
+    gaps_s = np.diff([frame.time_s for frame in frames])
+    assert 0.09 < gaps_s.min() <= gaps_s.max() < 0.31, "no picture twice, and none missing but where it was cut"
 
 
 # --- read ahead, on a thread ---
