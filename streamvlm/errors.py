@@ -4,6 +4,7 @@ StreamVlmError
 ├─ UsageError              a wrong option or argument
 ├─ SourceError             a video that cannot be opened or read
 │  ├─ SourceStalledError   a live source that stopped answering
+│  ├─ SourceLostError      a source that broke off for good after some of it was seen
 │  └─ PictureError         a still picture that cannot be read
 │     └─ PictureTooLargeError  one with more pixels than are allowed
 ├─ ModelError              a model that cannot be found, loaded or used
@@ -22,7 +23,8 @@ class StreamVlmError(Exception):
     """Base of all errors meant for the user; its message is one clear sentence.
 
     Attributes:
-        exit_code: What the command line exits with: 2 for bad usage or input, 1 for an internal failure.
+        exit_code: What the command line exits with: 2 for bad usage or input, 3 for a source that was lost while it
+            was watched, 1 for an internal failure.
     """
 
     exit_code = 2
@@ -38,6 +40,12 @@ class SourceError(StreamVlmError):
 
 class SourceStalledError(SourceError):
     """A live source that stopped answering; trying again may help."""
+
+
+class SourceLostError(SourceError):
+    """A source that broke off for good after some of it was seen; questions are answered from that."""
+
+    exit_code = 3
 
 
 class PictureError(SourceError):

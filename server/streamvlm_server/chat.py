@@ -81,4 +81,4 @@ def _extra(completion: Completion) -> dict[str, object]:
     """What an answer rests on, for whoever has shown to know our key."""
     if completion.request.streamvlm is None:
         return {}
-    return evidence(completion.answer, completion.request.streamvlm.session)
+    return evidence(completion.answer, completion.request.streamvlm.session, completion.warnings)

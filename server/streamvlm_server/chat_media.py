@@ -131,12 +131,14 @@ class FrameReader:
 
     Attributes:
         n_frames: Decoded so far.
+        warnings: What there was to say of videos at their end, as that one ended early.
     """
 
     def __init__(self, service: Service, fps: float) -> None:
         self._bounds, self._most, self._fps = service.bounds, service.config.max_frames, fps
         self._next_s = 0.0
         self.n_frames = 0
+        self.warnings: list[str] = []
 
     def frames(self, media: Sequence[Media]) -> Generator[tuple[float, Picture], None, None]:
         """Stream times and pictures of the next media; what came before is before them in time.
@@ -176,3 +178,5 @@ class FrameReader:
             for frame in source:
                 yield from_s + frame.time_s, frame.picture
                 self._next_s = from_s + frame.time_s + 1 / self._fps
+            if source.warning is not None:
+                self.warnings.append(source.warning)

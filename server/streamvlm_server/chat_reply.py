@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -70,13 +71,14 @@ def usage(answer: Answer) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def evidence(answer: Answer, session_id: str | None) -> dict[str, Any]:
-    """What an answer rests on, under our own key."""
+def evidence(answer: Answer, session_id: str | None, warnings: Sequence[str]) -> dict[str, Any]:
+    """What an answer rests on, and what there was to say of its videos, under our own key."""
     told = {
         "session": session_id,
         "asked_at_s": answer.asked_at_s,
         "evidence": [{**asdict(seen), "thumbnail": _thumbnail(session_id, seen)} for seen in answer.evidence],
         "timings": asdict(answer.timings),
+        "warnings": list(warnings),
     }
     return {"streamvlm": told}
 

@@ -26,6 +26,7 @@ class Completion:
     Attributes:
         request: What was asked for.
         model: Name of the model.
+        warnings: What there was to say of the videos that it is about.
     """
 
     def __init__(self, service: Service, principal: Principal, request: ChatRequest) -> None:
@@ -34,6 +35,7 @@ class Completion:
         self._cutter = StopCutter(request.stop or ())
         self._answering: AnswerStream | None = None
         self._first = self._session_id = ""
+        self.warnings: Sequence[str] = ()
 
     async def begin(self, opened: AsyncExitStack) -> None:
         """Asks, and waits for the first words; ``opened`` is to be closed when the answer has been told.
@@ -47,7 +49,7 @@ class Completion:
             session = await self._live_session(self.request.options.session, turns)
         else:
             shown = own_session(self._service, self._principal, turns, self.request.options.fps)
-            session = await opened.enter_async_context(shown)
+            session, self.warnings = await opened.enter_async_context(shown)
         self._session_id = session.id
         self._answering = self._ask(session, turns[-1].question)
         opened.callback(self._answering.cancel)

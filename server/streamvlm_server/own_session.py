@@ -35,10 +35,11 @@ class Turn:
 @asynccontextmanager
 async def own_session(
     service: Service, principal: Principal, turns: Sequence[Turn], fps: float
-) -> AsyncIterator[LiveSession]:
+) -> AsyncIterator[tuple[LiveSession, Sequence[str]]]:
     """A session of its own for a request, in which all turns but the last question have been gone through.
 
     Earlier questions are asked again, so that the last may refer to them; those before anything was shown are talk.
+    Yielded with it is what there was to say of its videos.
 
     Args:
         service: Opens it, and bounds everything.
@@ -59,7 +60,7 @@ async def own_session(
             async with _within(limit_s, lambda: _not_watched(reader.n_frames, limit_s)):
                 await _go_through(session, reader, turns, media)
             principal.meter.owe_frames(reader.n_frames - loader.n_pictures)
-            yield session
+            yield session, reader.warnings
 
 
 @asynccontextmanager

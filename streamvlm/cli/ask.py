@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from tqdm import tqdm
 
-from streamvlm.cli.group import device_option, dtype_option, main, model_option, warn
+from streamvlm.cli.group import device_option, dtype_option, main, model_option, reconnect_option, stream_option, warn
+from streamvlm.cli.interrupts import Interrupts, quit_by
+from streamvlm.cli.progress import Progress
 from streamvlm.cli.units import clock, parse_bytes, parse_time
-from streamvlm.errors import UsageError
+from streamvlm.errors import SourceLostError, UsageError
+from streamvlm.ingest.address import locate
 
 if TYPE_CHECKING:
     from streamvlm.engine import Answer, Session
     from streamvlm.frame import Frame
-    from streamvlm.ingest.source import FrameSource
+    from streamvlm.ingest.ahead import ReadAhead
 
 _ASK = """\
 Watch SOURCE once and answer every QUESTION, streamed as it is written, with the seconds of video it rests on.
@@ -28,6 +33,10 @@ Watch SOURCE once and answer every QUESTION, streamed as it is written, with the
 SOURCE is a video file, a folder of pictures, an http(s), rtsp, rtmp, udp or tcp URL, an HLS playlist, or a camera
 such as /dev/video0. A QUESTION without --at is asked at the end of the stream. Questions see only what came before
 them, and earlier questions and answers: "where was the red circle?" "and when was that?"
+
+Ctrl+C, or SIGTERM, ends the watching, and what is still to be asked is asked then; a second one quits. A camera that
+stalls is tried again for a while; where it does not come back, the answers are from what was watched, and the exit
+code is 3.
 
 With --memory DIR what was watched outlives the process: the same command with another SOURCE goes on with the
 stream, and with `-` as SOURCE only asks.
@@ -53,6 +62,8 @@ examples:
     help="Ask QUESTION when the stream reaches TIME (0:42, 42, 5m); repeatable.",
 )
 @click.option("--for", "length", metavar="LENGTH", help="Stop watching after this much stream time (10m).")
+@reconnect_option
+@stream_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a question on stdout, and nothing else.")
 @click.option("--fps", default=1.0, show_default=True, help="Frames sampled from a second of stream time.")
 @click.option("--window", default=8, show_default=True, metavar="BLOCKS", help="Newest blocks always attended to.")
@@ -82,31 +93,37 @@ examples:
 @device_option
 @dtype_option
 def _ask(
-    source: str, questions: tuple[str, ...], at: tuple[tuple[str, str], ...], length: str | None, as_json: bool,
-    fps: float, window: int, top_k: int, memory_budget: str, memory: Path | None, disk_budget: str | None,
-    disk_codec: str | None, flush_every: float | None, model: str, device: str, dtype: str,
+    source: str, questions: tuple[str, ...], at: tuple[tuple[str, str], ...], length: str | None, reconnect: str,
+    stream: int | None, as_json: bool, fps: float, window: int, top_k: int, memory_budget: str, memory: Path | None,
+    disk_budget: str | None, disk_codec: str | None, flush_every: float | None, model: str, device: str, dtype: str,
 ) -> None:  # fmt: skip
-    from streamvlm.engine import Archive, ProcessBudget, Session, SessionConfig
-    from streamvlm.engine.archive import kept_config
-    from streamvlm.ingest.source import open_source
-    from streamvlm.memory.codec import Codec
-    from streamvlm.models.registry import load_model
-
-    asked = [(parse_time(time_), question) for time_, question in at]
+    asked = sorted(((parse_time(time_), question) for time_, question in at), key=lambda pair: pair[0])
     if not asked and not questions:
         raise UsageError("There is no question; write one after SOURCE, or --at TIME QUESTION.")
-    config = SessionConfig(window_blocks=window, top_k=top_k, host_budget_bytes=parse_bytes(memory_budget))
-    until_s = parse_time(length) if length else None
+    until_s, reconnect_s = parse_time(length) if length else None, parse_time(reconnect)
     late = [at_s for at_s, _ in asked if until_s is not None and at_s > until_s]
     if late:
         raise UsageError(f"--at {clock(late[0])} comes after watching ends (--for {length}); ask earlier, or watch on.")
+    host_bytes, disk_bytes = parse_bytes(memory_budget), parse_bytes(disk_budget) if disk_budget else None
+    if source != "-":
+        locate(source)  # what is not there is told before anything is loaded
     with ExitStack() as opened:
+        progress = opened.enter_context(Progress(f"loading {model}"))
+        from streamvlm.engine import Archive, ProcessBudget, Session, SessionConfig
+        from streamvlm.engine.archive import kept_config
+        from streamvlm.ingest.ahead import ReadAhead
+        from streamvlm.ingest.lasting import LastingSource
+        from streamvlm.ingest.source import open_source
+        from streamvlm.memory.codec import Codec
+        from streamvlm.models.registry import load_model
+
+        config = SessionConfig(window_blocks=window, top_k=top_k, host_budget_bytes=host_bytes)
         loaded = load_model(model, device=device, dtype=dtype)
         archive = None
         if memory is not None:
             given = {
                 "codec": disk_codec and Codec(disk_codec),
-                "budget_bytes": disk_budget and parse_bytes(disk_budget),
+                "budget_bytes": disk_bytes,
                 "flush_every_s": flush_every,
             }
             settings = kept_config(memory, {name: value for name, value in given.items() if value is not None})
@@ -125,33 +142,53 @@ def _ask(
             for question in questions:
                 _tell(session, question, as_json=as_json)
             return
-        frames = opened.enter_context(open_source(source, fps=fps))
-        with _Watch(frames, session) as watch:
-            for at_s, question in sorted(asked, key=lambda pair: pair[0]):
+        # A stream that was watched before goes on from there: what comes now is a second later.
+        from_s = 0.0 if session.time_s is None else session.time_s + 1.0
+        opens = partial(open_source, source, fps=fps, stream=stream)
+        lasting = partial(LastingSource, opens, reconnect_s=reconnect_s, from_s=from_s, tell=warn)
+        frames = opened.enter_context(ReadAhead(lasting))
+        interrupts = opened.enter_context(Interrupts(frames.stop))
+        with _Watch(frames, session, progress, interrupts, from_s) as watch:
+            for at_s, question in asked:
                 watch.until(at_s)
-                watch.pause()
                 if (ended_s := watch.ended_s) is not None and at_s > ended_s + 1 / fps:
                     warn(f"the stream ended at {clock(ended_s)}, before {clock(at_s)}: asked there")
-                _tell(session, question, as_json=as_json)
+                _tell(session, question, as_json=as_json, warnings=watch.warnings)
             watch.until(until_s)
+        interrupts.give_way()
+        progress.go_on("answering")
         for question in questions:
-            _tell(session, question, as_json=as_json)
+            _tell(session, question, as_json=as_json, warnings=watch.warnings)
+        if watch.lost is not None:
+            click.get_current_context().exit(watch.lost.exit_code)
 
 
 class _Watch:
-    """Feeds a source to a session, with a progress line on stderr, and stops where a question is to be asked."""
+    """Feeds a source to a session, with a progress line on stderr, and stops where a question is to be asked.
 
-    def __init__(self, source: FrameSource, session: Session) -> None:
-        self._source, self._session = source, session
-        # A stream that was watched before goes on from there: what comes now is a second later.
-        self._from_s = 0.0 if session.time_s is None else session.time_s + 1.0
-        self._ahead = self._next()
+    Attributes:
+        warnings: What there was to say of the source when it ended.
+        lost: Why it was given up; None if it was not.
+    """
+
+    def __init__(
+        self, frames: ReadAhead, session: Session, progress: Progress, interrupts: Interrupts, from_s: float
+    ) -> None:
+        self._frames, self._session, self._interrupts, self._from_s = frames, session, interrupts, from_s
+        self._source = frames.source
+        self.warnings: list[str] = []
+        self.lost: SourceLostError | None = None
         self._began_s = time.perf_counter()
-        length = None if source.is_live else source.duration_s
+        self._length_s = length_s = None if self._source.is_live else self._source.duration_s
+        about = " (live; Ctrl+C ends that)" if self._source.is_live else f" ({clock(length_s)})" if length_s else ""
+        progress.begin(f"watching {self._source.uri}{about}", self._how_far)
         self._bar = tqdm(
-            total=length and round(length), unit="s", file=sys.stderr, disable=not sys.stderr.isatty(), leave=True,
-            bar_format="{desc} {percentage:3.0f}%|{bar:20}|" if length else "{desc}",
+            total=length_s and round(length_s), unit="s", file=sys.stderr, disable=not sys.stderr.isatty(), leave=True,
+            bar_format="{desc} {percentage:3.0f}%|{bar:20}|" if length_s else "{desc}",
         )  # fmt: skip
+        self._ahead = self._next()
+        if self._ahead is None and interrupts.came is not None:
+            quit_by(interrupts.came)
 
     def __enter__(self) -> _Watch:
         return self
@@ -174,42 +211,64 @@ class _Watch:
                 chunk = []
         if chunk:
             self._observe(chunk)
+        self._bar.clear()  # so that an answer can be written
 
     @property
     def ended_s(self) -> float | None:
         """Seconds of the source at its last frame; None while there are more."""
-        return None if self._ahead is not None else (self._session.time_s or 0.0) - self._from_s
-
-    def pause(self) -> None:
-        """Clears the progress line, so that an answer can be written."""
-        self._bar.clear()
+        return None if self._ahead is not None else self._watched_s
 
     def summary(self) -> str:
         """What has been watched so far, in a line."""
-        memory, watched_s = self._session.memory, max(0.0, (self._session.time_s or 0.0) - self._from_s)
-        pace = watched_s / max(time.perf_counter() - self._began_s, 1e-9)
+        memory = self._session.memory
         line = (
             f"{sum(self._session.log.counts.values())} frames, {memory.n_clear} clear, {memory.n_fuzzy} fuzzy, "
-            f"{memory.host_bytes / 1e6:.1f} MB, {pace:.0f}x real time"
+            f"{memory.host_bytes / 1e6:.1f} MB, {self._pace:.0f}x real time"
         )
         skipped = self._source.n_corrupt_packets
         forgotten = memory.n_forgotten
         return line + (f", {skipped} corrupt" if skipped else "") + (f", {forgotten} forgotten" if forgotten else "")
 
-    def _next(self) -> Frame | None:
-        frame = next(self._source, None)
-        return None if frame is None else replace(frame, time_s=self._from_s + frame.time_s)
+    @property
+    def _watched_s(self) -> float:
+        return max(0.0, (self._session.time_s or 0.0) - self._from_s)
 
-    def _observe(self, chunk: list[Any]) -> None:
+    @property
+    def _pace(self) -> float:
+        return self._watched_s / max(time.perf_counter() - self._began_s, 1e-9)
+
+    def _how_far(self) -> str:
+        length = f" of {clock(self._length_s)}" if self._length_s else ""
+        return f"{clock(self._watched_s)}{length} watched, {self._pace:.1f}x real time"
+
+    def _next(self) -> Frame | None:
+        """The next frame; at the end it is told why there are no more."""
+        try:
+            frame = next(self._frames, None)
+        except SourceLostError as error:
+            self.lost, frame = error, None
+        if frame is None:
+            self.warnings = [str(one) for one in (self._source.warning, self.lost) if one is not None]
+            if (came := self._interrupts.came) is not None:
+                self._say(f"{came.name} ended the watching, and what is still to be asked is asked now")
+            for warning in self.warnings:
+                self._say(warning)
+        return frame
+
+    def _say(self, line: str) -> None:
+        self._bar.clear()
+        warn(line)
+
+    def _observe(self, chunk: Sequence[Frame]) -> None:
         self._session.observe(chunk)
-        self._bar.n = round((self._session.time_s or 0) - self._from_s)
+        self._bar.n = round(self._watched_s)
         self._bar.set_description_str(self.summary())
 
 
-def _tell(session: Session, question: str, *, as_json: bool) -> None:
+def _tell(session: Session, question: str, *, as_json: bool, warnings: Sequence[str] = ()) -> None:
     answering = session.ask(question)
     if as_json:
-        print(json.dumps(answer_json(answering.answer)), flush=True)
+        print(json.dumps(answer_json(answering.answer, warnings)), flush=True)
         return
     print(f"[{clock(session.time_s or 0)}] {question}")
     for piece in answering:
@@ -221,8 +280,8 @@ def _tell(session: Session, question: str, *, as_json: bool) -> None:
     print(flush=True)
 
 
-def answer_json(answer: Answer) -> dict[str, object]:
-    """The JSON object that stands for an answer."""
+def answer_json(answer: Answer, warnings: Sequence[str]) -> dict[str, object]:
+    """The JSON object that stands for an answer, with what there was to say of its source."""
     return {
         "question": answer.question,
         "answer": answer.text,
@@ -233,4 +292,5 @@ def answer_json(answer: Answer) -> dict[str, object]:
         "tokens": asdict(answer.tokens),
         "memory": asdict(answer.memory),
         "model": answer.model,
+        "warnings": list(warnings),
     }

@@ -66,6 +66,16 @@ dtype_option = click.option(
     "--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16: of weights and memory."
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+reconnect_option = click.option(
+    "--reconnect", default="30s", show_default=True, metavar="TIME",
+    help="How long to try again when SOURCE stalls or drops; 0 is not at all.",
+)  # fmt: skip
+stream_option = click.option(
+    "--stream",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Which of SOURCE's video streams, from 0.  [default: the best]",
+)
 
 
 def warn(line: str) -> None:

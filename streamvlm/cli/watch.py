@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from streamvlm.cli.group import main, warn
+from streamvlm.cli.group import main, reconnect_option, stream_option, warn
+from streamvlm.cli.interrupts import Interrupts
 from streamvlm.cli.units import clock, parse_time
-from streamvlm.errors import StreamVlmError, UsageError
+from streamvlm.errors import SourceLostError, StreamVlmError, UsageError
 
 if TYPE_CHECKING:
     from streamvlm.client import RemoteSession
     from streamvlm.frame import Frame
-    from streamvlm.ingest.source import FrameSource
+    from streamvlm.ingest.ahead import ReadAhead
 
 _WATCH = """\
 Watch SOURCE here, send its frames to a server, and show the answers as they come.
@@ -24,6 +27,9 @@ Watch SOURCE here, send its frames to a server, and show the answers as they com
 SOURCE is what `streamvlm ask` takes: a file, a URL, a camera. A recorded one is sent at the pace at which it was
 recorded. Every QUESTION is asked when SOURCE ends, and with --every again and again until then; lines typed at the
 terminal are asked at once. The server remembers: with --session NAME the same stream is taken up again later.
+
+Ctrl+C, or SIGTERM, ends the watching, and every QUESTION is asked then; a second one quits. A camera that stalls is
+tried again for a while; where it does not come back, that ends the watching too, and the exit code is 3.
 """
 
 _EXAMPLES = """\
@@ -46,42 +52,64 @@ examples:
 )
 @click.option("--key", envvar="STREAMVLM_API_KEY", metavar="KEY", help="API key; or STREAMVLM_API_KEY.")
 @click.option("--fps", default=1.0, show_default=True, help="Frames sampled from a second of stream time.")
+@reconnect_option
+@stream_option
 def _watch(
     source: str, questions: tuple[str, ...], server: str, every: str | None, alerts: tuple[str, ...],
-    session_id: str | None, token: str | None, key: str | None, fps: float,
+    session_id: str | None, token: str | None, key: str | None, fps: float, reconnect: str, stream: int | None,
 ) -> None:  # fmt: skip
     from streamvlm.client import connect
+    from streamvlm.ingest.ahead import ReadAhead
+    from streamvlm.ingest.lasting import LastingSource
     from streamvlm.ingest.source import open_source
 
-    every_s = parse_time(every) if every is not None else None
+    every_s, reconnect_s = parse_time(every) if every is not None else None, parse_time(reconnect)
     if every_s is not None and not questions:
         raise UsageError("--every has nothing to ask; give a QUESTION.")
 
-    async def run() -> None:
-        with await asyncio.to_thread(open_source, source, fps=fps) as frames:
-            async with connect(server, key=key, session_id=session_id, resume_token=token, on_event=_tell_event) as to:
-                warn(f"session {to.session_id}" + (f", resume token {to.resume_token}" if to.resume_token else ""))
-                await _Watching(to, frames, questions, every_s).run(alerts)
+    async def run(frames: ReadAhead) -> SourceLostError | None:
+        async with connect(server, key=key, session_id=session_id, resume_token=token, on_event=_tell_event) as to:
+            warn(f"session {to.session_id}" + (f", resume token {to.resume_token}" if to.resume_token else ""))
+            watching = _Watching(to, frames, questions, every_s)
+            with Interrupts(watching.stop):
+                await watching.run(alerts)
+            return watching.lost
 
+    opens = partial(open_source, source, fps=fps, stream=stream)
     failures: tuple[Exception | BaseExceptionGroup[Exception], ...] = ()
+    lost = None
     try:
-        asyncio.run(run())
+        with ReadAhead(partial(LastingSource, opens, reconnect_s=reconnect_s, tell=warn)) as frames:
+            lost = asyncio.run(run(frames))
     except* StreamVlmError as group:
         failures = group.exceptions
     if failures:
         raise failures[0]
+    if lost is not None:
+        click.get_current_context().exit(lost.exit_code)
 
 
 class _Watching:
-    """Sends a source's frames and asks meanwhile; answers are written one after another."""
+    """Sends a source's frames and asks meanwhile; answers are written one after another.
+
+    Attributes:
+        lost: Why the source was given up; None if it was not.
+    """
 
     def __init__(
-        self, session: RemoteSession, frames: FrameSource, questions: tuple[str, ...], every_s: float | None
+        self, session: RemoteSession, frames: ReadAhead, questions: tuple[str, ...], every_s: float | None
     ) -> None:
         self._session, self._frames, self._questions, self._every_s = session, frames, questions, every_s
+        self._loop, self._is_stopped = asyncio.get_running_loop(), asyncio.Event()
+        self.lost: SourceLostError | None = None
         # A stream that was watched before goes on a second later.
         self._from_s = 0.0 if session.resumed_at_s is None else session.resumed_at_s + 1.0
         self._writing = asyncio.Lock()
+
+    def stop(self) -> None:
+        """Ends the watching, from a signal's handler."""
+        self._frames.stop()
+        self._loop.call_soon_threadsafe(self._is_stopped.set)
 
     async def run(self, alerts: tuple[str, ...]) -> None:
         """Watches to the end, then asks; of the session's standing questions only these stay armed."""
@@ -109,13 +137,25 @@ class _Watching:
                 typing.cancel()
 
     async def _paced(self) -> AsyncIterator[Frame]:
-        """The source's frames; recorded ones no sooner than their time has come."""
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        while (frame := await asyncio.to_thread(next, self._frames, None)) is not None:
-            if not self._frames.is_live:
-                await asyncio.sleep(began_s + frame.time_s - loop.time())
+        """The source's frames; recorded ones no sooner than their time has come. At their end it is told what to."""
+        source, began_s = self._frames.source, self._loop.time()
+        while (frame := await self._next()) is not None:
+            if not source.is_live:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._is_stopped.wait(), began_s + frame.time_s - self._loop.time())
             yield frame
+        for warning in (source.warning, self.lost):
+            if warning is not None:
+                warn(str(warning))
+        if self._is_stopped.is_set():
+            warn("the watching was ended, and what is still to be asked is asked now")
+
+    async def _next(self) -> Frame | None:
+        try:
+            return await asyncio.to_thread(next, self._frames, None)
+        except SourceLostError as error:
+            self.lost = error
+            return None
 
     async def _ask_all(self) -> None:
         for question in self._questions:

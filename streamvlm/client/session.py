@@ -238,9 +238,9 @@ class RemoteSession:
                 raise told
             yield told
 
-    async def open_source(self, url: str, *, fps: float = 1.0) -> None:
-        """Has the server read a video itself; raises RemoteError if it may not."""
-        await self._request("streamvlm.source.open", "streamvlm.source.opened", url=url, fps=fps)
+    async def open_source(self, url: str, *, fps: float = 1.0, stream: int | None = None) -> None:
+        """Has the server read a video itself, of several video streams that one; raises RemoteError if it may not."""
+        await self._request("streamvlm.source.open", "streamvlm.source.opened", url=url, fps=fps, stream=stream)
 
     async def close_source(self) -> None:
         """Has it stop; raises RemoteError if there is none."""

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from streamvlm.frame import Frame, Picture
 from streamvlm.ingest.following import Admit
 from streamvlm.ingest.gate import Decision
 from streamvlm.ingest.kept import MAX_KEPT_BYTES
+from streamvlm.ingest.source import open_source
 
 _LEAST_STEP_S = 0.001
 
@@ -229,6 +231,7 @@ class LiveSession:
         uri: str,
         *,
         fps: float = 1.0,
+        stream: int | None = None,
         listener: Callable[[PullEvent], None] = lambda event: None,
         admit: Admit | None = None,
         max_kept_bytes: int = MAX_KEPT_BYTES,
@@ -238,6 +241,7 @@ class LiveSession:
         Args:
             uri: See ``open_source``; a live source is watched as it comes, a file as fast as it can be watched.
             fps: Frames to sample from a second.
+            stream: Which of its video streams; see ``open_source``.
             listener: Told what becomes of it, on that thread.
             admit: Looks at every URL that a source on the web leads to; see ``open_source``.
             max_kept_bytes: How much of it may be brought to disk; see ``open_source``.
@@ -249,7 +253,8 @@ class LiveSession:
             self._check_alive()
             if self._pull is not None and self._pull.is_under_way:
                 raise UsageError("This session pulls a source already; stop that before it pulls another.")
-            self._pull = Pull(uri, fps, self.stream, self._changed, self._offer, listener, admit, max_kept_bytes)
+            opens = partial(open_source, uri, fps=fps, stream=stream, admit=admit, max_kept_bytes=max_kept_bytes)
+            self._pull = Pull(opens, self.stream, self._changed, self._offer, listener)
 
     def stop_pulling(self) -> None:
         """Has no more frames of the source offered; does nothing where none is pulled."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from streamvlm.engine.listening import call
@@ -12,8 +13,8 @@ from streamvlm.engine.stream import Stream
 from streamvlm.engine.threads import compute_alone
 from streamvlm.errors import EngineError, StreamVlmError
 from streamvlm.frame import Frame
-from streamvlm.ingest.following import Admit
-from streamvlm.ingest.source import open_source
+from streamvlm.ingest.lasting import LastingSource
+from streamvlm.ingest.source import FrameSource
 
 RESUME_GAP_S = 1.0
 """What goes on a stream that was watched before goes on a second later."""
@@ -36,48 +37,46 @@ class PullEvent:
         state: What has become of it.
         n_frames: Frames offered from it so far.
         error: Why it failed; None if it did not.
+        warning: What there is to say of it at its end, as that it ended early; None if all is well.
     """
 
     state: PullState
     n_frames: int = 0
     error: StreamVlmError | None = None
+    warning: str | None = None
 
 
 class Pull:
     """A source being pulled.
 
     Frames of a live source are offered as they come, so that the latest win; those of a file wait until there is
-    room, so that none is dropped. Their times go on from what the stream has seen before.
+    room, so that none is dropped. Their times go on from what the stream has seen before. A source that stalls or
+    drops is tried again for a while, which is noticed.
 
     Args:
-        uri: See ``open_source``.
-        fps: Frames to sample from a second.
+        opens: Opens the source.
         stream: Whose queue they go into.
         changed: Guards it.
         offer: Gives the stream a frame, to be kept or to be dropped for newer ones; raises when it can take no more.
         listener: Told of ``PullEvent``.
-        admit: See ``open_source``.
-        max_kept_bytes: See ``open_source``.
     """
 
     def __init__(
         self,
-        uri: str,
-        fps: float,
+        opens: Callable[[], FrameSource],
         stream: Stream,
         changed: threading.Condition,
         offer: Callable[[Frame, bool], object],
         listener: Callable[[PullEvent], None],
-        admit: Admit | None,
-        max_kept_bytes: int,
     ) -> None:
-        self._uri, self._fps, self._stream, self._changed = uri, fps, stream, changed
-        self._offer, self._listener, self._admit, self._max_kept_bytes = offer, listener, admit, max_kept_bytes
+        self._opens, self._stream, self._changed = opens, stream, changed
+        self._offer, self._listener = offer, listener
         self._is_stopped = False
+        self._source: LastingSource | None = None
         self._n_frames = 0
         newest_s = stream.queue.newest_s
         self._from_s = 0.0 if newest_s is None else newest_s + RESUME_GAP_S
-        self._thread = threading.Thread(target=self._run, name=f"pull {uri}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="pull", daemon=True)
         self._thread.start()
 
     @property
@@ -89,30 +88,36 @@ class Pull:
         """Has no more frames offered, from now on; a source that keeps silent is let go when it times out."""
         with self._changed:
             self._is_stopped = True
+            if self._source is not None:
+                self._source.stop()
             self._changed.notify_all()
 
     def _run(self) -> None:
         compute_alone()
         try:
-            state, error = self._pull(), None
+            end = PullEvent(PullState.ENDED, warning=self._pull())
         except StreamVlmError as failure:
-            state, error = PullState.FAILED, failure
+            end = PullEvent(PullState.FAILED, error=failure)
         except Exception as failure:
             self._stream.notices.log.exception("an internal failure while pulling")
-            state = PullState.FAILED
             error = EngineError(f"An internal failure ({type(failure).__name__}: {failure}) ended the source.")
+            end = PullEvent(PullState.FAILED, error=error)
         if self._is_stopped:
-            state, error = PullState.STOPPED, None
-        call(self._listener, PullEvent(state, self._n_frames, error))
+            end = PullEvent(PullState.STOPPED)
+        call(self._listener, replace(end, n_frames=self._n_frames))
 
-    def _pull(self) -> PullState:
-        with open_source(self._uri, fps=self._fps, admit=self._admit, max_kept_bytes=self._max_kept_bytes) as source:
-            if not self._is_stopped:
-                call(self._listener, PullEvent(PullState.OPENED))
+    def _pull(self) -> str | None:
+        """Has it watched to its end; returns what there is to say of it."""
+        with closing(LastingSource(self._opens, from_s=self._from_s, tell=self._stream.notices.tell)) as source:
+            with self._changed:
+                self._source = source
+                if self._is_stopped:
+                    return None
+            call(self._listener, PullEvent(PullState.OPENED))
             for frame in source:
                 if not self._give(frame, waits=not source.is_live):
                     break
-        return PullState.ENDED
+            return source.warning
 
     def _give(self, frame: Frame, *, waits: bool) -> bool:
         """Offers a frame; says whether more are wanted."""
@@ -123,6 +128,6 @@ class Pull:
                 )
             if self._is_stopped:
                 return False
-            self._offer(Frame(frame.index, self._from_s + frame.time_s, frame.picture, frame.wall_s), waits)
+            self._offer(frame, waits)
             self._n_frames += 1
         return True

@@ -11,8 +11,9 @@ from streamvlm.decoding.context import Kept
 from streamvlm.decoding.decoder import Addition
 from streamvlm.engine.archive import Archive
 from streamvlm.engine.diary import Watched
+from streamvlm.engine.looking import Looking
 from streamvlm.engine.stream_memory import StreamMemory
-from streamvlm.engine.work import Look, Reading, Work
+from streamvlm.engine.work import Reading, Work
 from streamvlm.frame import Fidelity, Frame
 from streamvlm.ingest.gate import CurvatureGate, Decision, DecisionLog, GateConfig
 from streamvlm.memory.block import KVBlock
@@ -53,6 +54,7 @@ class Watcher:
     ) -> None:
         self._model, self._memory, self._archive = model, memory, archive
         self._gate = CurvatureGate(gate)
+        self._looking = Looking()
         self.log = DecisionLog(log_decisions)
         self.newest: SeenFrame | None = None
         self.time_s: float | None = _left_at_s(memory, archive) if archive is not None else None
@@ -67,7 +69,7 @@ class Watcher:
         times = [self.time_s or 0.0, *(frame.time_s for frame in frames)]
         if times != sorted(times):
             raise ValueError(f"stream time goes backwards in {times}")
-        sights: list[Sight] = yield Look([frame.picture for frame in frames])
+        sights = yield from self._looking.look([frame.picture for frame in frames])
         seen = [
             SeenFrame(sight, self._gate.decide(sight.feature, frame.time_s))
             for frame, sight in zip(frames, sights, strict=True)

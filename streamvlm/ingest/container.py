@@ -7,8 +7,9 @@ because FFmpeg's own exceptions carry the whole URL.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import cast
 
@@ -18,13 +19,14 @@ from av.container import InputContainer
 from av.error import ArgumentError, ExitError, FFmpegError, HTTPForbiddenError, HTTPUnauthorizedError, InvalidDataError
 from av.format import Flags as FormatFlags
 from av.packet import Packet
-from av.stream import Discard, Disposition
+from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.ingest.address import Address
 from streamvlm.ingest.clocks import ArrivalClock, Clock, StreamClock
+from streamvlm.ingest.ending import Ending, lacks_index
 from streamvlm.ingest.fed import Fed
 from streamvlm.ingest.incoming import Incoming
 from streamvlm.ingest.intake import Intake
@@ -38,11 +40,14 @@ default), so that a decoder which lost one key frame gets to see the next."""
 MAX_BURST_S = 30.0
 """How much a live server may send at once when one connects: some keep the last seconds for that."""
 
+FAST_S = 5.0
+"""How much must have come at twice its pace, so that what broke off is taken for a recording."""
+
 _FALLBACK_RATE = 25
 
 
 class ContainerReader:
-    """Decodes the main video stream of an address; raises a SourceError if it cannot be opened or has none.
+    """Decodes one video stream of an address; raises a SourceError if it cannot be opened or has none.
 
     Args:
         address: What is opened.
@@ -50,10 +55,13 @@ class ContainerReader:
         max_px: Most pixels of a picture.
         file: Its bytes, closed with the reader; None has FFmpeg get them.
         clock: Tells stream time; None has that depend on the container.
+        stream: Which video stream, counted from 0; None for the best.
+        stopped: Set once no more is wanted of it: it ends with the next packet then, of whatever stream.
 
     Attributes:
         duration_s: Length in seconds as the container states it; None if unknown or live.
         n_corrupt_packets: Packets skipped so far because they, or their picture, were damaged.
+        warning: What is missing, once a recording has been read that ends too early; None if nothing is.
     """
 
     def __init__(
@@ -64,8 +72,11 @@ class ContainerReader:
         max_px: int | None = None,
         file: Incoming | None = None,
         clock: Clock | None = None,
+        stream: int | None = None,
+        stopped: threading.Event | None = None,
     ) -> None:
         self._address, self._timeout_s, self._file = address, timeout_s, file
+        self._stopped = stopped or threading.Event()
         self._fed = None if file is None else Fed(file)
         self._container = self._open()
         self._has_times = not self._is(FormatFlags.no_timestamps)
@@ -75,9 +86,15 @@ class ContainerReader:
         # Where times may leap, the length is guessed from the last of them.
         is_known = not self.is_live and not self._may_leap
         self.duration_s = duration / av.time_base if is_known and duration is not None else None
+        self._hangs_up = address.target.startswith("rtsp") and duration is None  # cameras have no end
         self.n_corrupt_packets = 0
+        self.warning: str | None = None
         self._n_bad_in_a_row = 0
-        self._stream = self._choose_stream()
+        self._is_fast = False
+        self._stream = self._choose_stream(stream)
+        self._ending = Ending(self._container, self._stream)
+        self._others = self._passed_by()
+        self._select([self._stream, *self._others])
         if max_px is not None:
             self._bound(max_px)
         self._clock = clock or self._choose_clock()
@@ -96,12 +113,14 @@ class ContainerReader:
             SourceError: If reading fails, or `MAX_BAD_PACKETS` packets in a row are damaged.
         """
         to_picture = PictureConverter(self._stream.sample_aspect_ratio)
-        for packet in self._packets():
-            for frame in self._decode(packet):
-                place = frame.opaque if isinstance(frame.opaque, int) else None
-                time_s = self._clock(frame.time, place)
-                self._note_pace(time_s, place)
-                yield time_s, partial(to_picture, frame)
+        for frame in self._frames():
+            place = frame.opaque if isinstance(frame.opaque, int) else None
+            time_s = self._clock(frame.time, place)
+            self._note_pace(time_s, place)
+            self._ending.see(frame, time_s)
+            yield time_s, partial(to_picture, frame)
+        if not self._stopped.is_set():
+            self.warning = self._ending.warning(self._address.name)
 
     def close(self) -> None:
         """Let go of the file, connection or device."""
@@ -130,8 +149,11 @@ class ContainerReader:
 
     def _note_pace(self, time_s: float, place: int | None) -> None:
         """What comes far faster than it plays is a recording, whatever its server says of its length."""
-        if isinstance(self._file, Intake) and place is not None and time_s > self._file.came_s(place) + MAX_BURST_S:
-            self._may_go_on = False
+        if isinstance(self._file, Intake) and place is not None:
+            came_s = self._file.came_s(place)
+            self._is_fast = time_s > 2 * came_s + FAST_S
+            if time_s > came_s + MAX_BURST_S:
+                self._may_go_on = False
 
     def _choose_clock(self) -> Clock:
         if isinstance(self._file, Intake) and not self._has_times:
@@ -139,22 +161,38 @@ class ContainerReader:
         rate = float(self._stream.guessed_rate or self._stream.average_rate or _FALLBACK_RATE)
         return StreamClock(rate, is_joined=self._may_leap and not self.is_live)
 
-    def _choose_stream(self) -> VideoStream:
-        """Take the best video stream; the demuxer drops the others (and fetches one variant of HLS)."""
-        best = self._container.streams.best("video")
-        if (
-            not isinstance(best, VideoStream)
-            or best.codec_context is None  # FFmpeg names the codec, but cannot decode it
-            or best.disposition & Disposition.attached_pic
-        ):
-            self.close()
+    def _choose_stream(self, wanted: int | None) -> VideoStream:
+        """Take the wanted video stream, or the best: never a cover picture, nor what cannot be decoded."""
+        streams = self._container.streams.video
+        usable = [stream for stream in streams if _is_video(stream)]
+        if wanted is not None:
+            chosen = next((stream for stream in usable if stream in streams[wanted : wanted + 1]), None)
+        else:
+            best = self._container.streams.best("video")
+            chosen = next((stream for stream in usable if stream is best), max(usable, key=_n_px, default=None))
+        if chosen is not None:
+            return chosen
+        there_are = [f"{n} ({_size(stream)})" for n, stream in enumerate(streams) if stream in usable]
+        self.close()
+        if not there_are and _has_no_index(self._address):
+            raise SourceError(_no_index(self._address))
+        if not there_are:
             raise SourceError(f"{self._address.name} has no video stream that can be decoded; give a video.")
+        raise SourceError(f"{self._address.name} has no video stream {wanted}; choose of {', '.join(there_are)}.")
+
+    def _passed_by(self) -> Sequence[Stream]:
+        """Streams that are read beside the pictures: a camera whose sound goes on may still show nothing."""
+        if self._file is None and self.is_live:
+            return self._container.streams.audio
+        return self._ending.others
+
+    def _select(self, streams: Sequence[Stream]) -> None:
+        """Has the demuxer drop all other streams."""
         for stream in self._container.streams:
-            stream.discard = Discard.default if stream is best else Discard.all
-        best.codec_context.flags |= CodecFlags.copy_opaque  # so that a frame knows its packet's place
+            stream.discard = Discard.default if stream in streams else Discard.all
+        self._stream.codec_context.flags |= CodecFlags.copy_opaque  # so that a frame knows its packet's place
         if not self.is_live:
-            best.codec_context.thread_type = "AUTO"  # threads by frame: faster, but they hold frames back
-        return best
+            self._stream.codec_context.thread_type = "AUTO"  # threads by frame: faster, but they hold frames back
 
     def _bound(self, max_px: int) -> None:
         """Refuses a video of too large pictures, and has the decoder refuse those that turn out to be later."""
@@ -167,9 +205,20 @@ class ContainerReader:
             )
         codec.options = {"max_pixels": str(2 * max_px)}  # decoders pad their pictures
 
+    def _frames(self) -> Iterator[VideoFrame]:
+        try:
+            for packet in self._packets():
+                yield from self._decode(packet.decode)
+        except SourceStalledError:
+            yield from self._decode(self._stream.codec_context.decode)  # its last pictures came, and wait there
+            self._may_go_on = self._may_go_on and not self._is_fast
+            raise
+
     def _packets(self) -> Iterator[Packet[VideoStream]]:
-        packets = self._container.demux(self._stream)
-        while True:
+        streams = self._stream, *self._others
+        packets = self._container.demux(*streams)
+        shown = time.monotonic()
+        while not self._stopped.is_set():
             started = time.monotonic()
             if self._file is not None:
                 self._file.expect()
@@ -177,6 +226,8 @@ class ContainerReader:
                 packet = next(packets)
             except StopIteration:
                 self._check_fed(is_over=True)
+                if self._hangs_up:
+                    raise SourceStalledError(f"{self._address.name} hung up; check that it is up.") from None
                 return
             except FFmpegError as error:
                 self._check_fed(is_over=True)
@@ -184,16 +235,23 @@ class ContainerReader:
                 if not isinstance(error, InvalidDataError):
                     raise self._broken_off(error) from None
                 self._skip()
-                packets = self._container.demux(self._stream)  # a generator that raised is spent
+                packets = self._container.demux(*streams)  # a generator that raised is spent
             else:
                 self._check_fed(is_over=False)
-                if packet.pos is not None:
-                    packet.opaque = packet.pos
-                yield packet
+                if packet.is_corrupt and not self._may_leap:  # the file ends amid it
+                    self._skip()
+                elif packet.stream is self._stream:
+                    if packet.pos is not None:
+                        packet.opaque = packet.pos
+                    yield cast("Packet[VideoStream]", packet)
+                    shown = time.monotonic()
+                else:
+                    self._ending.pass_by(packet)
+                    self._check_shown(shown)
 
-    def _decode(self, packet: Packet[VideoStream]) -> Iterator[VideoFrame]:
+    def _decode(self, decode: Callable[[], list[VideoFrame]]) -> Iterator[VideoFrame]:
         try:
-            frames = packet.decode()
+            frames = decode()
         except FFmpegError:
             self._skip()
             return
@@ -224,10 +282,37 @@ class ContainerReader:
                 f"{self._address.name} did not answer for {self._timeout_s:g} s; check that it is up."
             ) from None
 
+    def _check_shown(self, since: float) -> None:
+        if self.is_live and time.monotonic() - since >= self._timeout_s:
+            raise SourceStalledError(
+                f"{self._address.name} showed nothing for {self._timeout_s:g} s; check its picture."
+            )
+
     def _broken_off(self, error: FFmpegError) -> SourceError:
         may_return = self.is_live or self._address.path is None
         kind = SourceStalledError if may_return else SourceError
         return kind(f"{self._address.name} broke off ({error.strerror}); check that it is complete.")
+
+
+def _is_video(stream: VideoStream) -> bool:
+    """Whether it can be decoded (FFmpeg may name a codec that it does not have) and is no cover picture."""
+    return stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
+
+
+def _n_px(stream: VideoStream) -> int:
+    return stream.codec_context.width * stream.codec_context.height
+
+
+def _size(stream: VideoStream) -> str:
+    return f"{stream.codec_context.width}x{stream.codec_context.height}"
+
+
+def _has_no_index(address: Address) -> bool:
+    return address.path is not None and not address.is_paced and lacks_index(address.path)
+
+
+def _no_index(address: Address) -> str:
+    return f"{address.name} lacks its index (moov), as of a download or a recording that was cut off; get it whole."
 
 
 def _why_not_opened(error: FFmpegError, address: Address) -> str:
@@ -238,6 +323,8 @@ def _why_not_opened(error: FFmpegError, address: Address) -> str:
             return f"{address.name} may not be read; give this user the right to it."
         case HTTPUnauthorizedError() | HTTPForbiddenError():
             return f"{address.name} asks for other credentials; give them as user:password@ before the host."
+        case InvalidDataError() if _has_no_index(address):
+            return _no_index(address)
         case _ if is_file or is_other_format or isinstance(error, InvalidDataError):
             return f"{address.name} is no video that can be read, or a damaged one; check what it is."
         case _:

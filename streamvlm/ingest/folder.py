@@ -28,9 +28,11 @@ class FolderReader:
         is_live: False.
         duration_s: Seconds of stream time the pictures span, 1 / fps each, and longer for animations read so far.
         n_corrupt_packets: Unreadable pictures skipped so far.
+        warning: None.
     """
 
     is_live = False
+    warning: str | None = None
 
     def __init__(self, folder: Path, *, fps: float) -> None:
         try:

@@ -6,12 +6,14 @@ discontinuity, and it asks nobody before it opens what a playlist names.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.ingest.address import Address
 from streamvlm.ingest.clocks import PlaylistClock
 from streamvlm.ingest.container import ContainerReader
+from streamvlm.ingest.ending import early_end
 from streamvlm.ingest.feed import Feed
 from streamvlm.ingest.playlist import MasterPlaylist, MediaPlaylist, Part, parse
 from streamvlm.ingest.reader import Decoded
@@ -31,21 +33,36 @@ class HlsReader:
         data: The playlist, as far as it was read.
         url: Where that was found.
         timeout_s: How long a host may keep us waiting, and a live playlist may be overdue.
+        stream: Which video stream of the segments, counted from 0; None for the best.
+        stopped: Set once no more is wanted of it.
 
     Attributes:
         duration_s: Length in seconds as the playlist states it; None if it is live.
+        warning: What is missing, once a recording has been read that ends too early; None if nothing is.
 
     Raises:
         SourceError: If nothing of it can be read.
     """
 
-    def __init__(self, address: Address, shelf: Shelf, data: bytes, url: str, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        shelf: Shelf,
+        data: bytes,
+        url: str,
+        *,
+        timeout_s: float,
+        stream: int | None = None,
+        stopped: threading.Event | None = None,
+    ) -> None:
         self._address, self._shelf, self._timeout_s = address, shelf, timeout_s
+        self._stream, self._stopped = stream, stopped or threading.Event()
         playlist, self._url = self._choose(data, url)
         self._feed = Feed(playlist, self._reload, name=address.name, timeout_s=timeout_s)
         self._keys = Keys(shelf, name=address.name)
         self._clock = PlaylistClock(lambda place: self._run.span_at(place))
         self.duration_s = None if self.is_live else sum(segment.duration_s for segment in playlist.segments)
+        self.warning: str | None = None
         self._n_corrupt_packets = 0
         self._container = self._next_container()
         if self._container is None:
@@ -69,11 +86,18 @@ class HlsReader:
             SourceStalledError: If a live playlist is overdue.
             SourceError: If too many segments in a row cannot be had.
         """
-        while self._container is not None:
-            yield from self._container
+        ended_s = longest_gap_s = 0.0
+        while self._container is not None and not self._stopped.is_set():
+            for time_s, decoded in self._container:
+                longest_gap_s = max(longest_gap_s, time_s - ended_s)
+                ended_s = time_s
+                yield time_s, decoded
             self._container.close()
             self._n_corrupt_packets += self._container.n_corrupt_packets
             self._container = self._next_container()
+        if self.duration_s is not None and not self._stopped.is_set():  # of segments whose lengths may be rounded
+            slack_s = max(self.duration_s / 10, longest_gap_s)
+            self.warning = early_end(self._address.name, ended_s, self.duration_s, slack_s)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -120,7 +144,14 @@ class HlsReader:
             self._run = Run(self._feed, self._shelf, self._keys, name=self._address.name)
             self._clock.start_run()
             try:
-                return ContainerReader(self._address, timeout_s=self._timeout_s, file=self._run, clock=self._clock)
+                return ContainerReader(
+                    self._address,
+                    timeout_s=self._timeout_s,
+                    file=self._run,
+                    clock=self._clock,
+                    stream=self._stream,
+                    stopped=self._stopped,
+                )
             except SourceError as error:
                 if isinstance(error, SourceStalledError) or error is self._feed.failure:
                     raise

@@ -55,8 +55,8 @@ class Intake(Incoming):
 
     @property
     def has_ended(self) -> bool:
-        """Whether all has come that will ever come; it may not all be read."""
-        return self._has_ended
+        """Whether all has come that will ever come, and nothing broke off; it may not all be read."""
+        return self._has_ended and self._failure is None
 
     def came_s(self, place: int) -> float:
         """When the byte at a place came, in seconds since the sender was listened to; of a byte that was read."""

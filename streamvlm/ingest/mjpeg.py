@@ -34,7 +34,10 @@ class MultipartReader:
     Attributes:
         duration_s: None: its length is not stated.
         n_corrupt_packets: Pictures skipped so far because they were damaged or cut short.
+        warning: None.
     """
+
+    warning: str | None = None
 
     def __init__(self, file: Incoming, boundary: str, *, name: str) -> None:
         self._file, self._name = file, name

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from streamvlm.errors import SourceError
 from streamvlm.ingest.address import WEB, Address, as_strangers
 from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.folder import FolderReader
@@ -40,15 +42,19 @@ class Opening:
 
     Attributes:
         opened: What has to be closed with the source.
+        stopped: Set once no more is wanted of it.
         fps: Frames to sample from a second of stream time.
         timeout_s: How long a host or device may keep us waiting.
+        stream: Which video stream, counted from 0; None for the best.
         admit: Looks at every URL on the web; None admits all.
         max_kept_bytes: How much of a file that cannot be read as it comes may be brought to disk.
     """
 
     opened: ExitStack
+    stopped: threading.Event
     fps: float
     timeout_s: float
+    stream: int | None
     admit: Admit | None
     max_kept_bytes: int
 
@@ -59,6 +65,13 @@ class Opening:
             SourceError: If it cannot be opened.
             StreamVlmError: If it is not admitted.
         """
+        reader = self._open(address)
+        if self.stream and not isinstance(reader, ContainerReader | HlsReader):
+            reader.close()
+            raise SourceError(f"{address.name} has no video stream {self.stream}; choose 0, or none.")
+        return reader
+
+    def _open(self, address: Address) -> Reader:
         scheme = address.target.partition("://")[0]
         if address.path is not None:
             return self._open_path(address, address.path)
@@ -68,7 +81,7 @@ class Opening:
             line = connect(address.target, name=address.name, timeout_s=self.timeout_s)
             hang_up = partial(_hang_up, line)
             return self._open_bytes(address, self._intake(address, from_line(line, name=address.name), hang_up))
-        return ContainerReader(address, timeout_s=self.timeout_s)
+        return self._container(address)
 
     def _open_path(self, address: Address, path: Path) -> Reader:
         if path.is_dir():
@@ -83,10 +96,10 @@ class Opening:
         if is_multipart(head):
             return self._open_bytes(address, DiskFile(path.open("rb")))
         if is_motion_jpeg(head):
-            return ContainerReader(replace(address, demuxer="mjpeg"), timeout_s=self.timeout_s)
+            return self._container(replace(address, demuxer="mjpeg"))
         if (still := read_still(path)) is not None:
             return StillReader(still, name=address.name)
-        return ContainerReader(address, timeout_s=self.timeout_s)
+        return self._container(address)
 
     def _open_web(self, address: Address) -> Reader:
         opener = self._opener(address)
@@ -100,7 +113,8 @@ class Opening:
         return self._open_bytes(address, file if is_whole else self._intake(address, from_file(file)), boundary)
 
     def _open_playlist(self, address: Address, data: bytes, url: str, opener: WebOpener) -> Reader:
-        return HlsReader(replace(address, target=""), Shelf(opener), data, url, timeout_s=self.timeout_s)
+        address, shelf = replace(address, target=""), Shelf(opener)
+        return HlsReader(address, shelf, data, url, timeout_s=self.timeout_s, stream=self.stream, stopped=self.stopped)
 
     def _open_bytes(self, address: Address, file: Incoming, boundary: str | None = None) -> Reader:
         """Opens what comes as bytes; `boundary` is announced if it comes in parts."""
@@ -111,7 +125,10 @@ class Opening:
         if not file.seekable() and has_index_behind(file):
             file = keep(file, name=address.name, max_bytes=self.max_kept_bytes)
         demuxer = raw_format(mark) if isinstance(file, Intake) else None
-        return ContainerReader(replace(address, target="", demuxer=demuxer), timeout_s=self.timeout_s, file=file)
+        return self._container(replace(address, target="", demuxer=demuxer), file)
+
+    def _container(self, address: Address, file: Incoming | None = None) -> ContainerReader:
+        return ContainerReader(address, timeout_s=self.timeout_s, file=file, stream=self.stream, stopped=self.stopped)
 
     def _opener(self, address: Address) -> WebOpener:
         opener = WebOpener(address.name, self.admit, timeout_s=self.timeout_s)

@@ -26,5 +26,9 @@ class Reader(Iterable[tuple[float, Decoded]], Protocol):
     def n_corrupt_packets(self) -> int:
         """Packets, or pictures, skipped so far because they were damaged."""
 
+    @property
+    def warning(self) -> str | None:
+        """What there is to say of it once it has ended; None if all is well."""
+
     def close(self) -> None:
         """Let go of the file, connection or device."""

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,10 +38,18 @@ class FrameSource(Iterator[Frame]):
         n_frames: Frames sampled so far.
     """
 
-    def __init__(self, reader: Reader, *, uri: str, fps: float, opened: ExitStack | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        uri: str,
+        fps: float,
+        opened: ExitStack | None = None,
+        stopped: threading.Event | None = None,
+    ) -> None:
         self.uri = uri
         self.n_frames = 0
-        self._reader, self._opened = reader, opened or ExitStack()
+        self._reader, self._opened, self._stopped = reader, opened or ExitStack(), stopped or threading.Event()
         self._frames = self._sample(fps)
 
     @property
@@ -56,6 +66,11 @@ class FrameSource(Iterator[Frame]):
     def n_corrupt_packets(self) -> int:
         """Damaged packets (in a folder: pictures) skipped so far."""
         return self._reader.n_corrupt_packets
+
+    @property
+    def warning(self) -> str | None:
+        """What there is to say of it once it has ended: that it ended early; None if all is well."""
+        return self._reader.warning
 
     def __next__(self) -> Frame:
         """Return the next sampled frame.
@@ -74,6 +89,10 @@ class FrameSource(Iterator[Frame]):
     ) -> None:
         self.close()
 
+    def stop(self) -> None:
+        """Have no more frames come, from any thread: it ends with the next packet, or when that is overdue."""
+        self._stopped.set()
+
     def close(self) -> None:
         """Let go of the file, connection or device; no more frames come."""
         self._opened.close()  # which ends all waiting
@@ -81,11 +100,12 @@ class FrameSource(Iterator[Frame]):
         self._reader.close()
 
     def _sample(self, fps: float) -> Generator[Frame, None, None]:
+        wanted = takewhile(lambda _: not self._stopped.is_set(), self._reader)
         with self._opened:  # threads and connections end with the last picture
-            for time_s, decoded in sample(self._reader, fps):
+            for time_s, decoded in sample(wanted, fps):
                 index, self.n_frames = self.n_frames, self.n_frames + 1
                 yield Frame(index, time_s, decoded(), wall_s=time.time() if self.is_live else None)
-        if not self.n_frames:
+        if not self.n_frames and not self._stopped.is_set():
             raise SourceError(f"{self.uri} holds no readable picture; check that it is whole.")
 
 
@@ -94,6 +114,7 @@ def open_source(
     *,
     fps: float = 1.0,
     timeout_s: float = 10.0,
+    stream: int | None = None,
     admit: Admit | None = None,
     max_kept_bytes: int = MAX_KEPT_BYTES,
 ) -> FrameSource:
@@ -104,6 +125,7 @@ def open_source(
         fps: Frames to sample from a second of stream time, in (0, 1000]: the first at or after each k / fps,
             none twice. The pictures of a folder are 1 / fps apart, so all of them are taken.
         timeout_s: How long a host or device may keep us waiting, for its answer and for each packet.
+        stream: Which of its video streams, counted from 0; by default the best. Cover pictures are none.
         admit: Looks at every URL that a source on the web leads to, by redirects and playlists, and at its own; by
             default all are followed.
         max_kept_bytes: How much of a file that cannot be read as it comes may be brought to disk: an MP4 with its
@@ -116,10 +138,10 @@ def open_source(
     _check_fps(fps)
     if not timeout_s > 0:
         raise UsageError(f"timeout_s is {timeout_s}; give seconds above 0.")
-    address = locate(uri)
+    address, stopped = locate(uri), threading.Event()
     with ExitStack() as opened:
-        reader = Opening(opened, fps, timeout_s, admit, max_kept_bytes).open(address)
-        return FrameSource(reader, uri=address.name, fps=fps, opened=opened.pop_all())
+        reader = Opening(opened, stopped, fps, timeout_s, stream, admit, max_kept_bytes).open(address)
+        return FrameSource(reader, uri=address.name, fps=fps, opened=opened.pop_all(), stopped=stopped)
 
 
 def open_upload(path: Path, *, name: str, fps: float, max_px: int) -> FrameSource:

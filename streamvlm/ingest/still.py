@@ -77,6 +77,7 @@ class StillReader:
         is_live: False.
         duration_s: Seconds until its end; None of a still picture, and of an animation that was not read to its end.
         n_corrupt_packets: Pictures of an animation that were damaged or cut short so far; it ends with them.
+        warning: None.
 
     Raises:
         PictureTooLargeError: If it has too many pixels.
@@ -84,6 +85,7 @@ class StillReader:
     """
 
     is_live = False
+    warning: str | None = None
 
     def __init__(self, data: bytes, *, name: str, max_px: int | None = None) -> None:
         kind = kind_of(data)

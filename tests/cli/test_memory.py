@@ -102,8 +102,9 @@ def test_damage_deep_inside_the_catalog_is_one_sentence_whoever_looks(watched: P
         database.execute(harm)
     for args in (["memory", "show", folder], ["memory", "verify", folder], ["ask", "-", "--memory", folder, "what?"]):
         refused = run(*args)
-        assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
-        assert "memory repair" in refused.stderr
+        *working, told = refused.stderr.splitlines()
+        assert (refused.exit_code, working in ([], ["streamvlm: loading pocket"])) == (2, True)
+        assert "memory repair" in told
     assert run("memory", "repair", folder).exit_code == 0
     assert "0 are damaged" in run("memory", "verify", folder).stdout
 
@@ -187,8 +188,9 @@ def test_each_mistake_gets_one_sentence(args: list[str], named: str, clip: Path,
     places = {"EMPTY": tmp_path / "empty", "CLIP": clip}
     done = run(*(places.get(arg, arg) for arg in args))
     assert done.exit_code == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert named in done.stderr
+    *working, told = done.stderr.splitlines()
+    assert working in ([], ["streamvlm: loading pocket"])
+    assert named in told
 
 
 def end_while_watching(clip: Path, folder: Path, number: signal.Signals, device: str) -> tuple[int, str]:
@@ -205,10 +207,13 @@ def end_while_watching(clip: Path, folder: Path, number: signal.Signals, device:
     return watcher.returncode, said
 
 
-def test_an_interrupted_watcher_says_so_and_keeps_what_it_has_seen(clip: Path, tmp_path: Path, device: str) -> None:
+def test_an_interrupted_watcher_says_so_answers_and_keeps_what_it_has_seen(
+    clip: Path, tmp_path: Path, device: str
+) -> None:
     folder = tmp_path / "mem"
     code, said = end_while_watching(clip, folder, signal.SIGINT, device)
-    assert (code, said.splitlines()[-1]) == (130, "streamvlm: interrupted")
+    assert code == 0, said
+    assert "SIGINT ended the watching" in said
     assert run("ask", "-", "--memory", folder, "what do you see now?").exit_code == 0
 
 

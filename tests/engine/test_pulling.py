@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from rtsp_camera import fall_silent, hang_up, rtsp_camera
 from tiny_model import TinyModel
 
 from streamvlm.engine import Answer, Engine, EngineConfig, LiveSession, PullEvent, PullState, SessionConfig
@@ -111,6 +112,29 @@ def test_the_next_source_goes_on_from_there(engine: Engine, clip: Path) -> None:
     answer(live)
     times = [decision.time_s for decision in live.timeline().decisions]
     assert times == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4.5, 5, 5.5, 6, 6.5, 7, 7.5, 8])
+
+
+def test_a_file_that_ends_early_is_pulled_with_a_warning(engine: Engine, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mkv")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 8 // 10])
+    events = pull(engine.open(), str(path))
+    assert events.get(timeout=WAIT_S).state is PullState.OPENED
+    last = events.get(timeout=WAIT_S)
+    assert (last.state, last.error) == (PullState.ENDED, None)
+    assert f"{path} ended at 0:0" in str(last.warning)
+
+
+def test_a_camera_that_drops_is_pulled_again_and_that_is_noticed(engine: Engine, tmp_path: Path) -> None:
+    notices: queue.Queue[str] = queue.Queue()
+    live = engine.open()
+    live.on_notice(notices.put)
+    with rtsp_camera(write_clip(tmp_path / "clip.ts").read_bytes(), hang_up, fall_silent) as camera:
+        events = pull(live, camera.url)
+        assert events.get(timeout=WAIT_S).state is PullState.OPENED
+        assert notices.get(timeout=WAIT_S) == f"{camera.url} hung up; check that it is up. Trying again for 30 s."
+        assert notices.get(timeout=WAIT_S) == f"{camera.url} is back."
+        live.stop_pulling()
+    assert events.get(timeout=WAIT_S).state is PullState.STOPPED
 
 
 def test_what_cannot_be_opened_is_told(engine: Engine, tmp_path: Path) -> None:

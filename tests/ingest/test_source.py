@@ -5,7 +5,6 @@ import random
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from av.stream import Disposition
+from junk import write_with_junk
 
 from streamvlm.errors import SourceError, UsageError
 from streamvlm.frame import Picture
@@ -174,25 +174,6 @@ def test_a_folder_is_a_video_in_natural_order(tmp_path: Path, which: Which) -> N
     assert (source.n_corrupt_packets, source.duration_s, source.is_live) == (2, 1.75, False)
 
 
-def write_with_junk(path: Path, *, n_junk: int) -> Path:
-    """Twenty good JPEG frames at 10 frames/s, with undecodable packets in the middle."""
-    with av.open(str(path), "w") as out:
-        stream: Any = out.add_stream("mjpeg", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
-        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
-        frame = frame.reformat(format="yuvj420p")
-        for i in range(20 + n_junk):
-            if 10 <= i < 10 + n_junk:
-                packet = av.Packet(b"\xff\xd8 junk \xff\xd9")
-                packet.stream, packet.time_base = stream, Fraction(1, 10)
-            else:
-                frame.pts = i
-                (packet,) = stream.encode(frame)
-            packet.pts = packet.dts = i
-            out.mux(packet)
-    return path
-
-
 def test_damaged_packets_are_skipped_and_counted(tmp_path: Path) -> None:
     source = open_source(str(write_with_junk(tmp_path / "clip.mkv", n_junk=MAX_BAD_PACKETS - 1)), fps=10)
     assert len(list(source)) == 20
@@ -212,7 +193,9 @@ def test_a_recording_that_was_cut_off_is_read_as_far_as_it_goes(kind: str, clip:
     path = clip(f"clip.{kind}", codec="mpeg4", size=(320, 240), muxer=muxer)
     (tmp_path / f"cut.{kind}").write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     whole = list(open_source(str(path), fps=10))
-    *frames, _ = open_source(str(tmp_path / f"cut.{kind}"), fps=10)  # half of the last picture may be made up
+    frames = list(open_source(str(tmp_path / f"cut.{kind}"), fps=10))
+    if kind == "ts":
+        frames.pop()  # half of it may be made up
     assert 5 < len(frames) < 29
     for frame, expected in zip(frames, whole, strict=False):
         assert frame.time_s == expected.time_s

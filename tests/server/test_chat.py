@@ -23,6 +23,7 @@ import openai
 import pytest
 from live_server import LiveServer, live_server, wait_until
 from PIL import Image
+from remux import remux
 
 from streamvlm.engine import Session, SessionConfig
 from streamvlm.frame import Frame, Picture
@@ -190,6 +191,18 @@ def test_evidence_comes_only_to_whoever_knows_of_it(client: openai.OpenAI, clip_
     assert [(e["start_s"], e["end_s"]) for e in told["evidence"]] == [(e.start_s, e.end_s) for e in right.evidence]
     *_, last = ask(client, asked, stream=True, extra_body={"streamvlm": {}})
     assert last.streamvlm["evidence"] == told["evidence"]
+
+
+def test_a_video_that_ends_early_is_told_to_whoever_knows_of_it(
+    client: openai.OpenAI, clip: Path, tmp_path: Path
+) -> None:
+    data = remux(clip, tmp_path / "clip.mkv").read_bytes()
+    asked = [user(video(data_url("video/x-matroska", data[: len(data) * 6 // 10])), text=NOW)]
+    (warning,) = ask(client, asked, extra_body={"streamvlm": {}}).streamvlm["warnings"]
+    assert re.fullmatch(r"the video ended at 0:\d\d of 0:\d\d; the rest is missing, .*", warning)
+    whole = [user(video(data_url("video/x-matroska", data)), text=NOW)]
+    *_, last = ask(client, whole, stream=True, extra_body={"streamvlm": {}})
+    assert last.streamvlm["warnings"] == []
 
 
 def test_a_request_leaves_no_session_behind(client: openai.OpenAI, clip_url: str, server: LiveServer) -> None:

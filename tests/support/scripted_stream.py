@@ -79,7 +79,7 @@ class ScriptedStream:
     on_decision: Callable[[Decision], None] | None = None
     notice: Callable[[str], None] | None = None
     opened: Callable[[], None] = lambda: None
-    ended: Callable[[StreamVlmError | None], None] = lambda error: None
+    ended: Callable[[StreamVlmError | None, str | None], None] = lambda error, warning: None
 
     def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None, keep: bool) -> float:
         newest = self.offered[-1][1] if self.offered else None
@@ -123,7 +123,13 @@ class ScriptedStream:
         return after or 0
 
     def pull(
-        self, url: str, *, fps: float, opened: Callable[[], None], ended: Callable[[StreamVlmError | None], None]
+        self,
+        url: str,
+        *,
+        fps: float,
+        stream: int | None,
+        opened: Callable[[], None],
+        ended: Callable[[StreamVlmError | None, str | None], None],
     ) -> None:
         if self.refusal is not None:
             raise self.refusal
@@ -131,7 +137,7 @@ class ScriptedStream:
 
     def stop_pulling(self) -> None:
         self.pulling = None
-        self.ended(None)
+        self.ended(None, None)
 
     def watch_decisions(self, listener: Callable[[Decision], None] | None) -> None:
         self.on_decision = listener

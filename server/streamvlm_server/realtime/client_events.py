@@ -84,6 +84,7 @@ class SourceOpen(ClientEvent):
     type: Literal["streamvlm.source.open"]
     url: str = Field(min_length=1, max_length=4096, description="Of an allowed scheme and host.")
     fps: float = Field(default=1.0, gt=0, le=60, description="Frames to take from a second of video.")
+    stream: int | None = Field(default=None, ge=0, description="Which of its video streams, from 0; None: the best.")
 
 
 class SourceClose(ClientEvent):

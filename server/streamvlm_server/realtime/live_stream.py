@@ -109,8 +109,9 @@ class LiveStream:
         url: str,
         *,
         fps: float,
+        stream: int | None,
         opened: Callable[[], None],
-        ended: Callable[[StreamVlmError | None], None],
+        ended: Callable[[StreamVlmError | None, str | None], None],
     ) -> None:
         """Reads a source; see ``LiveSession.pull``."""
 
@@ -118,9 +119,11 @@ class LiveStream:
             if event.state is PullState.OPENED:
                 self._on_loop(opened)
             else:
-                self._on_loop(ended, event.error)
+                self._on_loop(ended, event.error, event.warning)
 
-        self._session.pull(url, fps=fps, listener=told, admit=self._admit, max_kept_bytes=self._max_kept_bytes)
+        self._session.pull(
+            url, fps=fps, stream=stream, listener=told, admit=self._admit, max_kept_bytes=self._max_kept_bytes
+        )
 
     def stop_pulling(self) -> None:
         """Stops reading."""

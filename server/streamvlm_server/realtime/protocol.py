@@ -339,6 +339,7 @@ class RealtimeProtocol:
         self._stream.pull(
             event.url,
             fps=event.fps,
+            stream=event.stream,
             opened=lambda: self._tell(events.SourceOpened(url=event.url)),
             ended=partial(self._source_ended, event.url),
         )
@@ -349,9 +350,9 @@ class RealtimeProtocol:
             raise UsageError("No source is being read; there is none to close.")
         self._stream.stop_pulling()
 
-    def _source_ended(self, url: str, error: StreamVlmError | None) -> None:
+    def _source_ended(self, url: str, error: StreamVlmError | None, warning: str | None) -> None:
         self._source = None
-        self._send(events.SourceEnded(url=url, error=str(error) if error is not None else None))
+        self._send(events.SourceEnded(url=url, error=str(error) if error is not None else None, warning=warning))
 
     def _arm(self, event: asked.StandingArm) -> None:
         if event.release >= event.threshold:

@@ -238,6 +238,7 @@ class SourceEnded(ServerEvent):
     type: Literal["streamvlm.source.ended"] = "streamvlm.source.ended"
     url: str
     error: str | None = Field(description="Why it failed; None if it did not.")
+    warning: str | None = Field(description="What is missing of a source that ended early; None if nothing is.")
 
 
 class StandingArmed(ServerEvent):

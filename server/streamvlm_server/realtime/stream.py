@@ -118,10 +118,18 @@ class Stream(Protocol):
         url: str,
         *,
         fps: float,
+        stream: int | None,
         opened: Callable[[], None],
-        ended: Callable[[StreamVlmError | None], None],
+        ended: Callable[[StreamVlmError | None, str | None], None],
     ) -> None:
         """Reads a source and takes its frames, until it ends, is stopped, or fails, which is then told.
+
+        Args:
+            url: Of the source.
+            fps: Frames to take from a second.
+            stream: Which of its video streams; None for the best.
+            opened: Told when it is open.
+            ended: Told why it failed, if it did, and what else there is to say of its end.
 
         Raises:
             StreamVlmError: If the source is refused.

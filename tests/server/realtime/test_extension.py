@@ -158,8 +158,11 @@ def test_a_source_is_read_until_it_is_closed_ends_or_fails(client: Client) -> No
     assert (ended["type"], ended["url"], ended["error"]) == ("streamvlm.source.ended", "http://a/", None)
     assert types(client.send("streamvlm.source.close")) == ["error"]
     client.send("streamvlm.source.open", url="http://b/")
-    client.stream.ended(SourceError("It stopped."))
-    assert client.received[-1]["error"] == "It stopped."
+    client.stream.ended(SourceError("It stopped."), None)
+    assert (client.received[-1]["error"], client.received[-1]["warning"]) == ("It stopped.", None)
+    client.send("streamvlm.source.open", url="http://b/", stream=1)
+    client.stream.ended(None, "It ended early.")
+    assert (client.received[-1]["error"], client.received[-1]["warning"]) == (None, "It ended early.")
     client.stream.refusal = SourceError("That may not be read.")
     assert types(client.send("streamvlm.source.open", url="http://c/")) == ["error"]
     assert not client.protocol.is_waited_for

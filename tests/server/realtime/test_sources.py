@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
 from live_server import LiveServer, live_server
+from remux import remux
 from viewer import Said, Viewer, viewer
 from web_site import Handler, Site, serving
 from websocket_peer import as_jpeg, peer
@@ -270,6 +271,21 @@ def test_a_video_that_would_have_to_be_fetched_whole_is_bounded(pocket: VideoLan
         told = asyncio.run(read(server, f"http://{site.host}/{as_mp4_where_nobody_can_seek(site)}"))
     (ended,) = (event for event in told if event["type"] == "streamvlm.source.ended")
     assert "has more than the 1000 bytes that may be fetched" in ended["error"]
+
+
+# --- what ends early ---
+
+
+def test_a_source_that_ends_early_ends_with_a_warning(reader: LiveServer, tmp_path: Path) -> None:
+    write_video(WORLD, tmp_path / "clip.mp4")
+    data = remux(tmp_path / "clip.mp4", tmp_path / "clip.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 6 // 10])
+    with serving("127.0.0.1", tmp_path) as site:
+        for name, is_whole in (("clip.mkv", True), ("cut.mkv", False)):
+            *_, ended = asyncio.run(read(reader, f"http://{site.host}/{name}"))
+            assert (ended["type"], ended["error"]) == ("streamvlm.source.ended", None)
+            assert (ended["warning"] is None) is is_whole
+    assert f"http://{site.host}/cut.mkv ended at 0:" in ended["warning"]
 
 
 # --- what is not there, or not allowed ---

@@ -1,0 +1,57 @@
+"""Ctrl+C and SIGTERM that end the watching and not the command: a second one does that."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """While it is entered, the first signal calls ``stop``, and the next one ends the command.
+
+    Args:
+        stop: Ends what the command waits for; called between any two steps of the main thread.
+
+    Attributes:
+        came: The signal that stopped it; None if there was none.
+    """
+
+    def __init__(self, stop: Callable[[], object]) -> None:
+        self._stop: Callable[[], object] | None = stop
+        self._before: dict[signal.Signals, Any] = {}
+        self.came: signal.Signals | None = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # no other may take signals
+            self._before = {one: signal.signal(one, self._take) for one in _SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+
+    def give_way(self) -> None:
+        """There is nothing to stop any more: from now on the next signal ends the command."""
+        self._stop = None
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        stop, self._stop = self._stop, None
+        if stop is None:
+            quit_by(signal.Signals(number))
+        self.came = signal.Signals(number)
+        stop()
+
+
+def quit_by(came: signal.Signals) -> NoReturn:
+    """Ends the command in order, with the exit code that shells expect of one which a signal ended."""
+    if came is signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + came)
