@@ -155,7 +155,7 @@ def test_watch_leaves_only_its_own_alerts_armed(live: LiveServer, tmp_path: Path
     assert armed == ["did you see a cat?", "is it red?"]
 
 
-def test_what_was_armed_before_a_kill_is_armed_after_it(tmp_path: Path) -> None:
+def test_what_was_armed_before_a_kill_is_armed_after_it(tmp_path: Path, device: str) -> None:
     flags = ["--home", str(tmp_path), "--flush-every-s", "0.5"]
     question = "did you see a red circle?"
 
@@ -166,13 +166,13 @@ def test_what_was_armed_before_a_kill_is_armed_after_it(tmp_path: Path) -> None:
 
     async def use() -> None:
         async with AsyncExitStack() as opened:
-            with await asyncio.to_thread(ServerProcess, *flags) as server:
+            with await asyncio.to_thread(ServerProcess, device, *flags) as server:
                 session = await opened.enter_async_context(connect(server.url))
                 await session.arm(question)
                 await asyncio.to_thread(wait_until, lambda: is_kept(session.session_id))
                 server.process.kill()
             port = server.url.rpartition(":")[2]
-            with await asyncio.to_thread(ServerProcess, *flags, "--port", port):
+            with await asyncio.to_thread(ServerProcess, device, *flags, "--port", port):
                 await session.send(as_png(render(WORLD, 0.0)), time_s=0.0)  # once the connection stands again
                 assert list(session.standing.values()) == [question]
 
