@@ -13,11 +13,12 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --root-user-action ignore \
 	--constraint constraints.txt --editable
 
-.PHONY: help demo test check clean
+.PHONY: help demo test inputs check clean
 
 help:
 	@echo 'make demo    renders a four-minute video and asks it questions; MODEL=NAME asks another model than pocket'
 	@echo 'make test    runs all tests'
+	@echo 'make inputs  tries every kind of input at every door, and writes docs/results/inputs.md'
 	@echo 'make check   format, lint, types, and the import staircase'
 	@echo 'make clean   removes .venv and what was built'
 
@@ -28,6 +29,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/pytest
+
+inputs: $(VENV)/installed-test
+	$(BIN)/pytest tests/inputs --write-table
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
