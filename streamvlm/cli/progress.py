@@ -38,6 +38,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._has_ended.set()
+        if self._thread.is_alive():  # else it may let go of what it tells of, a model too, while Python ends
+            self._thread.join()
 
     def begin(self, doing: str, how_far: Callable[[], str] | None = None) -> None:
         """Goes on to something else and says so; ``how_far`` tells of it later, on another thread."""
