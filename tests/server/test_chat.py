@@ -190,7 +190,8 @@ def test_evidence_comes_only_to_whoever_knows_of_it(client: openai.OpenAI, clip_
     told = ask(client, asked, extra_body={"streamvlm": {}}).streamvlm
     assert [(e["start_s"], e["end_s"]) for e in told["evidence"]] == [(e.start_s, e.end_s) for e in right.evidence]
     *_, last = ask(client, asked, stream=True, extra_body={"streamvlm": {}})
-    assert last.streamvlm["evidence"] == told["evidence"]
+    for streamed, whole in zip(last.streamvlm["evidence"], told["evidence"], strict=True):
+        assert streamed == {**whole, "score": pytest.approx(whole["score"])}  # frames may have come in other chunks
 
 
 def test_a_video_that_ends_early_is_told_to_whoever_knows_of_it(
@@ -206,9 +207,10 @@ def test_a_video_that_ends_early_is_told_to_whoever_knows_of_it(
 
 
 def test_a_request_leaves_no_session_behind(client: openai.OpenAI, clip_url: str, server: LiveServer) -> None:
+    n_open, listed = server.engine.stats().n_sessions, server.engine.sessions()
     said(client, user(video(clip_url), text=NOW))
-    wait_until(lambda: server.engine.stats().n_sessions == 0)
-    assert server.engine.sessions() == []
+    wait_until(lambda: server.engine.stats().n_sessions <= n_open)
+    assert {session.id for session in server.engine.sessions()} <= {session.id for session in listed}
 
 
 def test_the_example_of_the_readme_runs_as_it_stands(

