@@ -92,6 +92,7 @@ ALLOWED: dict[str, Callable[[Tensor], Any]] = {
     "a view, written to": lambda there: changed(there, lambda t: t[1:].mul_(2)),
     "a copy from the CPU": lambda there: there.copy_(here() + 1),
     "what is made there": lambda there: torch.tensor([1.0, 2.0], device=there.device) + there.new_tensor([3.0, 4.0]),
+    "what is made of single numbers there": lambda there: torch.tensor([there[0, 1], 3.0], device=there.device),
     "what is made like it": lambda there: there + torch.ones_like(there) + there.new_zeros(4),
     "another dtype": lambda there: there.to(torch.bfloat16).float(),
     "a single number, read": lambda there: torch.tensor(float(there.sum()) + there[0].tolist()[1]),

@@ -42,9 +42,9 @@ def pictures(clips: dict[str, Path]) -> bytes:
 
 
 @contextmanager
-def asking(*args: str) -> Iterator[subprocess.Popen[str]]:
+def asking(device: str, *args: str) -> Iterator[subprocess.Popen[str]]:
     """A process that asks."""
-    command = [sys.executable, "-m", "streamvlm", "ask", *args]
+    command = [sys.executable, "-m", "streamvlm", "ask", "--device", device, *args]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -59,11 +59,11 @@ def wait_for(line: str, said: IO[str] | None) -> None:
 
 def test_a_signal_ends_the_watching_of_a_silent_camera_and_a_second_one_quits(pictures: bytes, device: str) -> None:
     many = [f"did you see a dog at {n}?" for n in range(300)]
-    early = ("--device", device, "--at", "2", NOW)
+    early = ("--at", "2", NOW)
     with (
         rtsp_camera(pictures, send_sound, send_sound) as camera,
-        asking(camera.url, *early, "--at", "9:00", "was it red?", "where is it?") as once,
-        asking(camera.url, *early, *many) as twice,
+        asking(device, camera.url, *early, "--at", "9:00", "was it red?", "where is it?") as once,
+        asking(device, camera.url, *early, *many) as twice,
     ):
         wait_for(NOW, once.stdout)  # it is in the midst of watching
         once.send_signal(signal.SIGINT)

@@ -22,9 +22,9 @@ def test_ask_says_what_it_does_before_it_loads_what_takes_long(tmp_path: Path) -
     assert (done.returncode, done.stderr) == (77, "streamvlm: loading pocket\n")
 
 
-def test_a_file_that_is_not_there_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_told_before_anything_is_loaded(tmp_path: Path, device: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "streamvlm", "ask", str(tmp_path / "missing.mp4"), "what?"],
+        [sys.executable, "-m", "streamvlm", "ask", str(tmp_path / "missing.mp4"), "--device", device, "what?"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2

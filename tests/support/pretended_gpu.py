@@ -118,8 +118,11 @@ class _Calls(TorchFunctionMode):
             return False  # the data of a plain parameter can be no wrapper
         if func in (Tensor.__getitem__, Tensor.__setitem__):
             return func(args[0], _index_of_tensors(args[1]), *args[2:])
-        if func is Tensor.new_tensor and _is_gpu(args[0].device):
-            return torch.tensor(args[1], **kwargs).to(_FOR_CPP)
+        if func is Tensor.new_tensor:
+            like = {"dtype": args[0].dtype, "device": args[0].device}
+            func, kwargs, args = torch.tensor, {**like, **kwargs}, args[1:]
+        if func in _OF_DATA and isinstance(args[0], list | tuple):
+            args = _mapped(args, lambda leaf: leaf.item() if isinstance(leaf, OnGpu) else leaf)  # as C++ reads them
         if func in _OF_DATA and _is_gpu(kwargs.get("device")):
             return func(*args, **{**kwargs, "device": _CPU}).to(_FOR_CPP)
         place = _FOR_CPP if func is Tensor.to else GPU  # only that of C++ is the one where a tensor may be already
