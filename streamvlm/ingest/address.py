@@ -89,7 +89,12 @@ def locate_upload(path: Path, name: str) -> Address:
     """What a file is that nobody vouches for: a video in one of the usual containers, which names nothing else.
 
     Whatever the file calls itself, playlists, lists of parts and references to other files are not followed.
+
+    Raises:
+        SourceError: If there is nothing in it.
     """
+    if path.stat().st_size == 0:
+        raise SourceError(f"{name} is empty; send a video.")
     options = {"protocol_whitelist": "file", "format_whitelist": _STRANGERS}
     return Address(name, f"file:{path}", options, path)
 

@@ -317,7 +317,6 @@ def _no_index(address: Address) -> str:
 
 def _why_not_opened(error: FFmpegError, address: Address) -> str:
     is_file = not address.target or (address.path is not None and not address.is_paced)
-    is_other_format = isinstance(error, ArgumentError) and "format_whitelist" in address.options
     match error:
         case PermissionError():
             return f"{address.name} may not be read; give this user the right to it."
@@ -325,7 +324,10 @@ def _why_not_opened(error: FFmpegError, address: Address) -> str:
             return f"{address.name} asks for other credentials; give them as user:password@ before the host."
         case InvalidDataError() if _has_no_index(address):
             return _no_index(address)
-        case _ if is_file or is_other_format or isinstance(error, InvalidDataError):
+        case ArgumentError() if "format_whitelist" in address.options:
+            taken = "MP4, WebM, Matroska, AVI, MPEG-TS, FLV or Ogg"
+            return f"{address.name} is in a container that is not taken here; give {taken}."
+        case _ if is_file or isinstance(error, InvalidDataError):
             return f"{address.name} is no video that can be read, or a damaged one; check what it is."
         case _:
             return f"{address.name} cannot be opened ({error.strerror}); check the address, and that it is up."

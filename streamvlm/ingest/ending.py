@@ -77,7 +77,7 @@ def early_end(name: str, ended_s: float, length_s: float, slack_s: float) -> str
     """What to say of a recording of so many seconds that ended sooner, by more than so many; None if it did not."""
     if ended_s + slack_s >= length_s:
         return None
-    ended = clock(min(ended_s, round(length_s) - 1))  # or it could read as if nothing were missing
+    ended = clock(max(0, min(ended_s, round(length_s) - 1)))  # or it could read as if nothing were missing
     return f"{name} ended at {ended} of {clock(length_s)}; the rest is missing, as of a download that was cut off."
 
 
