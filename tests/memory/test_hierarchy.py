@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -7,6 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from pretended_gpu import pretended_gpu
 from torch import Tensor
 
 from streamvlm.errors import MemoryBudgetError
@@ -253,13 +255,16 @@ def test_ten_thousand_blocks_add_no_mappings_to_the_process() -> None:
     assert forgotten == list(range(1_000))
 
 
-@pytest.mark.only_on("cuda", "a CPU has no use for a second copy in the same RAM")
-def test_on_a_gpu_fetched_payloads_are_cached_within_budget_and_leave_with_their_block(device: str) -> None:
-    memory = BlockMemory(LAYOUT, device=device, device_budget_bytes=2 * PAGE_BYTES, host_budget_bytes=3 * PAGE_BYTES)
-    fill(memory, 3)
-    kept = memory.fetch([0, 1, 2])
-    assert memory.stats().device_bytes == 2 * PAGE_BYTES
-    assert memory.fetch([2])[0] is kept[2]
-    fill(memory, 3)
-    assert memory.stats().device_bytes == 0
-    assert all(torch.equal(got.cpu(), payload(i)) for i, got in enumerate(kept))
+def test_on_a_gpu_fetched_payloads_are_cached_within_budget_and_leave_with_their_block() -> None:
+    with nullcontext() if torch.cuda.is_available() else pretended_gpu():
+        memory = BlockMemory(
+            LAYOUT, device="cuda", device_budget_bytes=2 * PAGE_BYTES, host_budget_bytes=3 * PAGE_BYTES
+        )
+        fill(memory, 3)
+        kept = memory.fetch([0, 1, 2])
+        assert all(payload.is_cuda for payload in kept)
+        assert memory.stats().device_bytes == 2 * PAGE_BYTES
+        assert memory.fetch([2])[0] is kept[2]
+        fill(memory, 3)
+        assert memory.stats().device_bytes == 0
+        assert all(torch.equal(got.cpu(), payload(i)) for i, got in enumerate(kept))

@@ -53,6 +53,8 @@ LITTLE = 32 << 20
 HERE = Weight(os.getpid())
 """Of tests whose server is in this process, and their clients with it."""
 
+only_on_cpu = pytest.mark.only_on("cpu", "for a GPU, all host memory of a session is resident from its beginning")
+
 
 class Case(NamedTuple):
     """What a bad client does, what it is told, and what it may cost: more where the model takes a largest step."""
@@ -148,6 +150,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, device: str) -> Iterator[Se
         assert not running.said, "what bad clients do is no error of the server's"
 
 
+@only_on_cpu
 @pytest.mark.parametrize("case", BAD_CLIENTS.values(), ids=BAD_CLIENTS)
 def test_a_bad_client_is_told_little_is_spent_on_it_and_its_neighbour_does_not_notice(
     server: ServerProcess, case: Case
@@ -156,6 +159,7 @@ def test_a_bad_client_is_told_little_is_spent_on_it_and_its_neighbour_does_not_n
         assert asyncio.run(beside_a_neighbour(server.url, case.bad, **ANN)) == case.told
 
 
+@only_on_cpu
 def test_half_open_connections_are_found_out(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     async def bad(beside: Neighbour) -> Told:
         for setting in ("ws_ping_interval", "ws_ping_timeout"):  # of connections from now on
@@ -167,6 +171,7 @@ def test_half_open_connections_are_found_out(live: LiveServer, monkeypatch: pyte
         assert asyncio.run(beside_a_neighbour(live.url, bad)) == Told(None, 1011)
 
 
+@only_on_cpu
 def test_who_stops_reading_holds_no_socket_for_good(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cut_off, "PATIENCE_S", 0.2)
     connections = live.server.server_state.connections
