@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from streamvlm.errors import PictureError
 from streamvlm.frame import Picture
 from streamvlm.ingest.sampling import sample
 from streamvlm.ingest.source import open_upload
 from streamvlm_server.chat_request import Shown
 from streamvlm_server.errors import MediaUrlError, TooLargeError, of_part
+from streamvlm_server.fetch import Fetched
 from streamvlm_server.media import decode_base64, is_data_url, open_still, parse_data_url
 from streamvlm_server.service import Service
 
@@ -35,10 +35,11 @@ class Stills:
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """A video in a file, and the part of the request that it is."""
+    """A video in a file, the part of the request that it is, and whether all of it came."""
 
     path: Path
     part: Shown
+    is_whole: bool
 
 
 Media = Stills | Film
@@ -70,7 +71,8 @@ class MediaLoader:
         """
         with of_part(part.param, part.medium):
             if part.medium == "image":
-                encoded, every_s = [await self._bytes(part.url, self._service.config.max_picture)], STILL_S
+                fetched = await self._fetched(part.url, self._service.config.max_picture)
+                encoded, every_s = [fetched.data], STILL_S
             elif (frames := _frames(part.url)) is not None:
                 encoded, every_s = await self._decoded(frames), 1 / self._fps
             else:
@@ -86,15 +88,16 @@ class MediaLoader:
         return await asyncio.to_thread(lambda: [decode(frame) for frame in frames])
 
     async def _film(self, part: Shown) -> Film:
-        data = await self._bytes(part.url, self._service.config.max_video)
-        self._count(len(data), 0)
+        fetched = await self._fetched(part.url, self._service.config.max_video)
+        self._count(len(fetched.data), 0)
         path = self._folder / f"video-{self.n_bytes}"  # a name that no other has: the bytes only grow
-        await asyncio.to_thread(path.write_bytes, data)
-        return Film(path, part)
+        await asyncio.to_thread(path.write_bytes, fetched.data)
+        return Film(path, part, fetched.is_whole)
 
-    async def _bytes(self, url: str, max_bytes: int) -> bytes:
+    async def _fetched(self, url: str, max_bytes: int) -> Fetched:
         if is_data_url(url):
-            return await asyncio.to_thread(decode_base64, parse_data_url(url).payload, max_bytes=max_bytes)
+            payload = parse_data_url(url).payload
+            return Fetched(await asyncio.to_thread(decode_base64, payload, max_bytes=max_bytes))
         if "://" not in url[:32]:
             raise MediaUrlError("The media URL has no scheme; write data:image/jpeg;base64,… or https://host/path.")
         return await self._service.fetcher.fetch(url.strip(), max_bytes=max_bytes)
@@ -131,7 +134,7 @@ class FrameReader:
 
     Attributes:
         n_frames: Decoded so far.
-        warnings: What there was to say of videos at their end, as that one ended early.
+        warnings: What there was to say of videos and animations at their end, as that one ended early.
     """
 
     def __init__(self, service: Service, fps: float) -> None:
@@ -165,8 +168,8 @@ class FrameReader:
         for time_s, decoded in sample(reader, self._fps):
             yield from_s + time_s, decoded()
             self._next_s = from_s + time_s + every_s
-        if reader.n_corrupt_packets:
-            raise PictureError("The animation is damaged or cut short; send it whole.")
+        if reader.warning is not None:
+            self.warnings.append(reader.warning)
         self._next_s = max(self._next_s, from_s + (reader.duration_s or 0.0))
 
     def _film(self, film: Film) -> Iterator[tuple[float, Picture]]:
@@ -180,3 +183,5 @@ class FrameReader:
                 self._next_s = from_s + frame.time_s + 1 / self._fps
             if source.warning is not None:
                 self.warnings.append(source.warning)
+            elif not film.is_whole:
+                self.warnings.append("The video's host broke off; what had come of it was watched.")

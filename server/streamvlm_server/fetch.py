@@ -12,6 +12,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
@@ -20,11 +21,20 @@ import httpx2
 
 from streamvlm.errors import SourceError
 from streamvlm.ingest.following import Follower
+from streamvlm.ingest.multipart import boundary_of
 from streamvlm_server.config import ServerConfig
 from streamvlm_server.errors import MediaFetchError, MediaRefusedError, TooLargeError
 
 _UNREADABLE = "The URL cannot be read; write it as scheme://host/path."
 _NAT64 = IPv6Network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was at a URL, and whether all of it came."""
+
+    data: bytes
+    is_whole: bool = True
 
 
 class MediaFetcher:
@@ -35,8 +45,8 @@ class MediaFetcher:
         admitted = partial(admit, config=config, schemes=config.allowed_media_schemes, what="Media")
         self._follower = Follower("The media", admitted, timeout_s=self._timeout_s)
 
-    async def fetch(self, url: str, *, max_bytes: int) -> bytes:
-        """Returns what is at a URL.
+    async def fetch(self, url: str, *, max_bytes: int) -> Fetched:
+        """Returns what is at a URL; what its host breaks off in its midst as far as it came.
 
         Raises:
             MediaRefusedError: If it may not be fetched.
@@ -126,12 +136,19 @@ def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return address.ipv4_mapped or address.sixtofour or address
 
 
-async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
+async def _body(response: httpx2.Response, max_bytes: int) -> Fetched:
     if response.status_code != httpx2.codes.OK:
         raise MediaFetchError(f"Its host answered {response.status_code} for the media; check the URL.")
+    if boundary_of(response.headers.get("content-type", "")) is not None:
+        raise MediaFetchError("The media is a live stream (MJPEG); have the server read it with streamvlm.source.open.")
     body = bytearray()
-    async for piece in response.aiter_raw():
-        body += piece
-        if len(body) > max_bytes:
-            raise TooLargeError(f"The media has more than the {max_bytes} bytes allowed; give a smaller one.")
-    return bytes(body)
+    try:
+        async for piece in response.aiter_raw():
+            body += piece
+            if len(body) > max_bytes:
+                raise TooLargeError(f"The media has more than the {max_bytes} bytes allowed; give a smaller one.")
+    except (httpx2.NetworkError, httpx2.RemoteProtocolError):
+        if not body:
+            raise
+        return Fetched(bytes(body), is_whole=False)
+    return Fetched(bytes(body))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from streamvlm.engine.archive import Archive
 from streamvlm.engine.budget import ProcessBudget
@@ -238,7 +238,8 @@ class Engine:
             raise BusyError(f"There is no memory for another session; close one, or try again later. {error}") from None
         with ExitStack() as undo:
             undo.callback(self._process.give_back, self.config.session.host_budget_bytes)
-            archive, reach, notices = None, {}, Notices(session_id)
+            archive, notices = None, Notices(session_id)
+            disk: dict[str, Callable[[], Any]] = {}
             folder = None if is_temporary else self._home.folder(session_id)
             if folder is not None:
                 ownership.save(folder)
@@ -246,9 +247,9 @@ class Engine:
                     folder, self.model, self.config.archive, on_event=notices.tell, quota=self._home.quota
                 )
                 undo.callback(archive.close)
-                reach["reach_s"] = partial(getattr, archive.writer, "reach_s")
+                disk = {"reach_s": partial(getattr, archive.writer, "reach_s"), "hurry": archive.writer.hurry}
             session = Session(self.model, self.config.share, archive=archive, runner=self._runner)
-            stream = Stream(session, self.config, self._changed, self._tally, notices, **reach)
+            stream = Stream(session, self.config, self._changed, self._tally, notices, **disk)
             live = LiveSession(
                 session_id, ownership, stream, self._worker, self._changed,
                 config=self.config, folder=folder, close=self._leave,

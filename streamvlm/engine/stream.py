@@ -66,6 +66,7 @@ class Stream:
         tally: Counts what is done.
         notices: Of what should not go unnoticed.
         reach_s: Up to which stream time the disk keeps up: what lies beyond would hold the worker up.
+        hurry: Has the disk catch up, where nothing that waits lies within its reach.
 
     Attributes:
         queue: Frames that wait.
@@ -87,6 +88,7 @@ class Stream:
         tally: Tally,
         notices: Notices,
         reach_s: Callable[[], float] = lambda: math.inf,
+        hurry: Callable[[], None] = lambda: None,
     ) -> None:
         self.session, self.queue = session, FrameQueue(config.frame_queue, session.time_s)
         self.questions: list[LiveQuestion] = []
@@ -97,7 +99,7 @@ class Stream:
         self.served = 0, 0, 0
         self.on_decision: Callable[[Decision], None] | None = None
         self.notices = notices
-        self._changed, self._tally, self._reach_s = changed, tally, reach_s
+        self._changed, self._tally, self._reach_s, self._hurry = changed, tally, reach_s, hurry
         self._chunk_frames = config.session.chunk_frames
         # A chunk that spans more than what may be lost would have to wait for the disk in its middle.
         self._chunk_s = config.archive.flush_every_s if config.home is not None else math.inf
@@ -126,8 +128,12 @@ class Stream:
     def n_ready(self) -> int:
         """Frames that the next chunk could take, at most."""
         with self._changed:
-            may_begin = self.chunk is None and self.queue.holds(self._reach_s())
-            return min(len(self.queue), self._chunk_frames) if may_begin else 0
+            if self.chunk is not None or not len(self.queue):
+                return 0
+            if not self.queue.holds(self._reach_s()):
+                self._hurry()  # of pictures far apart, none comes meanwhile that would have it write
+                return 0
+            return min(len(self.queue), self._chunk_frames)
 
     # --- before a step ---
 

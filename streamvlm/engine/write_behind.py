@@ -110,6 +110,13 @@ class WriteBehind:
             settled, self._settled = self._settled, Settled(set(), set())
             return settled
 
+    def hurry(self) -> None:
+        """Has what is queued committed at once, and not when more has come."""
+        with self._changed:
+            if self._queued:
+                self._queued.since = -math.inf
+                self._changed.notify_all()
+
     def drain(self) -> None:
         """Returns when all that has come is committed."""
         with self._changed:

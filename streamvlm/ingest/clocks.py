@@ -65,8 +65,9 @@ class StreamClock:
         previous_s, self._now_s = self._now_s, self._now_s + self._step_s
         if pts_s is None:
             return self._now_s
-        if self._is_believed(pts_s - self._origin_s - previous_s):
-            self._now_s = pts_s - self._origin_s
+        told_s = round(pts_s - self._origin_s, 6)  # or a whole second may turn out to be a hair less than that
+        if self._is_believed(told_s - previous_s):
+            self._now_s = told_s
         else:
             self._origin_s = pts_s - self._now_s
         return self._now_s

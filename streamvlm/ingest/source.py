@@ -21,9 +21,11 @@ from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.following import Admit
 from streamvlm.ingest.kept import MAX_KEPT_BYTES
 from streamvlm.ingest.opening import Opening
+from streamvlm.ingest.playlist import is_playlist
 from streamvlm.ingest.reader import Reader
 from streamvlm.ingest.sampling import MAX_FPS, sample
 from streamvlm.ingest.still import StillReader, read_still
+from streamvlm.ingest.still_kinds import HEAD_BYTES
 
 _UPLOAD_TIMEOUT_S = 10.0
 
@@ -155,9 +157,14 @@ def open_upload(path: Path, *, name: str, fps: float, max_px: int) -> FrameSourc
 
     Raises:
         UsageError: If fps is out of range.
-        SourceError: If it is no video, damaged or too large.
+        SourceError: If it is no video, a playlist, damaged or too large.
     """
     _check_fps(fps)
+    with path.open("rb") as file:
+        if is_playlist(file.read(HEAD_BYTES)):
+            raise SourceError(
+                f"{name} is a playlist, which is not followed here; send the video, or open it as a source."
+            )
     reader: Reader
     if (data := read_still(path)) is not None:
         reader = StillReader(data, name=name, max_px=max_px)

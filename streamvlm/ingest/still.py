@@ -22,6 +22,7 @@ from xxhash import xxh3_128_digest
 from streamvlm.errors import PictureError, PictureTooLargeError
 from streamvlm.frame import Picture
 from streamvlm.ingest.colours import to_rgb
+from streamvlm.ingest.ending import clock
 from streamvlm.ingest.mending import mended
 from streamvlm.ingest.orientation import UPRIGHT, upright
 from streamvlm.ingest.picture import as_sdr
@@ -77,7 +78,7 @@ class StillReader:
         is_live: False.
         duration_s: Seconds until its end; None of a still picture, and of an animation that was not read to its end.
         n_corrupt_packets: Pictures of an animation that were damaged or cut short so far; it ends with them.
-        warning: None.
+        warning: Where an animation ended, once it was read, if the rest of it is damaged or missing; else None.
 
     Raises:
         PictureTooLargeError: If it has too many pixels.
@@ -85,17 +86,17 @@ class StillReader:
     """
 
     is_live = False
-    warning: str | None = None
 
     def __init__(self, data: bytes, *, name: str, max_px: int | None = None) -> None:
         kind = kind_of(data)
         if kind is None:
-            raise PictureError(f"{name} is no picture that is read here; give {READ}.")
+            raise PictureError(f"{name} is {'no picture that is read here' if data else 'empty'}; give {READ}.")
         self._image = _open(kind, data, name=name, max_px=max_px or _MAX_PX)
         self._is_animated = kind.name in _ANIMATED and getattr(self._image, "is_animated", False)
         self._name, self._max_px = name, max_px
         self._finish = partial(_to_picture, _orientation(self._image), code_points_of(kind.name, data))
         self.duration_s: float | None = None
+        self.warning: str | None = None
         self.n_corrupt_packets = 0
 
     def __iter__(self) -> Iterator[tuple[float, Decoded]]:
@@ -117,6 +118,8 @@ class StillReader:
             yield time_s, partial(self._finish, self._image.copy())
             time_s += _lasts_s(self._image)
         self.duration_s = time_s
+        if self.n_corrupt_packets:
+            self.warning = f"{self._name} ended at {clock(time_s)}; the rest is damaged or missing, get it whole."
 
     def close(self) -> None:
         """Let go of the picture."""

@@ -558,6 +558,14 @@ while True:
 """
 
 
+def test_pictures_far_apart_do_not_wait_for_the_disk_to_be_due(tmp_path: Path, device: str) -> None:
+    with durable(tmp_path, device, archive=ArchiveConfig(flush_every_s=1000.0)) as engine:
+        live = engine.open("lapse")
+        for n in range(4):
+            live.offer(colour(n), time_s=2000.0 * n, keep=True)
+        wait_until(lambda: live.stats().time_s == 6000.0)
+
+
 def test_a_killed_engine_loses_no_more_than_promised(tmp_path: Path, device: str) -> None:
     path = os.pathsep.join([*sys.path, str(Path(__file__).parents[1] / "support")])
     command = [sys.executable, "-c", CHILD, str(tmp_path), device]

@@ -142,3 +142,8 @@ def test_a_playlists_clock_grows_and_stays_near_its_segments(told: list[tuple[fl
     times_s = [(clock(pts, n), n) for n, (_, pts_s) in enumerate(told) for pts in pts_s]
     for (earlier, _), (later, _) in itertools.pairwise(times_s):
         assert earlier < later
+
+
+def test_whole_seconds_are_whole_wherever_times_begin() -> None:
+    clock = StreamClock(1.0)
+    assert [clock(1.4 + 0.2 + n) for n in range(300)] == list(range(300))

@@ -280,6 +280,7 @@ def test_an_animation_that_was_cut_off_is_read_as_far_as_it_goes(kind: str) -> N
     data = as_animation(noise, kind, 1000)
     reader = StillReader(data[: len(data) * 5 // 6], name="a.gif")
     assert (len(list(reader)), reader.n_corrupt_packets) == (2, 1)
+    assert reader.warning == "a.gif ended at 0:02; the rest is damaged or missing, get it whole."
 
 
 # --- what is none, or not read, or too large ---
@@ -303,11 +304,16 @@ def test_kinds_that_are_not_read_are_named(head: bytes, kind: str) -> None:
         decode_still(head + bytes(100), name="photo.jpg")
 
 
-@pytest.mark.parametrize("head", [b"", b"BM", b"words", b"\0\0\0\x18ftypisom\0\0\2\0isomavc1", b"RIFF\0\0\0\0AVI LIST"])
+@pytest.mark.parametrize("head", [b"BM", b"words", b"\0\0\0\x18ftypisom\0\0\2\0isomavc1", b"RIFF\0\0\0\0AVI LIST"])
 def test_what_is_no_picture_is_said_to_be_none(head: bytes) -> None:
     assert not is_still(head)
     with pytest.raises(PictureError, match=r"a\.jpg is no picture that is read here; give JPEG"):
         decoded(head)
+
+
+def test_an_empty_file_is_said_to_be_empty() -> None:
+    with pytest.raises(PictureError, match=r"a\.jpg is empty; give JPEG"):
+        decoded(b"")
 
 
 def test_too_many_pixels_are_refused_by_the_header() -> None:

@@ -39,6 +39,12 @@ def test_an_upload_that_names_other_files_is_no_video(text: str, suffix: str, cl
         list(open_upload(upload, name="the video", fps=2, max_px=10**6))
 
 
+def test_a_playlist_is_named(tmp_path: Path) -> None:
+    (tmp_path / "upload").write_text("#EXTM3U\n#EXTINF:3,\nother.ts\n")
+    with pytest.raises(SourceError, match="is a playlist"):
+        open_upload(tmp_path / "upload", name="the video", fps=2, max_px=10**6)
+
+
 def test_the_playlist_of_the_test_above_would_be_followed_if_it_were_ones_own(clip: Clip) -> None:
     own = clip("other.ts").with_name("own.m3u8")
     own.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nother.ts\n#EXT-X-ENDLIST\n")

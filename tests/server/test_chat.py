@@ -359,6 +359,12 @@ def site(clip: Path) -> Iterator[str]:
                 self.send_response(302)
                 self.send_header("Location", self.path[len("/to/") :])
                 self.end_headers()
+            elif self.path == "/cut.ts":
+                data = remux(clip, clip.with_name("cut.ts")).read_bytes()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data[: len(data) * 6 // 10])
             else:
                 super().do_GET()
 
@@ -390,6 +396,8 @@ def test_a_video_is_fetched_from_an_allowed_host_and_from_no_other(
     ):
         told = said(client, user(video(f"{site}/{clip.name}"), text=NOW))
         assert told == watched.ask(NOW, out_of_band=True).answer.text
+        cut_off = ask(client, [user(video(f"{site}/cut.ts"), text=NOW)], extra_body={"streamvlm": {}})
+        assert cut_off.streamvlm["warnings"] == ["The video's host broke off; what had come of it was watched."]
         for url in (f"{elsewhere}/{clip.name}", f"{site}/to/{elsewhere}/{clip.name}", f"{site}/to/file:///etc/passwd"):
             with pytest.raises(openai.BadRequestError) as caught:
                 said(client, user(video(url), text=NOW))

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.errors import MediaError, MediaRefusedError, TooLargeError
-from streamvlm_server.fetch import MediaFetcher, is_allowed_host, may_connect
+from streamvlm_server.errors import MediaError, MediaFetchError, MediaRefusedError, TooLargeError
+from streamvlm_server.fetch import Fetched, MediaFetcher, is_allowed_host, may_connect
 
 ALLOWED = ip_network("127.0.0.2/32")
 
@@ -40,6 +40,15 @@ class Site(BaseHTTPRequestHandler):
             stopping.wait(5)
         elif kind == "bytes":
             self._answer(200, bytes(int(rest[0])))
+        elif kind == "cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(bytes(int(rest[0])))
+        elif kind == "camera":
+            self.send_response(200)
+            self.send_header("Content-Type", 'multipart/x-mixed-replace; boundary="frame"')
+            self.end_headers()
         else:
             self._answer(404, b"")
 
@@ -68,14 +77,14 @@ def port() -> Iterator[int]:
         thread.join()
 
 
-def fetch(url: str, *, max_bytes: int = 10_000, **settings: object) -> bytes:
+def fetch(url: str, *, max_bytes: int = 10_000, **settings: object) -> Fetched:
     told = {
         "allowed_media_schemes": ("http",), "allowed_media_hosts": ("*",), "allowed_media_networks": (ALLOWED,),
         "media_timeout_s": 5.0,
     }  # fmt: skip
     config = ServerConfig.model_validate({**told, **settings})
 
-    async def once() -> bytes:
+    async def once() -> Fetched:
         fetcher = MediaFetcher(config)
         try:
             return await fetcher.fetch(url, max_bytes=max_bytes)
@@ -86,7 +95,7 @@ def fetch(url: str, *, max_bytes: int = 10_000, **settings: object) -> bytes:
 
 
 def test_what_is_allowed_is_fetched(port: int) -> None:
-    assert fetch(f"http://127.0.0.2:{port}/bytes/5000") == bytes(5000)
+    assert fetch(f"http://127.0.0.2:{port}/bytes/5000") == Fetched(bytes(5000))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +112,7 @@ def test_private_addresses_are_refused_however_they_are_written(host: str, port:
 
 def test_a_redirect_is_followed_to_where_a_url_might_go(port: int) -> None:
     here = f"http://127.0.0.2:{port}"
-    assert fetch(f"{here}/to/{here}/bytes/3") == bytes(3)
+    assert fetch(f"{here}/to/{here}/bytes/3") == Fetched(bytes(3))
 
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1:{port}/bytes/1", "http://[::1]:{port}/", "file:///etc/passwd"])
@@ -122,6 +131,17 @@ def test_a_redirect_in_a_circle_ends(port: int) -> None:
 def test_more_bytes_than_allowed_are_not_read_to_their_end(port: int) -> None:
     with pytest.raises(TooLargeError, match="10000 bytes"):
         fetch(f"http://127.0.0.2:{port}/bytes/10001")
+
+
+def test_what_is_broken_off_is_had_as_far_as_it_came(port: int) -> None:
+    assert fetch(f"http://127.0.0.2:{port}/cut/60") == Fetched(bytes(60), is_whole=False)
+    with pytest.raises(MediaFetchError, match="cannot be fetched"):
+        fetch(f"http://127.0.0.2:{port}/cut/0")
+
+
+def test_a_camera_is_named_and_not_waited_for(port: int) -> None:
+    with pytest.raises(MediaFetchError, match=r"streamvlm\.source\.open"):
+        fetch(f"http://127.0.0.2:{port}/camera")
 
 
 def test_a_host_that_hardly_answers_is_given_up(port: int) -> None:
