@@ -164,7 +164,7 @@ def test_lists_that_ffmpeg_would_open_by_itself_are_no_videos(
 ) -> None:
     clip("clip.ts")
     (tmp_path / "list.txt").write_text(text.format("clip.ts"))
-    with pytest.raises(SourceError, match="is no video that can be read"):
+    with pytest.raises(SourceError, match="not taken here; give MP4"):
         open_source(f"http://{web.host}/list.txt", admit=admit)
     assert [path for _, path in web.asked] == ["/list.txt"] * len(web.asked)
 
