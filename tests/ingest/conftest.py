@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from web_site import Site, serving
 
 from streamvlm.frame import Picture
 
@@ -64,3 +65,10 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
 def which() -> Callable[[Picture], int]:
     """Tells which frame of such a clip a picture shows."""
     return which_frame
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Site]:
+    """A web server of tmp_path."""
+    with serving("127.0.0.1", tmp_path) as site:
+        yield site

@@ -11,13 +11,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from looking import apart, first_picture
 from numpy.typing import NDArray
 from still_files import as_still, png_chunk
 
 from streamvlm.errors import SourceError
 from streamvlm.frame import Picture
 from streamvlm.ingest.picture import PictureConverter
-from streamvlm.ingest.source import open_source
 from streamvlm.ingest.still import decode_still
 from streamvlm.world.events import Thing
 from streamvlm.world.render import draw_picture
@@ -74,16 +74,6 @@ def write_hdr(path: Path, light: Light, transfer: int) -> Path:
     return path
 
 
-def first(path: Path) -> Picture:
-    with open_source(str(path)) as source:
-        return next(source).picture
-
-
-def apart(one: Picture, other: Picture) -> float:
-    assert one.shape == other.shape
-    return float(np.abs(one.astype(int) - other).mean())
-
-
 SCENE = draw_picture("sea", {"top-right": Thing("blue", "star", None)}, np.random.default_rng(1))
 RAMP = np.broadcast_to(np.linspace(0, 1000, 320)[None, :, None], (32, 320, 3))
 """Far beyond white, below the scene."""
@@ -94,7 +84,7 @@ def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """A video and its first picture as we see it."""
     path = tmp_path_factory.mktemp("hdr") / "a.mp4"
     write_hdr(path, np.vstack([as_light(SCENE), RAMP]), request.param)
-    return path, first(path)
+    return path, first_picture(path)
 
 
 def test_hdr_looks_as_the_sdr_that_it_was_made_of(clip: tuple[Path, Picture]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
-from web_site import Site, serving
+from web_site import Site
 
 from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.frame import Picture
@@ -26,12 +26,6 @@ Which = Callable[[Picture], int]
 
 HEAD = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n"
 END = "#EXT-X-ENDLIST\n"
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[Site]:
-    with serving("127.0.0.1", tmp_path) as site:
-        yield site
 
 
 @pytest.fixture

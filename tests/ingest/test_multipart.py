@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from web_site import Handler, Site, serving
+from web_site import Handler, Site
 
 from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.frame import Picture
@@ -42,12 +42,6 @@ def part(number: int, *headers: str, line: str = "--x", end: str = "\r\n", is_me
 def shown(which: Which, data: bytes, boundary: str = "x") -> list[int]:
     with DiskFile(io.BytesIO(data)) as file:
         return [which(decoded()) for _, decoded in MultipartReader(file, boundary, name="camera")]
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[Site]:
-    with serving("127.0.0.1", tmp_path) as site:
-        yield site
 
 
 # --- parts ---

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from colour_clips import write_still_clip
+from looking import apart, first_picture
 from still_files import corners
 
 from streamvlm.frame import Picture
 from streamvlm.ingest.orientation import orientation_of, upright
-from streamvlm.ingest.source import open_source
 
 ONE = 1 << 16
 MATRICES = {
@@ -43,16 +43,6 @@ def stored_for(orientation: int) -> Picture:
     return stored
 
 
-def first(path: Path) -> Picture:
-    with open_source(str(path)) as source:
-        return next(source).picture
-
-
-def apart(one: Picture, other: Picture) -> float:
-    assert one.shape == other.shape
-    return float(np.abs(one.astype(int) - other).mean())
-
-
 @pytest.mark.parametrize("orientation", MATRICES)
 def test_a_matrix_and_exif_mean_the_same(orientation: int) -> None:
     assert orientation_of(nine(*MATRICES[orientation])) == orientation
@@ -63,7 +53,7 @@ def test_a_matrix_and_exif_mean_the_same(orientation: int) -> None:
 @pytest.mark.parametrize("orientation", MATRICES)
 def test_turned_and_mirrored_video_comes_upright(kind: str, orientation: int, tmp_path: Path) -> None:
     path = write_still_clip(tmp_path / f"a.{kind}", stored_for(orientation), matrix=nine(*MATRICES[orientation]))
-    assert apart(first(path), corners()) < 12
+    assert apart(first_picture(path), corners()) < 12
 
 
 def test_odd_matrices_stand_for_the_nearest_orientation() -> None:
@@ -80,14 +70,14 @@ def test_odd_matrices_stand_for_the_nearest_orientation() -> None:
 )
 def test_pixels_that_are_not_square_are_made_so(aspect: tuple[int, int], size: tuple[int, int], tmp_path: Path) -> None:
     path = write_still_clip(tmp_path / "a.mp4", corners(), sample_aspect_ratio=Fraction(*aspect))
-    assert apart(first(path), corners(*size)) < 12
+    assert apart(first_picture(path), corners(*size)) < 12
 
 
 def test_a_stretched_picture_may_be_turned_too(tmp_path: Path) -> None:
     turned = write_still_clip(
         tmp_path / "a.mp4", stored_for(6), matrix=nine(*MATRICES[6]), sample_aspect_ratio=Fraction(4, 3)
     )
-    assert apart(first(turned), corners(48, 43)) < 14
+    assert apart(first_picture(turned), corners(48, 43)) < 14
 
 
 @pytest.mark.parametrize(("codec", "pixel_format"), [("png", "rgba"), ("prores_ks", "yuva444p10le")])
@@ -97,4 +87,4 @@ def test_hidden_colours_of_a_video_are_not_shown(codec: str, pixel_format: str, 
     path = write_still_clip(tmp_path / "a.mov", stored, codec=codec, pixel_format=pixel_format)
     expected = corners()
     expected[8:24, 12:36] = 255
-    assert apart(first(path), expected) < 12
+    assert apart(first_picture(path), expected) < 12

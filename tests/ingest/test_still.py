@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from looking import apart
 from PIL import Image, ImageCms
 from still_files import as_animation, as_png, as_still, corners, png_chunk
 
@@ -24,12 +25,6 @@ ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 
 def decoded(data: bytes) -> Picture:
     return decode_still(data, name="a.jpg")
-
-
-def apart(one: Picture, other: Picture) -> float:
-    """Mean difference of two pictures of one size."""
-    assert one.shape == other.shape
-    return float(np.abs(one.astype(int) - other).mean())
 
 
 def shown(data: bytes) -> list[tuple[float, Picture]]:

@@ -21,12 +21,6 @@ Which = Callable[[Picture], int]
 
 
 @pytest.fixture
-def web(tmp_path: Path) -> Iterator[Site]:
-    with serving("127.0.0.1", tmp_path) as site:
-        yield site
-
-
-@pytest.fixture
 def forbidden(tmp_path: Path) -> Iterator[Site]:
     with serving("127.0.0.2", tmp_path) as site:
         yield site

@@ -26,12 +26,6 @@ Which = Callable[[Picture], int]
 OK = "HTTP/1.1 200 OK"
 
 
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[Site]:
-    with serving("127.0.0.1", tmp_path) as site:
-        yield site
-
-
 def shown(which: Which, url: str) -> list[int]:
     with open_source(url, timeout_s=5) as source:
         return [which(frame.picture) for frame in source]
