@@ -28,6 +28,9 @@ settings.register_profile("streamvlm", deadline=None, max_examples=25, derandomi
 settings.load_profile("streamvlm")
 
 
+pytest_plugins = ("decoder_fixtures", "stream_fixtures")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Ask for the device."""
     parser.addoption("--device", default="cpu", help="where models run: cpu, cuda, cuda:N, auto, or pretended")

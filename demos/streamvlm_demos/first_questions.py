@@ -13,11 +13,11 @@ import re
 import sys
 from pathlib import Path
 
-from streamvlm.engine import Session
 from streamvlm.errors import StreamVlmError
 from streamvlm.ingest.source import open_source
 from streamvlm.models.registry import load_model
-from streamvlm.world.questions import Group, Question, clock, judge
+from streamvlm.session.session import Session
+from streamvlm.world.questions import Group, WorldQuestion, clock, judge
 from streamvlm.world.video import read_questions
 
 KINDS = (Group.NOW, Group.EARLIER, Group.WHEN, Group.ORDER, Group.NEVER)
@@ -45,14 +45,14 @@ def main(video: Path, *, model: str = "pocket", device: str = "auto") -> int:
     return len(marks) - sum(marks)
 
 
-def _questions(path: Path) -> list[Question]:
+def _questions(path: Path) -> list[WorldQuestion]:
     """Some questions of each kind, in the order of their ask times."""
     every = read_questions(path)
     chosen = [q for kind in KINDS for q in [q for q in every if q.group is kind][-EACH:]]
     return sorted(chosen, key=lambda q: q.ask_s)
 
 
-def _ask(session: Session, question: Question) -> bool:
+def _ask(session: Session, question: WorldQuestion) -> bool:
     """Asks one question, streaming the answer; returns whether it is right."""
     print(f"[{clock(question.ask_s)}] {question.text}\n    ", end="")
     answering = session.ask(question.text)

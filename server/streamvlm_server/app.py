@@ -16,24 +16,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from streamvlm.engine import Engine
-from streamvlm.engine.threads import compute_alone
+from streamvlm.archive.threads import compute_alone
+from streamvlm.engine.engine import Engine
 from streamvlm.errors import StreamVlmError
-from streamvlm_server.chat import chat_completions
+from streamvlm_server.access.keys import load_keys
+from streamvlm_server.chat.admission_queue import AdmissionQueue
+from streamvlm_server.chat.endpoint import chat_completions
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.drain import Drain
-from streamvlm_server.fetch import MediaFetcher
-from streamvlm_server.guard import REQUEST_ID, Guard, RequestLog
+from streamvlm_server.error_replies import tell_bug, tell_error, tell_http_error
 from streamvlm_server.health import healthz, metrics, readyz
-from streamvlm_server.keys import load_keys
-from streamvlm_server.metrics import Metrics
+from streamvlm_server.hosting.drain import Drain
 from streamvlm_server.models import list_models, show_model
-from streamvlm_server.realtime.attachments import Attachments
+from streamvlm_server.monitoring.metrics import Metrics
 from streamvlm_server.realtime.endpoint import Realtime
-from streamvlm_server.replies import tell_bug, tell_error, tell_http_error
+from streamvlm_server.request_guard import REQUEST_ID, RequestGuard, RequestLog
 from streamvlm_server.service import Service
+from streamvlm_server.session_leases import SessionLeases
 from streamvlm_server.sessions import delete_session, list_sessions, show_session, show_thumbnail, show_timeline
-from streamvlm_server.waiting_room import WaitingRoom
+from streamvlm_server.untrusted.fetch import MediaFetcher
 
 _CLIENT_CLOSED_REQUEST = 499
 _N_THREADS = 16
@@ -59,7 +59,7 @@ def build_app(engine: Engine, config: ServerConfig) -> Starlette:
     Raises:
         UsageError: If the keys file cannot be read.
     """
-    waiting_room = WaitingRoom(config.max_waiting, _WAITING_BODIES * config.max_body, config.queue_timeout_s)
+    waiting_room = AdmissionQueue(config.max_waiting, _WAITING_BODIES * config.max_body, config.queue_timeout_s)
     service = Service(
         engine=engine,
         config=config,
@@ -67,7 +67,7 @@ def build_app(engine: Engine, config: ServerConfig) -> Starlette:
         drain=Drain(),
         fetcher=MediaFetcher(config),
         metrics=Metrics(engine, waiting_room),
-        attachments=Attachments(engine, config.linger_s),
+        attachments=SessionLeases(engine, config.linger_s),
         waiting_room=waiting_room,
     )
     realtime = Realtime(service)
@@ -84,7 +84,7 @@ def build_app(engine: Engine, config: ServerConfig) -> Starlette:
     ]
     app = Starlette(
         routes=[
-            Mount("/v1", routes=api, middleware=[Middleware(Guard, service=service)]),
+            Mount("/v1", routes=api, middleware=[Middleware(RequestGuard, service=service)]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from streamvlm_server.metrics import CONTENT_TYPE
+from streamvlm_server.monitoring.metrics import CONTENT_TYPE
 from streamvlm_server.service import service_of
 
 LONGEST_STEP_S = 60.0

@@ -7,8 +7,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from streamvlm_server.error_replies import listed
 from streamvlm_server.errors import ModelNotFoundError
-from streamvlm_server.replies import listed
 from streamvlm_server.service import Service, service_of
 
 

@@ -6,15 +6,18 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from streamvlm.engine import ArchiveConfig, Engine, EngineConfig, SessionConfig
-from streamvlm.engine.threads import in_passing
-from streamvlm.memory.codec import Codec
+from streamvlm.archive.archive import ArchiveConfig
+from streamvlm.archive.threads import in_passing
+from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.engine import Engine
+from streamvlm.memory.disk.codec import Codec
 from streamvlm.models.registry import load_model
+from streamvlm.session.config import SessionConfig
+from streamvlm_server.access.keys import check_bind, load_keys
 from streamvlm_server.app import build_app
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.keys import check_bind, load_keys
-from streamvlm_server.logs import configure_logging
-from streamvlm_server.server import DrainingServer, check_tls, listen
+from streamvlm_server.hosting.draining_server import DrainingServer, check_tls, listen
+from streamvlm_server.monitoring.logs import configure_logging
 
 
 async def serve(config: ServerConfig, *, on_ready: Callable[[str], None]) -> None:

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from streamvlm.engine import Engine
+from streamvlm.engine.engine import Engine
+from streamvlm_server.access.keys import ApiKeys, Principal
+from streamvlm_server.chat.admission_queue import AdmissionQueue
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.drain import Drain
-from streamvlm_server.fetch import MediaFetcher
-from streamvlm_server.keys import Keys, Principal
-from streamvlm_server.media import PictureBounds
-from streamvlm_server.metrics import Metrics
-from streamvlm_server.realtime.attachments import Attachments
-from streamvlm_server.waiting_room import WaitingRoom
+from streamvlm_server.hosting.drain import Drain
+from streamvlm_server.monitoring.metrics import Metrics
+from streamvlm_server.session_leases import SessionLeases
+from streamvlm_server.untrusted.fetch import MediaFetcher
+from streamvlm_server.untrusted.picture import PictureBounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,12 @@ class Service:
 
     engine: Engine
     config: ServerConfig
-    keys: Keys
+    keys: ApiKeys
     drain: Drain
     fetcher: MediaFetcher
     metrics: Metrics
-    attachments: Attachments
-    waiting_room: WaitingRoom
+    attachments: SessionLeases
+    waiting_room: AdmissionQueue
 
     @property
     def bounds(self) -> PictureBounds:

@@ -10,9 +10,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from streamvlm.engine import LiveSession, SessionInfo
+from streamvlm.archive.session_folders import SessionInfo
+from streamvlm.engine.live_session import LiveSession
+from streamvlm_server.error_replies import listed
 from streamvlm_server.errors import RequestError, ThumbnailNotFoundError
-from streamvlm_server.replies import listed
 from streamvlm_server.service import principal_of, service_of
 
 

@@ -1,6 +1,6 @@
 """The command line: ask, serve, watch, models, world, calibrate, memory, eval and bench."""
 
-from streamvlm.cli import ask, make, measure, memory, serve, watch
+from streamvlm.cli import ask, bench, calibrate, eval, memory, models, serve, watch, world
 from streamvlm.cli.group import main
 
-__all__ = ["ask", "main", "make", "measure", "memory", "serve", "watch"]
+__all__ = ["ask", "bench", "calibrate", "eval", "main", "memory", "models", "serve", "watch", "world"]

@@ -17,15 +17,16 @@ from tqdm import tqdm
 
 from streamvlm.cli.group import device_option, dtype_option, main, model_option, reconnect_option, stream_option, warn
 from streamvlm.cli.interrupts import Interrupts, quit_by
-from streamvlm.cli.progress import Progress
+from streamvlm.cli.progress import ProgressLines
 from streamvlm.cli.units import clock, parse_bytes, parse_time
 from streamvlm.errors import SourceLostError, UsageError
 from streamvlm.ingest.address import locate
 
 if TYPE_CHECKING:
-    from streamvlm.engine import Answer, Session
     from streamvlm.frame import Frame
-    from streamvlm.ingest.ahead import ReadAhead
+    from streamvlm.ingest.read_ahead import ReadAhead
+    from streamvlm.session.answer import Answer
+    from streamvlm.session.session import Session
 
 _ASK = """\
 Watch SOURCE once and answer every QUESTION, streamed as it is written, with the seconds of video it rests on.
@@ -108,14 +109,16 @@ def _ask(
     if source != "-":
         locate(source)  # what is not there is told before anything is loaded
     with ExitStack() as opened:
-        progress = opened.enter_context(Progress(f"loading {model}"))
-        from streamvlm.engine import Archive, ProcessBudget, Session, SessionConfig
-        from streamvlm.engine.archive import kept_config
-        from streamvlm.ingest.ahead import ReadAhead
-        from streamvlm.ingest.lasting import LastingSource
+        progress = opened.enter_context(ProgressLines(f"loading {model}"))
+        from streamvlm.archive.archive import Archive, kept_config
+        from streamvlm.ingest.read_ahead import ReadAhead
+        from streamvlm.ingest.reconnecting import ReconnectingSource
         from streamvlm.ingest.source import open_source
-        from streamvlm.memory.codec import Codec
+        from streamvlm.memory.disk.codec import Codec
         from streamvlm.models.registry import load_model
+        from streamvlm.session.config import SessionConfig
+        from streamvlm.session.ram_budget import RamBudget
+        from streamvlm.session.session import Session
 
         config = SessionConfig(window_blocks=window, top_k=top_k, host_budget_bytes=host_bytes)
         loaded = load_model(model, device=device, dtype=dtype)
@@ -128,7 +131,7 @@ def _ask(
             }
             settings = kept_config(memory, {name: value for name, value in given.items() if value is not None})
             archive = opened.enter_context(closing(Archive(memory, loaded, settings, on_event=warn)))
-        session = Session(loaded, config, archive=archive, process=ProcessBudget.of_this_machine())
+        session = Session(loaded, config, archive=archive, process=RamBudget.of_this_machine())
         opened.callback(session.close)
         for question in (*(question for _, question in asked), *questions):
             session.check_question(question)  # now, and not when all has been watched
@@ -145,7 +148,7 @@ def _ask(
         # A stream that was watched before goes on from there: what comes now is a second later.
         from_s = 0.0 if session.time_s is None else session.time_s + 1.0
         opens = partial(open_source, source, fps=fps, stream=stream)
-        lasting = partial(LastingSource, opens, reconnect_s=reconnect_s, from_s=from_s, tell=warn)
+        lasting = partial(ReconnectingSource, opens, reconnect_s=reconnect_s, from_s=from_s, tell=warn)
         frames = opened.enter_context(ReadAhead(lasting))
         interrupts = opened.enter_context(Interrupts(frames.stop))
         with _Watch(frames, session, progress, interrupts, from_s) as watch:
@@ -172,7 +175,7 @@ class _Watch:
     """
 
     def __init__(
-        self, frames: ReadAhead, session: Session, progress: Progress, interrupts: Interrupts, from_s: float
+        self, frames: ReadAhead, session: Session, progress: ProgressLines, interrupts: Interrupts, from_s: float
     ) -> None:
         self._frames, self._session, self._interrupts, self._from_s = frames, session, interrupts, from_s
         self._source = frames.source

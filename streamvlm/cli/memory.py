@@ -23,15 +23,15 @@ def _memory() -> None:
 @_folder
 def _ls(folder: Path) -> None:
     """List the memories in DIR and in the folders below it."""
-    from streamvlm.engine.archive import NAME
-    from streamvlm.engine.inventory import take_stock
+    from streamvlm.archive.archive import NAME
+    from streamvlm.archive.maintenance import take_inventory
 
     found = sorted({path.parent for path in [*folder.glob(NAME), *folder.glob(f"*/{NAME}")]})
     if not found:
         raise UsageError(f"There is no memory in {folder}; `streamvlm ask SOURCE … --memory DIR` makes one.")
     for one in found:
         try:
-            stock = take_stock(one)
+            stock = take_inventory(one)
         except StoreError as error:
             print(f"{one}  cannot be looked into: {error}")
             continue
@@ -45,9 +45,9 @@ def _ls(folder: Path) -> None:
 @_folder
 def _show(folder: Path) -> None:
     """Show what a memory holds."""
-    from streamvlm.engine.inventory import take_stock
+    from streamvlm.archive.maintenance import take_inventory
 
-    stock = take_stock(folder)
+    stock = take_inventory(folder)
     print(f"model       {stock.card.model} ({stock.card.fingerprint}), format version {stock.card.format_version}")
     print(f"stream      {clock(stock.start_s)} to {clock(stock.end_s)}")
     print(f"blocks      {stock.n_blocks}: {stock.n_clear} clear, {stock.n_blocks - stock.n_clear} fuzzy")
@@ -66,7 +66,7 @@ def _show(folder: Path) -> None:
 @_folder
 def _verify(folder: Path) -> None:
     """Read every block and check it; exit code 2 if any is damaged."""
-    from streamvlm.engine.inventory import verify
+    from streamvlm.archive.maintenance import verify
 
     n_whole, damaged = verify(folder)
     for block in damaged:
@@ -80,7 +80,7 @@ def _verify(folder: Path) -> None:
 @_folder
 def _repair(folder: Path) -> None:
     """Make the catalog anew: blocks from the segments, how long each stood from the gate's log."""
-    from streamvlm.engine.inventory import repair
+    from streamvlm.archive.maintenance import repair
 
     n_whole, n_damaged = repair(folder, on_event=warn)
     print(f"{n_whole} blocks found, {n_damaged} damaged slots left out; the old catalog is beside the new one")
@@ -91,7 +91,7 @@ def _repair(folder: Path) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def _rm(folder: Path, yes: bool) -> None:
     """Remove a memory for good."""
-    from streamvlm.engine.archive import locked, read_card
+    from streamvlm.archive.archive import locked, read_card
 
     read_card(folder)
     if not (yes or click.confirm(f"Remove everything that is remembered in {folder}?")):

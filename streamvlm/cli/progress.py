@@ -15,7 +15,7 @@ from streamvlm.cli.units import clock
 _EVERY_S = 10.0
 
 
-class Progress:
+class ProgressLines:
     """Says at once what is being done, and where stderr is no terminal, again and again how far it is.
 
     Args:

@@ -19,7 +19,7 @@ from streamvlm.errors import SourceLostError, StreamVlmError, UsageError
 if TYPE_CHECKING:
     from streamvlm.client import RemoteSession
     from streamvlm.frame import Frame
-    from streamvlm.ingest.ahead import ReadAhead
+    from streamvlm.ingest.read_ahead import ReadAhead
 
 _WATCH = """\
 Watch SOURCE here, send its frames to a server, and show the answers as they come.
@@ -59,8 +59,8 @@ def _watch(
     session_id: str | None, token: str | None, key: str | None, fps: float, reconnect: str, stream: int | None,
 ) -> None:  # fmt: skip
     from streamvlm.client import connect
-    from streamvlm.ingest.ahead import ReadAhead
-    from streamvlm.ingest.lasting import LastingSource
+    from streamvlm.ingest.read_ahead import ReadAhead
+    from streamvlm.ingest.reconnecting import ReconnectingSource
     from streamvlm.ingest.source import open_source
 
     every_s, reconnect_s = parse_time(every) if every is not None else None, parse_time(reconnect)
@@ -79,7 +79,7 @@ def _watch(
     failures: tuple[Exception | BaseExceptionGroup[Exception], ...] = ()
     lost = None
     try:
-        with ReadAhead(partial(LastingSource, opens, reconnect_s=reconnect_s, tell=warn)) as frames:
+        with ReadAhead(partial(ReconnectingSource, opens, reconnect_s=reconnect_s, tell=warn)) as frames:
             lost = asyncio.run(run(frames))
     except* StreamVlmError as group:
         failures = group.exceptions

@@ -12,7 +12,7 @@ from streamvlm.client.errors import RemoteError
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class EvidenceSpan:
     """A span of the stream that something rests on: stream times in seconds, and its share of the attention.
 
     ``block_id`` and ``thumbnail``, a path on the server, are None for the frame at question time, which is in no block.
@@ -42,14 +42,14 @@ class RemoteAnswer:
     text: str
     status: Literal["completed", "incomplete", "cancelled"]
     asked_at_s: float
-    evidence: tuple[Span, ...]
+    evidence: tuple[EvidenceSpan, ...]
     ttft_s: float
     usage: dict[str, Any]
 
 
-def spans(told: list[dict[str, Any]]) -> tuple[Span, ...]:
+def spans(told: list[dict[str, Any]]) -> tuple[EvidenceSpan, ...]:
     """Evidence as the server tells it."""
-    return tuple(Span(**seen) for seen in told)
+    return tuple(EvidenceSpan(**seen) for seen in told)
 
 
 class Reply(AsyncIterator[str]):

@@ -15,7 +15,7 @@ import cv2
 from streamvlm.client.errors import RemoteError
 from streamvlm.client.link import Event, Link, session_left, told_error
 from streamvlm.client.pending import Pending
-from streamvlm.client.reply import Reply, Span, spans
+from streamvlm.client.reply import EvidenceSpan, Reply, spans
 from streamvlm.frame import Picture
 from streamvlm.wire import FrameMessage
 
@@ -38,7 +38,7 @@ class Alert:
     question: str
     time_s: float
     probability: float
-    evidence: tuple[Span, ...]
+    evidence: tuple[EvidenceSpan, ...]
     n_missed: int
 
 

@@ -19,7 +19,7 @@ from streamvlm.memory.block import BlockLayout, Positions
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TokenSpan:
     """The places [start, stop) that a payload took, and the block that it is, if it is one."""
 
     start: int
@@ -27,7 +27,7 @@ class Span:
     block_id: int | None
 
 
-class Kept(NamedTuple):
+class KeyValues(NamedTuple):
     """One of the things a context is put together from: a raw payload (L, 2, K, N, D), perhaps of a block."""
 
     payload: Tensor
@@ -49,13 +49,13 @@ class Context:
     def __init__(self, layout: BlockLayout, rotary: Rotary, capacity: int, device: torch.device) -> None:
         self.layout, self.device = layout, device
         self.n_tokens = self._next_position = 0
-        self.spans: list[Span] = []
+        self.spans: list[TokenSpan] = []
         self._rotary = rotary
         self._buffer = torch.empty(layout.shape(capacity), dtype=layout.dtype, device=device)
         self.n_bytes = self._buffer.nbytes
 
     @torch.inference_mode()
-    def append(self, *kept: Kept) -> None:
+    def append(self, *kept: KeyValues) -> None:
         """Adds the tokens of these at the end, one behind the other; ValueError if they do not fit."""
         begin, places = self.n_tokens, []
         for payload, block_id, positions in kept:
@@ -63,7 +63,7 @@ class Context:
             places.append(self._places(n_tokens, positions))
             self._buffer[..., start : start + n_tokens, :] = payload
             self.take_in(n_tokens, positions)
-            self.spans.append(Span(start, self.n_tokens, block_id))
+            self.spans.append(TokenSpan(start, self.n_tokens, block_id))
         if places:
             # All of them are turned at once: one by one, each would cost as much.
             keys = self._buffer[:, 0, :, begin : self.n_tokens]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from streamvlm.decoding.context import Context, Kept
+from streamvlm.decoding.context import Context, KeyValues
 from streamvlm.decoding.passes import AttentionWatch, DeepEnoughError, Extension, Packed, Probe
 from streamvlm.decoding.rotary import Rotary
 from streamvlm.decoding.seam import IMPLEMENTATION, forward_stream
@@ -84,7 +84,7 @@ class StreamDecoder:
         """Makes an empty context for up to so many tokens."""
         return Context(self.layout, self._rotary, capacity, self._text_model.device)
 
-    def context_of(self, kept: Sequence[Kept], room: int) -> Context:
+    def context_of(self, kept: Sequence[KeyValues], room: int) -> Context:
         """Makes a context of these, in order, with room for so many tokens more."""
         context = self.new_context(sum(one.payload.shape[-2] for one in kept) + room)
         context.append(*kept)
@@ -164,7 +164,7 @@ class StreamDecoder:
         heads: Collection[RetrievalHead] = (),
         temperature: float = 0.0,
         seed: int | None = None,
-    ) -> Answering:
+    ) -> Generation:
         """Begins an answer; iterating over it does the work.
 
         Args:
@@ -177,10 +177,10 @@ class StreamDecoder:
             seed: Makes sampling repeatable.
         """
         watch = AttentionWatch(heads, context)
-        return Answering(self, question, context, watch, _sampler(temperature, seed), max_tokens, stop_ids)
+        return Generation(self, question, context, watch, _sampler(temperature, seed), max_tokens, stop_ids)
 
 
-class Answering(Iterator[int]):
+class Generation(Iterator[int]):
     """An answer under way: yields token ids, a forward pass each.
 
     A pass can be made for several answers at once: run ``addition`` of each, then give each what came of it by

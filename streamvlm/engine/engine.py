@@ -12,19 +12,16 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from streamvlm.engine.archive import Archive
-from streamvlm.engine.budget import ProcessBudget
+from streamvlm.archive.archive import Archive
+from streamvlm.archive.ownership import Ownership
+from streamvlm.archive.session_folders import SessionFolders, SessionInfo, check_session_id, is_session_id
+from streamvlm.archive.threads import in_passing
 from streamvlm.engine.config import EngineConfig
-from streamvlm.engine.home import Home, SessionInfo, check_session_id, is_session_id
-from streamvlm.engine.live import LiveSession
+from streamvlm.engine.live_session import LiveSession
 from streamvlm.engine.notices import Notices
-from streamvlm.engine.ownership import Ownership
 from streamvlm.engine.reports import EngineStats, degraded
+from streamvlm.engine.scheduled_session import EngineCounters, ScheduledSession
 from streamvlm.engine.scheduler import Scheduler
-from streamvlm.engine.session import Session
-from streamvlm.engine.stream import Stream, Tally
-from streamvlm.engine.threads import in_passing
-from streamvlm.engine.work import Runner
 from streamvlm.engine.worker import Worker
 from streamvlm.errors import (
     BusyError,
@@ -35,6 +32,9 @@ from streamvlm.errors import (
 )
 from streamvlm.frame import Fidelity
 from streamvlm.models.base import VideoLanguageModel
+from streamvlm.session.model_runner import ModelRunner
+from streamvlm.session.ram_budget import RamBudget
+from streamvlm.session.session import Session
 
 
 class Engine:
@@ -50,11 +50,11 @@ class Engine:
 
     def __init__(self, model: VideoLanguageModel, config: EngineConfig | None = None) -> None:
         self.model, self.config = model, config or EngineConfig()
-        self._home = Home(self.config.home, self.config.disk_budget_bytes)
-        self._runner, self._tally = in_passing(partial(Runner, model)), Tally()
-        self._process = ProcessBudget(self.config.host_budget_bytes)
+        self._home = SessionFolders(self.config.home, self.config.disk_budget_bytes)
+        self._runner, self._tally = in_passing(partial(ModelRunner, model)), EngineCounters()
+        self._process = RamBudget(self.config.host_budget_bytes)
         self._changed = threading.Condition()
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, _OpenSession] = {}
         self._n_opening = 0
         self._held: set[str] = set()  # ids that somebody is opening, closing or deleting just now
         self._began_s = time.monotonic()
@@ -198,7 +198,7 @@ class Engine:
                 self._held.remove(session_id)
                 self._changed.notify_all()
 
-    def _open_places(self) -> list[_Place]:
+    def _open_places(self) -> list[_OpenSession]:
         with self._changed:
             return list(self._places.values())
 
@@ -231,7 +231,7 @@ class Engine:
                 self._n_opening -= 1
         return place.live
 
-    def _furnish(self, session_id: str, ownership: Ownership, is_temporary: bool) -> _Place:
+    def _furnish(self, session_id: str, ownership: Ownership, is_temporary: bool) -> _OpenSession:
         try:
             self._process.take(self.config.session.host_budget_bytes)
         except MemoryBudgetError as error:
@@ -249,20 +249,20 @@ class Engine:
                 undo.callback(archive.close)
                 disk = {"reach_s": partial(getattr, archive.writer, "reach_s"), "hurry": archive.writer.hurry}
             session = Session(self.model, self.config.share, archive=archive, runner=self._runner)
-            stream = Stream(session, self.config, self._changed, self._tally, notices, **disk)
+            stream = ScheduledSession(session, self.config, self._changed, self._tally, notices, **disk)
             live = LiveSession(
                 session_id, ownership, stream, self._worker, self._changed,
                 config=self.config, folder=folder, close=self._leave,
             )  # fmt: skip
             self._worker.add(stream)
-            return _Place(live, time.time(), is_temporary, undo.pop_all())
+            return _OpenSession(live, time.time(), is_temporary, undo.pop_all())
 
     def _leave(self, live: LiveSession) -> None:
         with self._holding(live.id):
             if (place := self._places.get(live.id)) is not None and place.live is live:
                 self._dismiss(place)
 
-    def _dismiss(self, place: _Place) -> None:
+    def _dismiss(self, place: _OpenSession) -> None:
         """Takes a held session out of service; the thread that wants it waits for its disk, and no other does."""
         stream = place.live.stream
         with self._changed:
@@ -281,7 +281,7 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _OpenSession:
     """An open session, since when it is, whether nothing of it stays, and what is to be done at its end."""
 
     live: LiveSession

@@ -6,10 +6,13 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-
-from streamvlm.engine.listening import call
+from typing import TypeVar
 
 MOST_UNTOLD = 16
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Notices:
@@ -45,3 +48,11 @@ class Notices:
             self._listener = listener
             while listener is not None and self._untold:
                 call(listener, self._untold.popleft())
+
+
+def call(listener: Callable[[T], object], told: T) -> None:
+    """Tells a listener; one that raises against the rules is logged, and nobody else suffers for it."""
+    try:
+        listener(told)
+    except Exception:
+        logger.exception("a listener failed on %s", type(told).__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from streamvlm.engine.diary import Watched
+from streamvlm.archive.diary import Watched
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.hierarchy import MemoryStats
 

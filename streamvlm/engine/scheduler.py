@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamvlm.engine.config import EngineConfig
-from streamvlm.engine.stream import Stream, Tally
-from streamvlm.engine.work import Runner, Task
+from streamvlm.engine.scheduled_session import EngineCounters, ScheduledSession
+from streamvlm.session.model_runner import ModelRunner
+from streamvlm.session.steps import Task
 
 
 class Scheduler:
@@ -27,12 +28,12 @@ class Scheduler:
         tally: Counts them.
     """
 
-    def __init__(self, runner: Runner, config: EngineConfig, tally: Tally) -> None:
+    def __init__(self, runner: ModelRunner, config: EngineConfig, tally: EngineCounters) -> None:
         self._runner, self._config, self._tally = runner, config, tally
         self._turn = 0
         self._since_ingest = 0  # steps with questions since other frames last began to be watched
 
-    def step(self, streams: Sequence[Stream]) -> bool:
+    def step(self, streams: Sequence[ScheduledSession]) -> bool:
         """Takes everything whose turn it is one step further; says whether there was anything."""
         for stream in streams:
             stream.begin_questions()
@@ -52,7 +53,7 @@ class Scheduler:
             stream.deliver()
         return bool(tasks)
 
-    def _begin_chunks(self, streams: Sequence[Stream]) -> bool:
+    def _begin_chunks(self, streams: Sequence[ScheduledSession]) -> bool:
         """Deals a step's frames out; says whether there were any."""
         self._turn += 1
         left = self._config.step_frames

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from streamvlm.archive.threads import compute_in_team
+from streamvlm.engine.scheduled_session import ScheduledSession
 from streamvlm.engine.scheduler import Scheduler
-from streamvlm.engine.stream import Stream
-from streamvlm.engine.threads import compute_in_team
 from streamvlm.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Worker:
         self.busy_s = 0.0
         self.failure: EngineError | None = None
         self._scheduler, self._changed = scheduler, changed
-        self._streams: list[Stream] = []
+        self._streams: list[ScheduledSession] = []
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._ends_at_s: float | None = None
         self._step_began_s: float | None = None
@@ -57,7 +57,7 @@ class Worker:
         """Begins to work."""
         self._thread.start()
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: ScheduledSession) -> None:
         """Takes a stream on."""
         with self._changed:
             if self.failure is not None:
@@ -65,7 +65,7 @@ class Worker:
             self._streams.append(stream)
             self._changed.notify_all()
 
-    def release(self, stream: Stream) -> None:
+    def release(self, stream: ScheduledSession) -> None:
         """Returns when the stream's questions are cancelled and its frames watched; it then belongs to the caller."""
         with self._changed:
             for question in stream.questions:

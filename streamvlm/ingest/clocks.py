@@ -105,7 +105,7 @@ class ArrivalClock:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimeSpan:
     """Where a segment lies in stream time, by its playlist."""
 
     start_s: float
@@ -122,9 +122,9 @@ class PlaylistClock:
         span_at: Says of a place in which segment it lies.
     """
 
-    def __init__(self, span_at: Callable[[int], Span]) -> None:
+    def __init__(self, span_at: Callable[[int], TimeSpan]) -> None:
         self._span_at = span_at
-        self._span: Span | None = None
+        self._span: TimeSpan | None = None
         self._now_s, self._step_s = -LEAST_STEP_S, LEAST_STEP_S
         self._pts_s, self._origin_s = -math.inf, math.inf
 
@@ -146,7 +146,7 @@ class PlaylistClock:
             self._pts_s, self._span = pts_s, span
         return self._now_s
 
-    def _is_believed(self, pts_s: float, span: Span) -> bool:
+    def _is_believed(self, pts_s: float, span: TimeSpan) -> bool:
         slack_s = max(MIN_SLACK_S, (span.stop_s - span.start_s) / 2)
         latest_s = span.stop_s if span == self._span else span.start_s  # of its first frame
         return pts_s > self._pts_s and span.start_s - slack_s <= pts_s - self._origin_s <= latest_s + slack_s

@@ -26,12 +26,12 @@ from av.video.stream import VideoStream
 from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.ingest.address import Address
 from streamvlm.ingest.clocks import ArrivalClock, Clock, StreamClock
-from streamvlm.ingest.ending import Ending, lacks_index
-from streamvlm.ingest.fed import Fed
-from streamvlm.ingest.incoming import Incoming
-from streamvlm.ingest.intake import Intake
+from streamvlm.ingest.early_end import RecordingEnd, lacks_index
+from streamvlm.ingest.ffmpeg_input import FFmpegInput
+from streamvlm.ingest.incoming_bytes import IncomingBytes
 from streamvlm.ingest.picture import PictureConverter
 from streamvlm.ingest.reader import Decoded
+from streamvlm.ingest.receiver import Receiver
 
 MAX_BAD_PACKETS = 250
 """Damaged packets in a row before a source is given up: the longest usual distance between key frames (x264's
@@ -70,19 +70,19 @@ class ContainerReader:
         *,
         timeout_s: float,
         max_px: int | None = None,
-        file: Incoming | None = None,
+        file: IncomingBytes | None = None,
         clock: Clock | None = None,
         stream: int | None = None,
         stopped: threading.Event | None = None,
     ) -> None:
         self._address, self._timeout_s, self._file = address, timeout_s, file
         self._stopped = stopped or threading.Event()
-        self._fed = None if file is None else Fed(file)
+        self._fed = None if file is None else FFmpegInput(file)
         self._container = self._open()
         self._has_times = not self._is(FormatFlags.no_timestamps)
         self._may_leap = self._is(FormatFlags.ts_discont)
         duration = self._container.duration
-        self._may_go_on = duration is None and (isinstance(file, Intake) if file else self._container.size <= 0)
+        self._may_go_on = duration is None and (isinstance(file, Receiver) if file else self._container.size <= 0)
         # Where times may leap, the length is guessed from the last of them.
         is_known = not self.is_live and not self._may_leap
         self.duration_s = duration / av.time_base if is_known and duration is not None else None
@@ -92,7 +92,7 @@ class ContainerReader:
         self._n_bad_in_a_row = 0
         self._is_fast = False
         self._stream = self._choose_stream(stream)
-        self._ending = Ending(self._container, self._stream)
+        self._ending = RecordingEnd(self._container, self._stream)
         self._others = self._passed_by()
         self._select([self._stream, *self._others])
         if max_px is not None:
@@ -102,7 +102,7 @@ class ContainerReader:
     @property
     def is_live(self) -> bool:
         """Whether it has no end yet: a camera, a push protocol, or what states no length and has not ended."""
-        has_ended = isinstance(self._file, Intake) and self._file.has_ended
+        has_ended = isinstance(self._file, Receiver) and self._file.has_ended
         return self._address.is_paced or (self._may_go_on and not has_ended)
 
     def __iter__(self) -> Iterator[tuple[float, Decoded]]:
@@ -149,14 +149,14 @@ class ContainerReader:
 
     def _note_pace(self, time_s: float, place: int | None) -> None:
         """What comes far faster than it plays is a recording, whatever its server says of its length."""
-        if isinstance(self._file, Intake) and place is not None:
+        if isinstance(self._file, Receiver) and place is not None:
             came_s = self._file.came_s(place)
             self._is_fast = time_s > 2 * came_s + FAST_S
             if time_s > came_s + MAX_BURST_S:
                 self._may_go_on = False
 
     def _choose_clock(self) -> Clock:
-        if isinstance(self._file, Intake) and not self._has_times:
+        if isinstance(self._file, Receiver) and not self._has_times:
             return ArrivalClock(self._file.came_s)
         rate = float(self._stream.guessed_rate or self._stream.average_rate or _FALLBACK_RATE)
         return StreamClock(rate, is_joined=self._may_leap and not self.is_live)

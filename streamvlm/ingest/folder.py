@@ -13,8 +13,8 @@ from pathlib import Path
 
 from streamvlm.errors import PictureError, SourceError
 from streamvlm.ingest.reader import Decoded
-from streamvlm.ingest.still import StillReader
-from streamvlm.ingest.still_kinds import HEAD_BYTES, READ, kind_of
+from streamvlm.ingest.stills.kinds import HEAD_BYTES, READ, kind_of
+from streamvlm.ingest.stills.still import StillReader
 
 _PICTURE = re.compile(r".+\.(avif|bmp|gif|hei[cf]|jp2|jpe?g|jxl|p[bgp]m|png|tiff?|webp)", re.IGNORECASE)
 

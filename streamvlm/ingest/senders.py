@@ -11,14 +11,14 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from streamvlm.errors import SourceError, SourceStalledError
-from streamvlm.ingest.incoming import Incoming
+from streamvlm.ingest.incoming_bytes import IncomingBytes
 
 _PIECE_BYTES = 1 << 16
 
 Pieces = Generator[bytes, None, None]
 
 
-def from_file(file: Incoming) -> Pieces:
+def from_file(file: IncomingBytes) -> Pieces:
     """What comes of a file whose bytes come in their own time."""
     with file:
         while piece := file.read():

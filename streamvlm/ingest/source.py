@@ -18,14 +18,14 @@ from streamvlm.errors import SourceError, UsageError
 from streamvlm.frame import Frame
 from streamvlm.ingest.address import locate, locate_upload
 from streamvlm.ingest.container import ContainerReader
-from streamvlm.ingest.following import Admit
-from streamvlm.ingest.kept import MAX_KEPT_BYTES
-from streamvlm.ingest.opening import Opening
-from streamvlm.ingest.playlist import is_playlist
+from streamvlm.ingest.disk_file import MAX_KEPT_BYTES
+from streamvlm.ingest.hls.playlist import is_playlist
 from streamvlm.ingest.reader import Reader
 from streamvlm.ingest.sampling import MAX_FPS, sample
-from streamvlm.ingest.still import StillReader, read_still
-from streamvlm.ingest.still_kinds import HEAD_BYTES
+from streamvlm.ingest.source_opener import SourceOpener
+from streamvlm.ingest.stills.kinds import HEAD_BYTES
+from streamvlm.ingest.stills.still import StillReader, read_still
+from streamvlm.ingest.web.http_client import Admit
 
 _UPLOAD_TIMEOUT_S = 10.0
 
@@ -142,7 +142,7 @@ def open_source(
         raise UsageError(f"timeout_s is {timeout_s}; give seconds above 0.")
     address, stopped = locate(uri), threading.Event()
     with ExitStack() as opened:
-        reader = Opening(opened, stopped, fps, timeout_s, stream, admit, max_kept_bytes).open(address)
+        reader = SourceOpener(opened, stopped, fps, timeout_s, stream, admit, max_kept_bytes).open(address)
         return FrameSource(reader, uri=address.name, fps=fps, opened=opened.pop_all(), stopped=stopped)
 
 

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from streamvlm.errors import MemoryBudgetError
 from streamvlm.frame import Fidelity
-from streamvlm.memory.arena import Extent, SlabArena, slot_bytes
 from streamvlm.memory.block import BlockLayout, KVBlock, Positions
-from streamvlm.memory.catalog import Place
 from streamvlm.memory.device_cache import DeviceCache
-from streamvlm.memory.disk_store import DiskStats, DiskStore, Put
+from streamvlm.memory.disk.catalog import BlockLocation
+from streamvlm.memory.disk.store import DiskStats, DiskStore, Put
+from streamvlm.memory.host_arena import Extent, SlabArena, slot_bytes
 
 Snapshot = tuple[KVBlock, ...]
 """The lines of the blocks that a question may see, oldest first."""
@@ -275,7 +275,7 @@ class BlockMemory:
             if lost:
                 self._lose(lost, "are damaged on disk, or no longer there")
 
-    def _room_for(self, places: Mapping[int, Place]) -> dict[int, Extent]:
+    def _room_for(self, places: Mapping[int, BlockLocation]) -> dict[int, Extent]:
         """Host bytes for the first of these blocks, as many as there is room for."""
         room: dict[int, Extent] = {}
         for block_id, place in places.items():

@@ -92,7 +92,7 @@ class VideoLanguageModel(Protocol):
         stop_ids: Token ids that end an answer; what follows up on it begins with one.
         yes_ids: Token ids that an answer of yes may begin with.
         no_ids: Token ids that an answer of no may begin with.
-        noise_floor: Motion of the feature that means nothing (see ``streamvlm.ingest.curvature``), or None where it
+        noise_floor: Motion of the feature that means nothing (see ``streamvlm.gate.curvature``), or None where it
             is not known and calibration measures it.
         max_dialogue_tokens: Earlier questions and answers that it was made to have in view.
         retrieval_heads: Calibrated (layer, query head) pairs, or None where none ship with the checkpoint.

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamvlm.errors import ModelError
-from streamvlm.models.pocket import CHECKPOINT
+from streamvlm.models.families.pocket import CHECKPOINT
 
 FAMILIES: Mapping[str, str] = {
-    "pocket": "streamvlm.models.pocket.adapter:Pocket",
-    "smolvlm": "streamvlm.models.smolvlm:SmolVlm",
-    "llava_onevision": "streamvlm.models.llava_onevision:LlavaOnevision",
-    "qwen2_5_vl": "streamvlm.models.qwen2_5_vl:Qwen2_5Vl",
-    "qwen3_vl": "streamvlm.models.qwen3_vl:Qwen3Vl",
+    "pocket": "streamvlm.models.families.pocket.adapter:Pocket",
+    "smolvlm": "streamvlm.models.families.smolvlm:SmolVlm",
+    "llava_onevision": "streamvlm.models.families.llava_onevision:LlavaOnevision",
+    "qwen2_5_vl": "streamvlm.models.families.qwen2_5_vl:Qwen2_5Vl",
+    "qwen3_vl": "streamvlm.models.families.qwen3_vl:Qwen3Vl",
 }
 """Adapter of each family; ``family`` or ``model_type`` in config.json names it."""
 

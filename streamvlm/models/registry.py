@@ -11,8 +11,8 @@ import torch
 from streamvlm.errors import ModelError, UsageError
 from streamvlm.models.base import Footprint, VideoLanguageModel
 from streamvlm.models.checkpoints import CONFIGS, FAMILIES, family_of
+from streamvlm.models.families.pocket import CHECKPOINT
 from streamvlm.models.hub import SETTINGS, WEIGHTS, find_folder
-from streamvlm.models.pocket import CHECKPOINT
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

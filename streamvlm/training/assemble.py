@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from streamvlm.engine.calibration import calibrate, measure_noise_floor
-from streamvlm.models.pocket.adapter import FAMILY, Pocket
-from streamvlm.models.pocket.eye import Eye
-from streamvlm.models.pocket.vocabulary import build_tokenizer
-from streamvlm.training.decoder import RETRIEVAL_HEAD, RETRIEVAL_LAYER, new_decoder
+from streamvlm.calibration.calibrate import calibrate, measure_noise_floor
+from streamvlm.models.families.pocket.adapter import FAMILY, Pocket
+from streamvlm.models.families.pocket.eye import Eye
+from streamvlm.models.families.pocket.vocabulary import build_tokenizer
+from streamvlm.training.train_decoder import RETRIEVAL_HEAD, RETRIEVAL_LAYER, new_decoder
 
 N_STILLS = 40
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tokenizers import Tokenizer
 
-from streamvlm.models.pocket.prompt import OPENING, question_ids, reply_ids, time_ids
-from streamvlm.training.kept import WINDOW_BLOCKS, Kept, as_seen, confusable, gated, shifted
+from streamvlm.models.families.pocket.prompt import OPENING, question_ids, reply_ids, time_ids
+from streamvlm.training.simulated_blocks import WINDOW_BLOCKS, SimulatedBlock, as_seen, confusable, gated, shifted
 from streamvlm.world.events import COLOURS, SHAPES, World, make_world
-from streamvlm.world.questions import Examiner, Group, Question, clock
+from streamvlm.world.questions import Examiner, Group, WorldQuestion, clock
 
 TOP_K = 8
 """Most blocks that retrieval adds to the window."""
@@ -41,7 +41,7 @@ EARLIER_WORD = ("when did you see a {word}?", "when did a {word} appear?")
 
 
 @dataclass(slots=True)
-class Conversation:
+class ClipDialogue:
     """Question and answer tokens asked at block ``now``; ``visible`` blocks are attended to.
 
     ``past`` is the dialogue before it: a question and its answer.
@@ -62,8 +62,8 @@ class Conversation:
 class Clip:
     """A stretch of a world and what is asked about it."""
 
-    kept: list[Kept]
-    conversations: list[Conversation] = field(default_factory=list)
+    kept: list[SimulatedBlock]
+    conversations: list[ClipDialogue] = field(default_factory=list)
 
 
 def make_clip(rng: np.random.Generator, tokenizer: Tokenizer, *, start_s: float, n_blocks: int, noise: float) -> Clip:
@@ -88,13 +88,13 @@ def make_clip(rng: np.random.Generator, tokenizer: Tokenizer, *, start_s: float,
 
 
 def _followed(
-    first: tuple[Question, str | None],
-    asked: list[tuple[Question, str | None]],
+    first: tuple[WorldQuestion, str | None],
+    asked: list[tuple[WorldQuestion, str | None]],
     clip: Clip,
     now: int,
     rng: np.random.Generator,
     tokenizer: Tokenizer,
-) -> tuple[tuple[Question, str | None], list[int]]:
+) -> tuple[tuple[WorldQuestion, str | None], list[int]]:
     """A second question after ``first``: about the same thing, then called "it", or about anything."""
     same = [q for q in asked if q[1] == first[1] is not None and q[0].kind in FOLLOWS and q[0].kind != first[0].kind]
     if same and first[0].kind in NAMES_ITS_THING:
@@ -106,7 +106,7 @@ def _followed(
     return second, question_ids(tokenizer, first[0].text) + reply_ids(tokenizer, told)
 
 
-def _truth(question: Question, answering: Sequence[int], kept: Sequence[Kept]) -> str:
+def _truth(question: WorldQuestion, answering: Sequence[int], kept: Sequence[SimulatedBlock]) -> str:
     """The answer in training: times are those of the block that answers, the only ones to be read."""
     if question.kind in ("when", "seen") and answering:
         at = clock(kept[answering[0]].time_s)
@@ -116,15 +116,15 @@ def _truth(question: Question, answering: Sequence[int], kept: Sequence[Kept]) -
 
 def _questions_at(
     world: World, examiner: Examiner, clip: Clip, now: int, rng: np.random.Generator
-) -> list[tuple[Question, str | None]]:
+) -> list[tuple[WorldQuestion, str | None]]:
     """Questions that can be asked at block ``now``, in random order, but kinds hard to learn sooner."""
     block = clip.kept[now]
     ask_s = block.time_s
-    found: list[tuple[Question, str | None]] = []
+    found: list[tuple[WorldQuestion, str | None]] = []
     if block.word:
         found.append(
             (
-                Question("word", Group.NOW, str(rng.choice(SPOKEN_WORD)), ask_s, f"a {block.word}", ask_s, ask_s),
+                WorldQuestion("word", Group.NOW, str(rng.choice(SPOKEN_WORD)), ask_s, f"a {block.word}", ask_s, ask_s),
                 None,
             )
         )
@@ -150,7 +150,7 @@ def _questions_at(
         first = next(b for b in horizon if key in b.first_of or b.word == k)
         found.append(
             (
-                Question(
+                WorldQuestion(
                     "word_when",
                     Group.WHEN,
                     str(rng.choice(EARLIER_WORD)).format(word=k),
@@ -165,7 +165,7 @@ def _questions_at(
     found += [(examiner.never(ask_s), None) for _ in range(2)]
     absent = [n for n in (f"{c} {s}" for c in COLOURS for s in SHAPES) if n not in known]
     near = [n for n in absent if rng.random() < 0.5] or absent
-    found.append((Question("never", Group.NEVER, f"did you see a {rng.choice(near)}?", ask_s, "no"), None))
+    found.append((WorldQuestion("never", Group.NEVER, f"did you see a {rng.choice(near)}?", ask_s, "no"), None))
     rng.shuffle(found)
     weight = {
         "order": 3.0,
@@ -189,13 +189,13 @@ def _questions_at(
 
 
 def _conversations(
-    asked: tuple[Question, str | None],
+    asked: tuple[WorldQuestion, str | None],
     past: list[int],
     clip: Clip,
     now: int,
     rng: np.random.Generator,
     tokenizer: Tokenizer,
-) -> list[Conversation]:
+) -> list[ClipDialogue]:
     question, key = asked
     kept = clip.kept
     window = np.zeros(len(kept), bool)
@@ -222,19 +222,19 @@ def _conversations(
         share = rng.choice([0.0, rng.uniform(0, 0.6), 1.0], p=[0.15, 0.6, 0.25])
         visible[: now + 1] |= rng.random(now + 1) < share
     q, a = question_ids(tokenizer, question.text), reply_ids(tokenizer, truth)
-    full = Conversation(now, visible, past, q, a, key, answering, question.kind, probe=False)
+    full = ClipDialogue(now, visible, past, q, a, key, answering, question.kind, probe=False)
     if key is None:
         return [full]
-    return [full, Conversation(now, window, past, q, [], key, answering, question.kind, probe=True)]
+    return [full, ClipDialogue(now, window, past, q, [], key, answering, question.kind, probe=True)]
 
 
-def _likeness(question: Question, block: Kept) -> int:
+def _likeness(question: WorldQuestion, block: SimulatedBlock) -> int:
     """How many of the words that name what is asked for are true of one thing in ``block``."""
     words = set(question.text.rstrip("?").split())
     return max((len(words & thing) for thing in block.parts), default=0)
 
 
-def _answering(question: Question, key: str | None, kept: Sequence[Kept], now: int) -> list[int]:
+def _answering(question: WorldQuestion, key: str | None, kept: Sequence[SimulatedBlock], now: int) -> list[int]:
     if key is None:
         return []
     blocks = [i for i in range(now + 1) if key in kept[i].keys]

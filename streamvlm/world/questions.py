@@ -30,7 +30,7 @@ class Group(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class WorldQuestion:
     """One question with its truth.
 
     Attributes:
@@ -70,7 +70,7 @@ def seconds_of(text: str) -> float | None:
     return None if found is None else sum(int(g) * u for g, u in zip(found.groups("0"), (3600, 60, 1), strict=True))
 
 
-def judge(question: Question, answer: str) -> bool:
+def judge(question: WorldQuestion, answer: str) -> bool:
     """Whether ``answer`` is right: the same words, a time within 2 s, or the right yes or no."""
     given, truth = _plain(answer), _plain(question.truth)
     if question.group is Group.WHEN:
@@ -136,7 +136,7 @@ class Examiner:
     rng: np.random.Generator
     settled_s: float = SETTLED_S
 
-    def now(self, ask_s: float) -> Iterator[Question]:
+    def now(self, ask_s: float) -> Iterator[WorldQuestion]:
         """Every question about the present that can be asked fairly at ``ask_s``."""
         if not self._settled(ask_s):
             return
@@ -156,20 +156,20 @@ class Examiner:
         for shown in visible:
             yield from self._now_about(shown, visible, ask_s)
 
-    def _now_about(self, shown: Appearance, visible: list[Appearance], ask_s: float) -> Iterator[Question]:
+    def _now_about(self, shown: Appearance, visible: list[Appearance], ask_s: float) -> Iterator[WorldQuestion]:
         thing, words = shown.thing, {"name": shown.thing.name, "shape": shown.thing.shape}
         yield self._ask("now_where", Group.NOW, NOW_WHERE, ask_s, f"in the {shown.zone}", ask_s, ask_s, **words)
         yield self._ask("now_badge", Group.NOW, NOW_BADGE, ask_s, badge_words(thing), ask_s, ask_s, **words)
         if sum(other.thing.shape == thing.shape for other in visible) == 1:
             yield self._ask("now_colour", Group.NOW, NOW_COLOUR, ask_s, thing.colour, ask_s, ask_s, **words)
 
-    def about(self, number: int, ask_s: float) -> Iterator[Question]:
+    def about(self, number: int, ask_s: float) -> Iterator[WorldQuestion]:
         """Every fair question about appearance ``number``, asked at ``ask_s``, after it is gone."""
         past = [a for a in self.world.appearances if a.start_s <= ask_s]
         it = self.world.appearances[number]
         thing, scene = it.thing, self.world.scene(it.start_s)
 
-        def ask(kind: str, group: Group, wordings: tuple[str, ...], truth: str) -> Question:
+        def ask(kind: str, group: Group, wordings: tuple[str, ...], truth: str) -> WorldQuestion:
             words = {
                 "name": thing.name,
                 "shape": thing.shape,
@@ -203,7 +203,7 @@ class Examiner:
         if thing.badge and is_unique(lambda a: (a.thing.shape, a.thing.badge)):
             yield ask("colour", Group.EARLIER, COLOUR, thing.colour)
 
-    def about_photo(self, number: int, ask_s: float) -> Iterator[Question]:
+    def about_photo(self, number: int, ask_s: float) -> Iterator[WorldQuestion]:
         """When photograph ``number`` was shown, for every word that names no other one shown by ``ask_s``."""
         it = self.world.photos[number]
         others = {w for p in self.world.photos if p is not it and p.start_s <= ask_s for w in p.words}
@@ -212,7 +212,7 @@ class Examiner:
                 "when_photo", Group.WHEN, WHEN_PHOTO, ask_s, f"at {clock(it.start_s)}", it.start_s, it.end_s, word=word
             )
 
-    def never(self, ask_s: float) -> Question:
+    def never(self, ask_s: float) -> WorldQuestion:
         """Asks for a thing that never appears."""
         colour, shape = self.world.never_shown[int(self.rng.integers(len(self.world.never_shown)))]
         return self._ask("never", Group.NEVER, SEEN, ask_s, "no", None, None, name=f"{colour} {shape}")
@@ -242,6 +242,6 @@ class Examiner:
         start_s: float | None,
         end_s: float | None,
         **words: str | None,
-    ) -> Question:
+    ) -> WorldQuestion:
         text = with_articles(str(self.rng.choice(wordings)).format(**words))
-        return Question(kind, group, text, ask_s, with_articles(truth), start_s, end_s)
+        return WorldQuestion(kind, group, text, ask_s, with_articles(truth), start_s, end_s)

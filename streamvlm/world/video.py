@@ -14,7 +14,7 @@ import numpy as np
 from streamvlm.errors import UsageError
 from streamvlm.frame import Picture
 from streamvlm.world.events import World
-from streamvlm.world.questions import SETTLED_S, Examiner, Group, Question
+from streamvlm.world.questions import SETTLED_S, Examiner, Group, WorldQuestion
 from streamvlm.world.render import HEIGHT, WIDTH, render
 
 VIDEO_FPS = 5
@@ -49,12 +49,12 @@ def write_video(
         raise UsageError(f"{path} cannot be written ({error.strerror or error}); choose another --out.") from error
 
 
-def write_questions(questions: list[Question], path: Path) -> None:
+def write_questions(questions: list[WorldQuestion], path: Path) -> None:
     """Writes one JSON object a line: kind, group, text, ask_s, truth, start_s, end_s."""
     path.write_text("".join(json.dumps(asdict(q)) + "\n" for q in questions), "utf-8")
 
 
-def read_questions(path: Path) -> list[Question]:
+def read_questions(path: Path) -> list[WorldQuestion]:
     """Reads what ``write_questions`` wrote.
 
     Raises:
@@ -63,7 +63,7 @@ def read_questions(path: Path) -> list[Question]:
     try:
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         return [
-            Question(**{**row, "group": Group(row["group"]), "accepted": tuple(row.get("accepted", ()))})
+            WorldQuestion(**{**row, "group": Group(row["group"]), "accepted": tuple(row.get("accepted", ()))})
             for row in rows
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -73,25 +73,25 @@ def read_questions(path: Path) -> list[Question]:
         ) from error
 
 
-def draw_questions(world: World, n: int, rng: np.random.Generator) -> list[Question]:
+def draw_questions(world: World, n: int, rng: np.random.Generator) -> list[WorldQuestion]:
     """Draws up to ``n`` fair questions over the whole stream, kinds in turn, in order of their ask time.
 
     Delays between a moment and its question are spread evenly on a log scale from 5 s to the stream's length.
     """
     examiner = Examiner(world, rng)
-    found: dict[str, list[Question]] = {}
+    found: dict[str, list[WorldQuestion]] = {}
     for question in _candidates(world, examiner, rng):
         found.setdefault(question.kind, []).append(question)
     for asked in found.values():
         rng.shuffle(asked)
-    drawn: list[Question] = []
+    drawn: list[WorldQuestion] = []
     while len(drawn) < n and any(found.values()):
         drawn += [asked.pop() for asked in found.values() if asked]
     return sorted(drawn[:n], key=lambda q: q.ask_s)
 
 
-def _candidates(world: World, examiner: Examiner, rng: np.random.Generator) -> list[Question]:
-    questions: list[Question] = []
+def _candidates(world: World, examiner: Examiner, rng: np.random.Generator) -> list[WorldQuestion]:
+    questions: list[WorldQuestion] = []
     last_s = world.duration_s - 1
     for ask_s in rng.uniform(SETTLED_S * 2, last_s, 60):
         questions += examiner.now(float(ask_s))

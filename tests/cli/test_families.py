@@ -11,11 +11,14 @@ from click.testing import CliRunner
 from fabricate import FAMILIES, fabricate
 from pairs import pictures
 
+from streamvlm.archive.archive import Archive
+from streamvlm.calibration import calibrate as calibration
 from streamvlm.cli import main
-from streamvlm.engine import Archive, Session, SessionConfig, calibration
 from streamvlm.frame import Frame
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.models.registry import load_model
+from streamvlm.session.config import SessionConfig
+from streamvlm.session.session import Session
 from streamvlm.world.events import make_world
 from streamvlm.world.video import write_video
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from streamvlm.archive.diary import Diary
 from streamvlm.cli import main
-from streamvlm.engine.diary import Diary
-from streamvlm.memory.catalog import Catalog
+from streamvlm.memory.disk.catalog import Catalog
 from streamvlm.world.events import World, make_world
 from streamvlm.world.video import write_video
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamvlm.cli.progress import Progress
+from streamvlm.cli.progress import ProgressLines
 
 
 def test_ask_says_what_it_does_before_it_loads_what_takes_long(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_long_work_is_told_of_again_and_again(capsys: pytest.CaptureFixture[str]
         asked.release()
         return "half of it"
 
-    with Progress("loading", every_s=0.01) as progress:
+    with ProgressLines("loading", every_s=0.01) as progress:
         progress.begin("watching", how_far)
         for _ in range(3):
             assert asked.acquire(timeout=30)
@@ -48,6 +48,6 @@ def test_long_work_is_told_of_again_and_again(capsys: pytest.CaptureFixture[str]
 
 
 def test_short_work_is_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress("loading") as progress:
+    with ProgressLines("loading") as progress:
         progress.go_on("answering")
     assert capsys.readouterr().err == "streamvlm: loading\n"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamvlm.decoding.context import Context, Kept
+from streamvlm.decoding.context import Context, KeyValues
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.decoding.rotary import Rotary, rotate
 from streamvlm.retrieval.heads import RetrievalHead
@@ -41,7 +41,7 @@ def remembered(decoder: StreamDecoder, embeddings: Tensor) -> Context:
     context = decoder.new_context(60)
     parts = torch.split(payload, [3, *BLOCKS.values()], dim=-2)
     for part, block_id in zip(parts, [None, *BLOCKS], strict=True):
-        context.append(Kept(part, block_id))
+        context.append(KeyValues(part, block_id))
     return context
 
 
@@ -72,7 +72,7 @@ def test_evidence_finds_the_block_that_attention_was_planted_in(
     turn_back = Rotary(model.model).turns(torch.tensor([n_blocks * n_tokens - place], device=device))
     planted[0, 0, 1, place] = rotate(40 * query / query.norm(), turn_back)[0]  # query head 2 reads KV head 1
     for block_id, payload in enumerate(torch.split(planted, n_tokens, dim=-2)):
-        context.append(Kept(payload, block_id))
+        context.append(KeyValues(payload, block_id))
     answering = decoder.generate(question[:1], context, max_tokens=3, heads=[RetrievalHead(0, 2)])
     next(answering)
     evidence = answering.evidence
@@ -118,7 +118,7 @@ def test_a_kept_dialogue_is_as_good_as_going_on(decoder: StreamDecoder, embeddin
     answering = decoder.generate(question, context, max_tokens=7)
     ids = list(answering)
     again = remembered(decoder, embeddings)
-    again.append(Kept(answering.payload))
+    again.append(KeyValues(answering.payload))
     assert again.n_tokens == context.n_tokens == 22 + len(question) + len(ids)
     gone_on, _ = decoder.prefill(embeddings[26:], context)
     kept, _ = decoder.prefill(embeddings[26:], again)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from streamvlm.decoding.context import Kept, Span
+from streamvlm.decoding.context import KeyValues, TokenSpan
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.decoding.rotary import Rotary, rotate
 from streamvlm.errors import ModelError
@@ -29,15 +29,15 @@ def decoder(make_model: Callable[..., Any], decoder_of: Callable[[Any], StreamDe
 def test_spans_name_the_blocks(decoder: StreamDecoder, device: str) -> None:
     context = decoder.new_context(12)
     for n_tokens, block_id in ((3, None), (4, 17), (2, 90)):
-        context.append(Kept(torch.randn(decoder.layout.shape(n_tokens), device=device), block_id))
-    assert context.spans == [Span(0, 3, None), Span(3, 7, 17), Span(7, 9, 90)]
+        context.append(KeyValues(torch.randn(decoder.layout.shape(n_tokens), device=device), block_id))
+    assert context.spans == [TokenSpan(0, 3, None), TokenSpan(3, 7, 17), TokenSpan(7, 9, 90)]
 
 
 def test_what_does_not_fit_is_refused_and_changes_nothing(decoder: StreamDecoder, device: str) -> None:
     context = decoder.new_context(5)
-    context.append(Kept(torch.randn(decoder.layout.shape(4), device=device)))
+    context.append(KeyValues(torch.randn(decoder.layout.shape(4), device=device)))
     with pytest.raises(ValueError, match="5 tokens cannot hold 6"):
-        context.append(Kept(torch.randn(decoder.layout.shape(2), device=device)))
+        context.append(KeyValues(torch.randn(decoder.layout.shape(2), device=device)))
     with pytest.raises(ValueError, match="5 tokens cannot hold 7"):
         decoder.prefill(torch.randn(3, 24, device=device), context)
     assert (context.n_tokens, len(context.spans)) == (4, 1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamvlm.decoding.context import Kept
+from streamvlm.decoding.context import KeyValues
 from streamvlm.decoding.decoder import StreamDecoder
 
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
@@ -85,7 +85,7 @@ def test_a_context_assembled_from_payloads_is_as_good_as_the_pass_that_made_them
         _, payload = decoder.prefill(embeddings[:22], decoder.new_context(22))
         context = decoder.new_context(30)
         for part in torch.split(payload, [5, 10, 7], dim=-2):
-            context.append(Kept(part))
+            context.append(KeyValues(part))
         got = decoder.logits(decoder.prefill(embeddings[22:], context)[0])
         expected = model(ids[None]).logits[0, 22:]
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)

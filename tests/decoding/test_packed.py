@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamvlm.decoding.context import Context, Kept
-from streamvlm.decoding.decoder import Addition, Answering, StreamDecoder
+from streamvlm.decoding.context import Context, KeyValues
+from streamvlm.decoding.decoder import Addition, Generation, StreamDecoder
 from streamvlm.retrieval.heads import RetrievalHead
 
 HEADS = (RetrievalHead(1, 3), RetrievalHead(0, 0))
@@ -34,7 +34,7 @@ def context_of(decoder: StreamDecoder, embeddings: Tensor, n_tokens: int, room: 
     context = decoder.new_context(n_tokens + room)
     if n_tokens:
         _, payload = decoder.prefill(embeddings[:n_tokens], decoder.new_context(n_tokens))
-        context.append(Kept(payload, block_id=n_tokens))
+        context.append(KeyValues(payload, block_id=n_tokens))
     return context
 
 
@@ -75,7 +75,7 @@ def test_a_context_without_room_spoils_no_other(decoder: StreamDecoder, embeddin
 
 
 def test_answers_decoded_together_are_as_decoded_alone(decoder: StreamDecoder, embeddings: Tensor) -> None:
-    def begun() -> list[Answering]:
+    def begun() -> list[Generation]:
         return [
             decoder.generate(
                 embeddings[40 : 43 + i],

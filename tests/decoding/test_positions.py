@@ -13,7 +13,7 @@ from transformers import Qwen2_5_VLTextConfig, Qwen3VLTextConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
 
-from streamvlm.decoding.context import Kept
+from streamvlm.decoding.context import KeyValues
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.memory.block import Positions
 
@@ -95,9 +95,9 @@ def test_frames_behind_each_other_equal_the_unmodified_model(family: str, device
 
     # The same with raw payloads, one retrieved out of three: as if the others had never been.
     _, sinks = decoder.prefill(opening, decoder.new_context(5))
-    alone = decoder.context_of([Kept(sinks)], len(frames[1]))
+    alone = decoder.context_of([KeyValues(sinks)], len(frames[1]))
     _, payload = decoder.prefill(frames[1], alone, positions=FRAMES[1], deepstack=deepstack[1])
-    again = decoder.context_of([Kept(sinks), Kept(payload, 7, FRAMES[1])], len(question))
+    again = decoder.context_of([KeyValues(sinks), KeyValues(payload, 7, FRAMES[1])], len(question))
     got = decoder.prefill(question, again)[0]
     axes = Positions.join([text[0], FRAMES[1], text[1]]).axes
     features = None if deepstack[1] is None else torch.cat([of_text[0], deepstack[1], of_text[1]], 1)
@@ -105,7 +105,7 @@ def test_frames_behind_each_other_equal_the_unmodified_model(family: str, device
     torch.testing.assert_close(got, expected[-4:], rtol=0, atol=1e-4)
     # Height and width matter: the same tokens in one long row are another picture.
     decoder = StreamDecoder(model, torch.nn.Identity())
-    row = decoder.context_of([Kept(sinks), Kept(payload, 7)], len(question))
+    row = decoder.context_of([KeyValues(sinks), KeyValues(payload, 7)], len(question))
     assert not torch.allclose(decoder.prefill(question, row)[0], expected[-4:], atol=1e-2)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamvlm.decoding.context import Kept
+from streamvlm.decoding.context import KeyValues
 from streamvlm.decoding.decoder import StreamDecoder
 
 
@@ -50,7 +50,7 @@ def test_a_probe_leaves_the_context_as_it_was(
     for with_probe in (False, True):
         context = decoder.new_context(32)
         _, payload = decoder.prefill(embeddings[:10], decoder.new_context(10))
-        context.append(Kept(payload, 5))
+        context.append(KeyValues(payload, 5))
         decoder.prefill(embeddings[10:18], context)
         if with_probe:
             decoder.probe(torch.ones(14, 24, device=device), context, [3])

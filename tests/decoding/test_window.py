@@ -10,7 +10,7 @@ import torch
 from plain import WINDOW, assert_equals_attention_written_out, blocks_of_a_loop
 from torch import Tensor
 
-from streamvlm.decoding.context import Kept
+from streamvlm.decoding.context import KeyValues
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.models.base import FrameTokens
 
@@ -18,7 +18,7 @@ SINKS = 3
 
 
 def encode(decoder: StreamDecoder, sinks: Tensor, window: Sequence[Tensor], chunk: Tensor) -> tuple[Tensor, Tensor]:
-    context = decoder.context_of([Kept(payload) for payload in (sinks, *window)], len(chunk))
+    context = decoder.context_of([KeyValues(payload) for payload in (sinks, *window)], len(chunk))
     return decoder.prefill(chunk, context)
 
 

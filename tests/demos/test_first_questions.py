@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from fabricate import fabricate
 
-from streamvlm.engine import calibration
+from streamvlm.calibration import calibrate as calibration
 from streamvlm.errors import UsageError
 from streamvlm.world.events import make_world
-from streamvlm.world.questions import Group, Question
+from streamvlm.world.questions import Group, WorldQuestion
 from streamvlm.world.video import draw_questions, write_questions, write_video
 from streamvlm_demos.first_questions import main, says
 
@@ -37,8 +37,8 @@ def test_another_model_is_asked_the_same_and_its_right_answers_are_counted(
     monkeypatch.setattr(calibration, "_WORLD_S", 120.0)
     write_video(make_world(8, 40), tmp_path / "demo.mp4")
     asked = [
-        Question("now_what", Group.NOW, "what do you see now?", 20.0, "a red circle", 20.0, 20.0),
-        Question("never", Group.NEVER, "did you see an orange heart?", 30.0, "no"),
+        WorldQuestion("now_what", Group.NOW, "what do you see now?", 20.0, "a red circle", 20.0, 20.0),
+        WorldQuestion("never", Group.NEVER, "did you see an orange heart?", 30.0, "no"),
     ]
     write_questions(asked, tmp_path / "demo.jsonl")
     wrong = main(tmp_path / "demo.mp4", model=str(fabricate("smolvlm", tmp_path / "checkpoint")), device=device)

@@ -16,23 +16,19 @@ from live_server import wait_until
 from pairs import pictures
 from pretended_gpu import GPU, pretended_gpu
 
+from streamvlm.archive.archive import Archive, ArchiveConfig
+from streamvlm.calibration import calibrate as calibration
 from streamvlm.cli import main
-from streamvlm.engine import (
-    Archive,
-    ArchiveConfig,
-    Engine,
-    EngineConfig,
-    Session,
-    SessionConfig,
-    StandingQuestion,
-    calibration,
-)
-from streamvlm.engine.standing import Vigil, check
+from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.engine import Engine
 from streamvlm.frame import Frame
-from streamvlm.memory.codec import Codec
+from streamvlm.memory.disk.codec import Codec
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.models.registry import load_model
 from streamvlm.retrieval.mean_key import MeanKeyScorer
+from streamvlm.session.config import SessionConfig
+from streamvlm.session.session import Session
+from streamvlm.session.standing_question import ArmedQuestion, StandingQuestion, check
 from streamvlm.world.events import World
 from streamvlm.world.video import write_video
 
@@ -74,8 +70,8 @@ def whole_way(model: VideoLanguageModel, folder: Path) -> list[object]:
         answers: list[object] = [told(session), told(session, "and before?"), told(session, at_s=7.0, out_of_band=True)]
         assert session.ask(QUESTION, temperature=2.0, out_of_band=True).answer.tokens.question
         (seen,) = session.runner.run(session.watch(frames[11:]))
-        vigils = [Vigil("id", StandingQuestion(QUESTION, threshold=1e-6, release=0.0))]
-        ((_, fired),) = session.runner.run(check(session.runner, vigils, seen))
+        armed_questions = [ArmedQuestion("id", StandingQuestion(QUESTION, threshold=1e-6, release=0.0))]
+        ((_, fired),) = session.runner.run(check(session.runner, armed_questions, seen))
         answers.append(pytest.approx(fired.probability, abs=1e-4))
         session.close()
     with closing(Archive(folder, model, config, on_event=print)) as archive:

@@ -19,17 +19,11 @@ from by_hand import Told, offer
 from live_server import wait_until
 from tiny_model import TinyModel, colour
 
-from streamvlm.engine import (
-    Answer,
-    ArchiveConfig,
-    Asked,
-    Engine,
-    EngineConfig,
-    LiveSession,
-    Piece,
-    Session,
-    SessionConfig,
-)
+from streamvlm.archive.archive import ArchiveConfig
+from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.engine import Engine
+from streamvlm.engine.live_session import LiveSession, QuestionHandle
+from streamvlm.engine.queued_question import Piece
 from streamvlm.errors import (
     BusyError,
     EngineError,
@@ -42,6 +36,9 @@ from streamvlm.errors import (
 )
 from streamvlm.frame import Frame, Picture
 from streamvlm.models.base import Sight
+from streamvlm.session.answer import Answer
+from streamvlm.session.config import SessionConfig
+from streamvlm.session.session import Session
 
 TINY = SessionConfig(host_budget_bytes=1 << 20, max_answer_tokens=6)
 WAIT_S = 60
@@ -79,7 +76,7 @@ class Ear:
         return end
 
 
-def ask(live: LiveSession, **settings: Any) -> tuple[Asked, Ear]:
+def ask(live: LiveSession, **settings: Any) -> tuple[QuestionHandle, Ear]:
     ear = Ear()
     return live.ask("abc?", ear.hear, **settings), ear
 

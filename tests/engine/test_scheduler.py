@@ -10,9 +10,12 @@ import pytest
 from by_hand import ByHand, Heard, ask, offer
 from tiny_model import TinyModel
 
-from streamvlm.engine import Asked, EngineConfig, LiveSession, Piece, Session, SessionConfig
-from streamvlm.engine.live_question import LiveQuestion
+from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.live_session import LiveSession, QuestionHandle
+from streamvlm.engine.queued_question import Piece, QueuedQuestion
 from streamvlm.errors import BusyError, UsageError
+from streamvlm.session.config import SessionConfig
+from streamvlm.session.session import Session
 
 N_INTERLEAVINGS = 1000
 SHORT = SessionConfig(max_answer_tokens=2, window_blocks=2, host_budget_bytes=1 << 20, chunk_frames=3)
@@ -30,9 +33,9 @@ class Reckoning:
         self.rng = random.Random(seed)
         self.engine = ByHand(model, EngineConfig(frame_queue=4, max_questions=3, step_frames=4, session=SHORT))
         self.lives = [self.engine.open() for _ in range(self.rng.randint(1, 3))]
-        self.asked: list[tuple[LiveSession, LiveQuestion, Asked, Heard]] = []
-        self.checked: set[LiveQuestion] = set()
-        self.cancelled: set[LiveQuestion] = set()
+        self.asked: list[tuple[LiveSession, QueuedQuestion, QuestionHandle, Heard]] = []
+        self.checked: set[QueuedQuestion] = set()
+        self.cancelled: set[QueuedQuestion] = set()
 
     def run(self) -> None:
         for _ in range(self.rng.randint(5, 12)):

@@ -18,7 +18,7 @@ from still_files import as_still, png_chunk
 from streamvlm.errors import SourceError
 from streamvlm.frame import Picture
 from streamvlm.ingest.picture import PictureConverter
-from streamvlm.ingest.still import decode_still
+from streamvlm.ingest.stills.still import decode_still
 from streamvlm.world.events import Thing
 from streamvlm.world.render import draw_picture
 

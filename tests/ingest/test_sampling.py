@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamvlm.ingest.clocks import MAX_GAP_S, MAX_LEAP_S, PlaylistClock, Span, StreamClock
+from streamvlm.ingest.clocks import MAX_GAP_S, MAX_LEAP_S, PlaylistClock, StreamClock, TimeSpan
 from streamvlm.ingest.sampling import TICK_S, sample
 
 rates = st.floats(0.01, 1000)
@@ -98,12 +98,12 @@ def test_the_rhythm_of_a_sparse_recording_is_no_leap() -> None:
     assert run(StreamClock(25, is_joined=True), 0, 0.04, 9, 9.04) == [0, 0.04, 9, 9.04]
 
 
-def spans(*lengths_s: float) -> list[Span]:
+def spans(*lengths_s: float) -> list[TimeSpan]:
     starts = list(itertools.accumulate(lengths_s, initial=0.0))
-    return [Span(start_s, stop_s) for start_s, stop_s in itertools.pairwise(starts)]
+    return [TimeSpan(start_s, stop_s) for start_s, stop_s in itertools.pairwise(starts)]
 
 
-def by_playlist(segments: list[Span], *pts_s: tuple[float, ...]) -> list[float]:
+def by_playlist(segments: list[TimeSpan], *pts_s: tuple[float, ...]) -> list[float]:
     """Stream times of frames, of which each segment has some."""
     clock = PlaylistClock(segments.__getitem__)
     return [clock(pts, n) for n, one in enumerate(pts_s) for pts in one]

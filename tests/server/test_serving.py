@@ -23,8 +23,8 @@ from streamvlm.models.base import VideoLanguageModel
 from streamvlm.world.events import World
 from streamvlm.world.render import render
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.logs import JsonFormatter, about
-from streamvlm_server.server import check_tls, listen
+from streamvlm_server.hosting.draining_server import check_tls, listen
+from streamvlm_server.monitoring.logs import JsonFormatter, about
 
 KEYS = {"anna-key": "anna", "bert-key": "bert", "carl-key": "carl"}
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import BlockLayout, KVBlock, Positions
-from streamvlm.memory.disk_io import DiskIO
-from streamvlm.memory.disk_store import Put
+from streamvlm.memory.disk.store import Put
+from streamvlm.memory.disk.system_calls import SystemCalls
 
 LAYOUT = BlockLayout(n_layers=2, n_kv_heads=2, head_dim=64, dtype=torch.float32)
 CLEAR_TOKENS, FUZZY_TOKENS = 13, 8
 
 
-class BrokenIO(DiskIO):
+class BrokenIO(SystemCalls):
     """Breaks the call named by ``breaks`` after ``after`` good ones."""
 
     def __init__(self, breaks: str = "", after: int = 0) -> None:

@@ -8,14 +8,18 @@ from typing import Any
 
 from tiny_model import TinyModel, colour
 
-from streamvlm.engine import Answer, Asked, EngineConfig, LiveSession, Piece, Session
+from streamvlm.archive.ownership import Ownership
+from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.live_session import LiveSession, QuestionHandle
 from streamvlm.engine.notices import Notices
-from streamvlm.engine.ownership import Ownership
+from streamvlm.engine.queued_question import Piece
+from streamvlm.engine.scheduled_session import EngineCounters, ScheduledSession
 from streamvlm.engine.scheduler import Scheduler
-from streamvlm.engine.stream import Stream, Tally
-from streamvlm.engine.work import Runner
 from streamvlm.engine.worker import Worker
 from streamvlm.errors import StreamVlmError
+from streamvlm.session.answer import Answer
+from streamvlm.session.model_runner import ModelRunner
+from streamvlm.session.session import Session
 
 Told = Piece | Answer | StreamVlmError
 
@@ -45,14 +49,14 @@ class ByHand:
     config: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
-        self.changed, self.tally = threading.Condition(), Tally()
-        self.runner = Runner(self.model)
+        self.changed, self.tally = threading.Condition(), EngineCounters()
+        self.runner = ModelRunner(self.model)
         self.worker = Worker(Scheduler(self.runner, self.config, self.tally), self.changed)
         self.lives: list[LiveSession] = []
 
     def open(self) -> LiveSession:
         session = Session(self.model, self.config.session, runner=self.runner)
-        stream = Stream(session, self.config, self.changed, self.tally, Notices(str(len(self.lives))))
+        stream = ScheduledSession(session, self.config, self.changed, self.tally, Notices(str(len(self.lives))))
         live = LiveSession(
             str(len(self.lives)), Ownership(), stream, self.worker, self.changed,
             config=self.config, folder=None, close=lambda live: None,
@@ -81,7 +85,7 @@ def offer(live: LiveSession, n: int = 1) -> None:
         live.offer(colour(int(time_s)), time_s=time_s)
 
 
-def ask(live: LiveSession, **settings: Any) -> tuple[Asked, Heard]:
+def ask(live: LiveSession, **settings: Any) -> tuple[QuestionHandle, Heard]:
     """Asks, and hears."""
     heard = Heard()
     return live.ask("abc?", heard.append, **settings), heard

@@ -11,17 +11,17 @@ from pathlib import Path
 
 from breakable_disk import CLEAR_TOKENS, FUZZY_TOKENS, LAYOUT, put
 
-from streamvlm.engine.diary import Diary, Watched
-from streamvlm.engine.write_behind import WriteBehind
-from streamvlm.memory.disk_io import DiskIO
-from streamvlm.memory.disk_store import DiskStore, Put
+from streamvlm.archive.diary import Diary, Watched
+from streamvlm.archive.write_behind import WriteBehind
+from streamvlm.memory.disk.store import DiskStore, Put
+from streamvlm.memory.disk.system_calls import SystemCalls
 
 FLUSH_EVERY_S = 4.0
 BLOCKS_A_SECOND = 2  # of stream time
 _LENGTHS = (CLEAR_TOKENS, FUZZY_TOKENS)
 
 
-class DyingIO(DiskIO):
+class DyingIO(SystemCalls):
     """Dies inside its n-th write, with a part of it written."""
 
     def __init__(self, dies_at: int, share: float) -> None:
@@ -43,7 +43,7 @@ def seen(block_id: int) -> Put:
     return replace(one, block=replace(one.block, start_s=start_s, end_s=start_s))
 
 
-def ingest(folder: Path, budget_bytes: int, watched: c_double, io: DiskIO | None) -> None:
+def ingest(folder: Path, budget_bytes: int, watched: c_double, io: SystemCalls | None) -> None:
     """Watches at full speed from where the folder was left, and tells how far it has come."""
     store = DiskStore(folder, LAYOUT, "m", budget_bytes=budget_bytes, io=io)
     writer = WriteBehind(store, Diary(folder), flush_every_s=FLUSH_EVERY_S, on_event=lambda text: None)

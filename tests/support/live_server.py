@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from streamvlm.engine import Engine
+from streamvlm.engine.engine import Engine
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm_server.app import build_app
 from streamvlm_server.config import ServerConfig
+from streamvlm_server.hosting.draining_server import DrainingServer, listen
 from streamvlm_server.serve import engine_config
-from streamvlm_server.server import DrainingServer, listen
 from streamvlm_server.service import Service
 
 

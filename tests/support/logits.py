@@ -14,10 +14,10 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from streamvlm.archive.archive import Archive
 from streamvlm.decoding.decoder import Addition, Read
-from streamvlm.engine import Session
-from streamvlm.engine.archive import Archive
 from streamvlm.models.registry import load_model
+from streamvlm.session.session import Session
 
 
 def logits_of(session: Session, question: str, at_s: float) -> tuple[Tensor, int]:

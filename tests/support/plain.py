@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from streamvlm.decoding.context import Kept
+from streamvlm.decoding.context import KeyValues
 from streamvlm.decoding.decoder import StreamDecoder
 from streamvlm.memory.block import Positions
 from streamvlm.models.base import FrameTokens
@@ -124,12 +124,12 @@ def assert_equals_attention_written_out(
     """
     _, sinks = decoder.prefill(opening, decoder.new_context(len(opening)))
     _, plain_sinks = plain_pass(plain_model, FrameTokens(opening), [])
-    blocks: list[Kept] = []
+    blocks: list[KeyValues] = []
     plain_blocks: list[Part] = []
     for i in range(0, len(frames), 2):
         pair = frames[i : i + 2]
         chunk = FrameTokens.join(pair)
-        context = decoder.context_of([Kept(sinks), *blocks[-WINDOW:]], len(chunk))
+        context = decoder.context_of([KeyValues(sinks), *blocks[-WINDOW:]], len(chunk))
         hidden, payload = decoder.prefill(
             chunk.embeddings, context, positions=chunk.positions, deepstack=chunk.deepstack
         )
@@ -137,11 +137,11 @@ def assert_equals_attention_written_out(
         torch.testing.assert_close(hidden, expected, rtol=0, atol=1e-4)
         torch.testing.assert_close(payload, new.payload(), rtol=0, atol=1e-4)
         parts = torch.split(payload, [len(frame) for frame in pair], dim=-2)
-        blocks += [Kept(part, None, frame.positions) for part, frame in zip(parts, pair, strict=True)]
+        blocks += [KeyValues(part, None, frame.positions) for part, frame in zip(parts, pair, strict=True)]
         plain_blocks += split(new, pair)
 
     chosen = [0, 3, len(frames) - 2, len(frames) - 1]
-    context = decoder.context_of([Kept(sinks), *(blocks[i] for i in chosen)], sum(map(len, said)))
+    context = decoder.context_of([KeyValues(sinks), *(blocks[i] for i in chosen)], sum(map(len, said)))
     ours = torch.cat([decoder.prefill(words, context)[0] for words in said])
     plain, _ = plain_pass(
         plain_model, FrameTokens(torch.cat(list(said))), [plain_sinks, *(plain_blocks[i] for i in chosen)]
@@ -152,13 +152,13 @@ def assert_equals_attention_written_out(
 @torch.inference_mode()
 def blocks_of_a_loop(
     decoder: StreamDecoder, opening: Tensor, scenes: Sequence[FrameTokens], n_blocks: int
-) -> list[Kept]:
+) -> list[KeyValues]:
     """Oracle 4's stream: the same few frames again and again, each behind sinks and window."""
     _, sinks = decoder.prefill(opening, decoder.new_context(len(opening)))
-    blocks: list[Kept] = []
+    blocks: list[KeyValues] = []
     for i in range(n_blocks):
         frame = scenes[i % len(scenes)]
-        context = decoder.context_of([Kept(sinks), *blocks[-WINDOW:]], len(frame))
+        context = decoder.context_of([KeyValues(sinks), *blocks[-WINDOW:]], len(frame))
         _, payload = decoder.prefill(frame.embeddings, context, positions=frame.positions, deepstack=frame.deepstack)
-        blocks.append(Kept(payload, None, frame.positions))
+        blocks.append(KeyValues(payload, None, frame.positions))
     return blocks

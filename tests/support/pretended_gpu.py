@@ -23,7 +23,7 @@ from torch.nn.attention.bias import CausalBias
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from streamvlm.memory import arena
+from streamvlm.memory import host_arena as arena
 
 GPU = torch.device("cuda", 0)
 _FOR_CPP, _CPU = torch.device("meta", 1), torch.device("cpu")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from streamvlm.engine import Answer, StandingQuestion, Timings, TokenCounts
 from streamvlm.errors import StreamVlmError, UsageError
 from streamvlm.frame import Fidelity, Picture
-from streamvlm.ingest.gate import Decision
+from streamvlm.gate.gate import Decision
 from streamvlm.memory.hierarchy import MemoryStats
 from streamvlm.retrieval.evidence import Evidence
+from streamvlm.session.answer import Answer, Timings, TokenCounts
+from streamvlm.session.standing_question import StandingQuestion
 from streamvlm_server.realtime.client_events import StandingArm
 from streamvlm_server.realtime.server_events import StatsEvent
-from streamvlm_server.realtime.stream import Fired, Reply
+from streamvlm_server.realtime.stream_protocol import AnswerSink, Fired
 
 EVIDENCE = Evidence(1.0, 2.0, Fidelity.CLEAR, 0.75, 4)
 _MEMORY = MemoryStats(3, 2, 1, 0, 1000, 4000, 0, 0)
@@ -33,7 +34,7 @@ class Asked:
     """A question that was asked of the stream, to be answered by the test."""
 
     question: str
-    reply: Reply
+    reply: AnswerSink
     at_s: float | None
     out_of_band: bool
     max_tokens: int | None
@@ -90,7 +91,7 @@ class ScriptedStream:
         return float(len(self.offered)) if time_s is None else time_s
 
     def ask(
-        self, question: str, reply: Reply, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
+        self, question: str, reply: AnswerSink, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
     ) -> Callable[[], None]:
         if self.refusal is not None:
             raise self.refusal

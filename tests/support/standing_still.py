@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from streamvlm.engine import Engine
+from streamvlm.engine.engine import Engine
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamvlm.errors import SourceError
 from streamvlm.frame import Picture
-from streamvlm.models.pocket.words import vocabulary
+from streamvlm.models.families.pocket.words import vocabulary
 from streamvlm.world.photos import (
     PhotoCase,
     compose_photo,

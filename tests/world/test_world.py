@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from streamvlm.errors import UsageError
 from streamvlm.world.events import SCENES, World, make_world, with_photos
 from streamvlm.world.grammar import with_articles, with_one_article
-from streamvlm.world.questions import Examiner, Group, Question, clock, judge, seconds_of
+from streamvlm.world.questions import Examiner, Group, WorldQuestion, clock, judge, seconds_of
 from streamvlm.world.render import HEIGHT, WIDTH, draw_picture, render
 from streamvlm.world.video import VIDEO_FPS, draw_questions, read_questions, write_questions, write_video
 
 
-def questions_of(world: World) -> list[Question]:
+def questions_of(world: World) -> list[WorldQuestion]:
     return draw_questions(world, 200, np.random.default_rng(0))
 
 
@@ -123,17 +123,17 @@ def test_clock_reads_back(time_s: float) -> None:
 
 
 def test_judge_is_strict_about_words_and_lenient_about_two_seconds() -> None:
-    when = Question("when", Group.WHEN, "", 90, "at 0:00:40", 40.0, 50.0)
+    when = WorldQuestion("when", Group.WHEN, "", 90, "at 0:00:40", 40.0, 50.0)
     assert judge(when, "at 0:00:41")
     assert judge(when, "0:00:38")
     assert judge(when, "It appeared at 00:41.")
     assert not judge(when, "at 0:00:43")
     assert not judge(when, "yes")
-    where = Question("where", Group.EARLIER, "", 90, "in the top", 40.0, 50.0)
+    where = WorldQuestion("where", Group.EARLIER, "", 90, "in the top", 40.0, 50.0)
     assert judge(where, "In the top.")
     assert not judge(where, "in the top-left")
     assert not judge(where, "")
-    never = Question("never", Group.NEVER, "", 90, "no")
+    never = WorldQuestion("never", Group.NEVER, "", 90, "no")
     assert judge(never, "no")
     assert not judge(never, "yes, at 0:00:01")
     assert not judge(never, "nothing")

@@ -12,9 +12,9 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from streamvlm_server.errors import ProtocolError
-from streamvlm_server.faults import first_fault
-from streamvlm_server.intricate import MAX_MARKS, is_intricate
 from streamvlm_server.realtime.shapes import Id, NewItem, ResponseSettings, SessionSettings, Shape, Text
+from streamvlm_server.untrusted.json_size import MAX_MARKS, is_costly_to_parse
+from streamvlm_server.untrusted.validation import first_fault
 
 _UNSUPPORTED = {
     "conversation.item.truncate": "there is no audio to truncate",
@@ -136,7 +136,7 @@ def parse(message: str) -> ClientEvent:
         ProtocolError: If it is no JSON object, too intricate a one, of a type not known or not supported, or its fields
             are wrong.
     """
-    if is_intricate(message):
+    if is_costly_to_parse(message):
         raise ProtocolError(f"The message has more than {MAX_MARKS} commas or brackets; send less in one event.")
     try:
         data = json.loads(message)

@@ -18,19 +18,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamvlm.errors import StreamVlmError, UsageError
 from streamvlm.wire import FrameMessage
+from streamvlm_server.access.limits import Meter, TokenBucket
 from streamvlm_server.config import ServerConfig
 from streamvlm_server.errors import ProtocolError, RateLimitError, of_part, wire
-from streamvlm_server.limits import Meter, TokenBucket
-from streamvlm_server.media import Timed
-from streamvlm_server.metrics import Metrics
+from streamvlm_server.monitoring.metrics import Metrics
 from streamvlm_server.realtime.client_events import ClientEvent, ItemCreate, ResponseCancel, SourceOpen, parse
-from streamvlm_server.realtime.live_stream import LiveStream
-from streamvlm_server.realtime.pictures import PictureDecoder
+from streamvlm_server.realtime.engine_stream import EngineStream
 from streamvlm_server.realtime.protocol import RealtimeProtocol
 from streamvlm_server.realtime.queues import Inbox, Outbox
 from streamvlm_server.realtime.server_events import ErrorEvent, ServerEvent
 from streamvlm_server.realtime.shapes import NewItem
-from streamvlm_server.realtime.sources import check_source
+from streamvlm_server.untrusted.picture import Timed
+from streamvlm_server.untrusted.picture_threads import PictureDecoder
+from streamvlm_server.untrusted.source_url import check_source
 
 MAX_MESSAGES_PER_S = 1000.0
 _TICK_S = 1.0
@@ -41,7 +41,7 @@ _FAREWELL_S = 2.0
 _MAX_REASON_BYTES = 123  # of a WebSocket's close frame
 
 
-class Ending(Exception):
+class ConnectionEnd(Exception):
     """A connection is over.
 
     Attributes:
@@ -72,7 +72,7 @@ class Connection:
     def __init__(
         self,
         websocket: WebSocket,
-        stream: LiveStream,
+        stream: EngineStream,
         *,
         model: str,
         token: str,
@@ -85,19 +85,19 @@ class Connection:
         self._meter, self._metrics, self._config = meter, metrics, config
         self._inbox, self._outbox = Inbox(), Outbox()
         self._protocol = RealtimeProtocol(stream, self._send, model=model, resume_token=token)
-        self._ending: Ending | None = None
+        self._ending: ConnectionEnd | None = None
         self._ended = asyncio.Event()
         self._is_leaving = False
         self._heard_at_s = self._answered_at_s = time.monotonic()
 
-    async def serve(self) -> Ending:
+    async def serve(self) -> ConnectionEnd:
         """Serves, and returns why it is over; the socket is not closed yet."""
         self._protocol.open()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for part in (self._read, self._follow, self._write, self._watch):
                     tasks.create_task(part())
-        except* Ending as endings:
+        except* ConnectionEnd as endings:
             self._ending = endings.exceptions[0]  # type: ignore[assignment]
         finally:
             if self._ending is not None and self._ending.error is not None:
@@ -108,7 +108,7 @@ class Connection:
 
     def end(self, code: int, reason: str) -> None:
         """Has the connection end soon."""
-        self._ending = self._ending or Ending(code, reason)
+        self._ending = self._ending or ConnectionEnd(code, reason)
         self._ended.set()
 
     def go_away(self) -> None:
@@ -117,7 +117,7 @@ class Connection:
         self._is_leaving, self._answered_at_s = True, time.monotonic()
         self._ended.set()
 
-    async def close(self, ending: Ending) -> None:
+    async def close(self, ending: ConnectionEnd) -> None:
         """Sends what waits to be sent, and closes the socket; whoever does not read at all is not told."""
         # Of what was too much nothing more is sent: the reason would come behind it, and too late.
         unsent = () if self._outbox.overflowed.is_set() else self._outbox.drain()
@@ -136,13 +136,13 @@ class Connection:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
                 await self._inbox.followed()  # frames are watched, whoever has gone since
-                raise Ending(None, str(message.get("reason") or ""))
+                raise ConnectionEnd(None, str(message.get("reason") or ""))
             self._heard_at_s = time.monotonic()
             if wait_s := bucket.wait_s(1):
                 error = RateLimitError(
                     f"More than {MAX_MESSAGES_PER_S:g} messages a second came; send fewer.", retry_after_s=wait_s
                 )
-                raise Ending(1008, str(error), error=error)
+                raise ConnectionEnd(1008, str(error), error=error)
             bucket.take(1)
             text = message.get("text")
             if text is None:
@@ -187,12 +187,12 @@ class Connection:
                 await self._follow_rest()
                 raise self._ending
             if self._is_leaving and self._has_ended():
-                raise Ending(1012, "The server is about to stop; connect again in a moment.")
+                raise ConnectionEnd(1012, "The server is about to stop; connect again in a moment.")
             if self._outbox.overflowed.is_set():
-                raise Ending(1008, "You read too slowly: more than a mebibyte of events waits for you.")
+                raise ConnectionEnd(1008, "You read too slowly: more than a mebibyte of events waits for you.")
             silent_s = time.monotonic() - self._heard_at_s
             if silent_s > self._config.idle_s and self._inbox.is_followed and not self._protocol.is_waited_for:
-                raise Ending(1000, f"Nothing was heard of you for {self._config.idle_s:g} s.")
+                raise ConnectionEnd(1000, f"Nothing was heard of you for {self._config.idle_s:g} s.")
 
     async def _follow_rest(self) -> None:
         """Returns when all that came was followed, within reason."""

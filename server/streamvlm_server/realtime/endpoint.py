@@ -14,16 +14,16 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamvlm_server.errors import ModelNotFoundError, error_object, wire
-from streamvlm_server.logs import about
-from streamvlm_server.realtime.attachments import TAKEN_OVER
+from streamvlm_server.monitoring.logs import about
 from streamvlm_server.realtime.connection import Connection, close
-from streamvlm_server.realtime.live_stream import LiveStream
-from streamvlm_server.realtime.pictures import PictureDecoder
+from streamvlm_server.realtime.engine_stream import EngineStream
 from streamvlm_server.realtime.schema import schema
 from streamvlm_server.realtime.server_events import ErrorEvent
 from streamvlm_server.realtime.shapes import ErrorBody
-from streamvlm_server.realtime.sources import admit
 from streamvlm_server.service import Service, principal_of
+from streamvlm_server.session_leases import TAKEN_OVER
+from streamvlm_server.untrusted.picture_threads import PictureDecoder
+from streamvlm_server.untrusted.source_url import admit
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Realtime:
         )
         async with attached as (session, token):
             with principal.meter.session():  # not before: who comes back would be one too many beside its own old self
-                stream = LiveStream(
+                stream = EngineStream(
                     session,
                     principal.meter,
                     service.metrics,

@@ -15,13 +15,12 @@ from dataclasses import asdict
 from functools import partial
 
 from streamvlm.errors import StreamVlmError, UsageError
-from streamvlm.ingest.gate import Decision
+from streamvlm.gate.gate import Decision
 from streamvlm_server.errors import DrainingError, ProtocolError, error_object
-from streamvlm_server.media import Timed
 from streamvlm_server.realtime import client_events as asked
 from streamvlm_server.realtime import server_events as events
 from streamvlm_server.realtime.conversation import Conversation, text_of
-from streamvlm_server.realtime.response import Send, Writing
+from streamvlm_server.realtime.response import ResponseWriter, Send
 from streamvlm_server.realtime.shapes import (
     ContentPart,
     ErrorBody,
@@ -32,13 +31,14 @@ from streamvlm_server.realtime.shapes import (
     Response,
     ResponseExtension,
     ResponseSettings,
-    Session,
     SessionExtension,
     SessionExtensionState,
+    SessionObject,
     SessionSettings,
-    Standing,
+    StandingObject,
 )
-from streamvlm_server.realtime.stream import Fired, Stream
+from streamvlm_server.realtime.stream_protocol import Fired, StreamProtocol
+from streamvlm_server.untrusted.picture import Timed
 
 MAX_DECISIONS = 600
 """Gate decisions that wait for the next tick: at 60 frames/s, ten seconds of them."""
@@ -54,9 +54,9 @@ class RealtimeProtocol:
         resume_token: Told to a client that asks for ours, to take the session up again with.
     """
 
-    def __init__(self, stream: Stream, send: Send, *, model: str, resume_token: str | None = None) -> None:
+    def __init__(self, stream: StreamProtocol, send: Send, *, model: str, resume_token: str | None = None) -> None:
         self._stream, self._send, self._resume_token = stream, send, resume_token
-        self._session = Session(id=stream.id, model=model)
+        self._session = SessionObject(id=stream.id, model=model)
         self._extension: SessionExtension | None = None
         self._conversation = Conversation()
         self._conversation_id = events.new_id("conv")
@@ -221,7 +221,7 @@ class RealtimeProtocol:
             session_id=self._stream.id,
             resume_token=self._resume_token,
             time_s=self._stream.stats().time_s,
-            standing=[Standing(standing_id=one, **asdict(asked)) for one, asked in armed.items()],
+            standing=[StandingObject(standing_id=one, **asdict(asked)) for one, asked in armed.items()],
         )
 
     def _create_item(self, event: asked.ItemCreate, pictures: Sequence[Timed]) -> None:
@@ -262,7 +262,7 @@ class RealtimeProtocol:
             max_output_tokens=settings.max_output_tokens or self._session.max_output_tokens,
             metadata=settings.metadata,
         )
-        writing = Writing(
+        writing = ResponseWriter(
             self._tell,
             response,
             self._conversation if in_band else None,

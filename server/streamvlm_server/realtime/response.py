@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from streamvlm.engine import Answer
+from streamvlm.session.answer import Answer
 from streamvlm_server.errors import error_object
 from streamvlm_server.realtime import server_events as events
 from streamvlm_server.realtime.conversation import Conversation
@@ -23,7 +23,7 @@ from streamvlm_server.realtime.shapes import (
 Send = Callable[[events.ServerEvent], None]
 
 
-class Writing:
+class ResponseWriter:
     """Hears one answer and tells the client.
 
     Args:

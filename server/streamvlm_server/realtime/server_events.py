@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from streamvlm.retrieval.evidence import Evidence
-from streamvlm_server.realtime.shapes import ErrorBody, Item, Response, Session, Shape, TimeS
+from streamvlm_server.realtime.shapes import ErrorBody, Item, Response, SessionObject, Shape, TimeS
 
 
 def new_id(kind: str) -> str:
@@ -27,14 +27,14 @@ class SessionCreated(ServerEvent):
     """Comes first, unasked."""
 
     type: Literal["session.created"] = "session.created"
-    session: Session
+    session: SessionObject
 
 
 class SessionUpdated(ServerEvent):
     """The whole configuration after a change."""
 
     type: Literal["session.updated"] = "session.updated"
-    session: Session
+    session: SessionObject
 
 
 class ItemAdded(ServerEvent):

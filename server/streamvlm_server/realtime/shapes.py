@@ -167,7 +167,7 @@ class SessionSettings(Shape):
     streamvlm: SessionExtension | None = None
 
 
-class Standing(Shape):
+class StandingObject(Shape):
     """A standing question that is armed; its fields as in streamvlm.standing.arm."""
 
     standing_id: str
@@ -185,10 +185,12 @@ class SessionExtensionState(SessionExtension):
     resume_token: str | None = Field(description="Proves the right to, where no key does.")
     time_s: float | None = Field(description="Stream time of the newest frame; None before the first.")
     fired_after: int = Field(description="Number after which streamvlm.standing.fired are told to you.")
-    standing: list[Standing] = Field(description="Standing questions armed in the session, by earlier connections too.")
+    standing: list[StandingObject] = Field(
+        description="Standing questions armed in the session, by earlier connections too."
+    )
 
 
-class Session(Shape):
+class SessionObject(Shape):
     """The configuration in effect."""
 
     type: Literal["realtime"] = "realtime"

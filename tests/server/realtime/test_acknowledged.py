@@ -17,14 +17,16 @@ from standing_still import standing_still
 from websocket_peer import NOISE, Peer, as_jpeg, as_png, as_url, peer
 from websockets.exceptions import ConnectionClosed
 
-from streamvlm.engine import Engine, LiveSession, Session
+from streamvlm.engine.engine import Engine
+from streamvlm.engine.live_session import LiveSession
 from streamvlm.frame import Frame, Picture
 from streamvlm.models.base import VideoLanguageModel
+from streamvlm.session.session import Session
+from streamvlm_server.hosting.slow_reader_timeout import SlowReaderTimeoutProtocol
 from streamvlm_server.realtime import connection
-from streamvlm_server.realtime.attachments import TAKEN_OVER
-from streamvlm_server.realtime.cut_off import CutOffProtocol
 from streamvlm_server.realtime.queues import MAX_WAITING_MESSAGES
 from streamvlm_server.serve import engine_config
+from streamvlm_server.session_leases import TAKEN_OVER
 
 N_PICTURES = 90
 QUEUE = 4
@@ -254,7 +256,7 @@ def test_a_client_whose_pictures_wait_is_neither_idle_nor_gone(
 ) -> None:
     monkeypatch.setattr(connection, "_TICK_S", 0.02)
 
-    def ping_every(served: CutOffProtocol, every_s: float) -> None:
+    def ping_every(served: SlowReaderTimeoutProtocol, every_s: float) -> None:
         served.stop_keepalive()
         served.ping_interval = served.ping_timeout = every_s
         served.start_keepalive()
@@ -263,7 +265,7 @@ def test_a_client_whose_pictures_wait_is_neither_idle_nor_gone(
         async with peer(server.url, ping_interval=None) as client:
             session_id: str = (await client.receive("session.created"))["session"]["id"]
             (served,) = server.server.server_state.connections
-            assert isinstance(served, CutOffProtocol)
+            assert isinstance(served, SlowReaderTimeoutProtocol)
             with standing_still(server.engine):
                 sending = asyncio.create_task(send_items(client, *[shown(NOISE_URL)] * N_MANY))
                 while session_of(server, session_id).stats().n_waiting < QUEUE or not served.read_paused:  # noqa: ASYNC110

@@ -44,7 +44,7 @@ from websockets.exceptions import ConnectionClosed
 from weight import Weight
 
 from streamvlm.wire import FrameMessage
-from streamvlm_server.realtime import cut_off
+from streamvlm_server.hosting import slow_reader_timeout as cut_off
 
 ANN = bearer("ann")
 CID = bearer("cid")

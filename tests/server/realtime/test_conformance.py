@@ -17,9 +17,9 @@ import pytest
 from live_server import LiveServer
 from websocket_peer import Peer, as_png, as_url, peer
 
-from streamvlm.engine import Session
 from streamvlm.frame import Frame, Picture
 from streamvlm.models.base import VideoLanguageModel
+from streamvlm.session.session import Session
 
 QUESTIONS = ("what do you see now?", "what did you see before that?", "did you see a red circle?")
 

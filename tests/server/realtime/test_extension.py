@@ -12,7 +12,7 @@ from scripted_stream import EVIDENCE, HasFired
 
 from streamvlm.errors import BusyError, SourceError
 from streamvlm.frame import Fidelity
-from streamvlm.ingest.gate import Decision, Reason
+from streamvlm.gate.gate import Decision, Reason
 
 DECISION = Decision(1.0, Fidelity.CLEAR, Reason.OPENING, 0.1, 0.2, 0.3, 0.4, 0.5)
 

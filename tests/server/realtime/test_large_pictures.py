@@ -11,8 +11,8 @@ from live_server import LiveServer
 from websocket_peer import NOISE, as_jpeg, as_png, as_url, peer
 
 from streamvlm.frame import Picture
-from streamvlm_server.media import PictureBounds, Timed
-from streamvlm_server.realtime.pictures import decode_pictures
+from streamvlm_server.untrusted.picture import PictureBounds, Timed
+from streamvlm_server.untrusted.picture_threads import decode_pictures
 
 LARGE: Picture = np.random.default_rng(0).integers(0, 256, (1400, 1400, 3), dtype=np.uint8)
 
@@ -28,7 +28,7 @@ def test_messages_are_followed_in_order_and_other_sessions_go_on_meanwhile(
             assert may_go_on.wait(60)
         return decode_pictures(data, bounds)
 
-    monkeypatch.setattr("streamvlm_server.realtime.pictures.decode_pictures", decode)
+    monkeypatch.setattr("streamvlm_server.untrusted.picture_threads.decode_pictures", decode)
     large, small = as_url(as_png(LARGE)), as_url(as_png(NOISE))
     assert len(large) > 6_000_000
 

@@ -10,7 +10,7 @@ from protocol_client import IMAGE, PICTURE, Client, types
 from pydantic import TypeAdapter
 
 from streamvlm.errors import BusyError
-from streamvlm_server.intricate import MAX_MARKS
+from streamvlm_server.untrusted.json_size import MAX_MARKS
 
 ANSWER = [
     "response.created",

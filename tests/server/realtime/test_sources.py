@@ -27,12 +27,12 @@ from websocket_peer import as_jpeg, peer
 
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.world.events import make_world
-from streamvlm.world.questions import Examiner, Question, judge
+from streamvlm.world.questions import Examiner, WorldQuestion, judge
 from streamvlm.world.render import render
 from streamvlm.world.video import write_video
 from streamvlm_server.config import ServerConfig
 from streamvlm_server.errors import MediaRefusedError
-from streamvlm_server.realtime.sources import check_source
+from streamvlm_server.untrusted.source_url import check_source
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 WORLD = make_world(4_000_354, 14)  # a pink heart from 1.4 s to 7.7 s, a blue diamond from 9.8 s on
@@ -72,7 +72,7 @@ def of_source(told: list[dict[str, Any]]) -> list[str]:
 class Asked:
     """A question as it was fair at the moment that its answer looks back from, and that answer."""
 
-    question: Question
+    question: WorldQuestion
     said: Said
 
     def check(self) -> None:
@@ -92,7 +92,7 @@ class Watched:
     after: list[Asked]
 
 
-def fair(asked_at_s: float) -> dict[str, Question]:
+def fair(asked_at_s: float) -> dict[str, WorldQuestion]:
     """All that can be asked at a moment with one right answer, of the present and of what was there first, by kind."""
     examiner = Examiner(WORLD, np.random.default_rng(0))
     return {q.kind: q for q in (*examiner.now(asked_at_s), *examiner.about(0, asked_at_s), examiner.never(asked_at_s))}

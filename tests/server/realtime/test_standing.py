@@ -18,8 +18,8 @@ from websocket_peer import Peer, as_png, peer
 
 from streamvlm.cli import main
 from streamvlm.client import connect
-from streamvlm.engine import StandingQuestion
 from streamvlm.models.base import VideoLanguageModel
+from streamvlm.session.standing_question import StandingQuestion
 from streamvlm.world.events import World, make_world
 from streamvlm.world.render import render
 from streamvlm.world.video import write_video

@@ -1,0 +1,134 @@
+"""A session for one chat request alone: waited for, shown the media that the request brings, and gone with it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamvlm.engine.live_session import LiveSession
+from streamvlm.errors import StreamVlmError
+from streamvlm.frame import Picture
+from streamvlm_server.access.keys import Principal
+from streamvlm_server.chat.answer_stream import AsyncAnswerStream
+from streamvlm_server.chat.media import FrameReader, Media, MediaLoader
+from streamvlm_server.chat.request import Shown
+from streamvlm_server.errors import MediaFetchError, TooLargeError
+from streamvlm_server.queue_space import room_in
+from streamvlm_server.service import Service
+
+MAX_EARLIER = 16
+"""Earlier turns of a request whose questions are asked again; no model has more in view."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSession:
+    """What a user shows, and then asks; ``question`` is empty where they only show."""
+
+    media: Sequence[Shown]
+    question: str
+
+
+@asynccontextmanager
+async def own_session(
+    service: Service, principal: Principal, turns: Sequence[OwnSession], fps: float
+) -> AsyncIterator[tuple[LiveSession, Sequence[str]]]:
+    """A session of its own for a request, in which all turns but the last question have been gone through.
+
+    Earlier questions are asked again, so that the last may refer to them; those before anything was shown are talk.
+    Yielded with it is what there was to say of its videos.
+
+    Args:
+        service: Opens it, and bounds everything.
+        principal: Whose request it is.
+        turns: Of the request.
+        fps: Frames to sample from a second of video.
+
+    Raises:
+        StreamVlmError: If the media cannot be had, read or watched in time, or there is no place.
+    """
+    reader, limit_s = FrameReader(service, fps), service.config.watch_timeout_s
+    with principal.meter.session(), tempfile.TemporaryDirectory(prefix="streamvlm-") as folder:
+        loader = MediaLoader(service, Path(folder), fps)
+        async with _within(limit_s, lambda: _not_come(limit_s)):
+            media = [[await loader.load(part) for part in turn.media] for turn in turns]
+        principal.meter.frames(loader.n_pictures, loader.n_bytes)
+        async with _temporary_session(service, principal.owner, loader.n_bytes) as session:
+            async with _within(limit_s, lambda: _not_watched(reader.n_frames, limit_s)):
+                await _go_through(session, reader, turns, media)
+            principal.meter.owe_frames(reader.n_frames - loader.n_pictures)
+            yield session, reader.warnings
+
+
+@asynccontextmanager
+async def _temporary_session(service: Service, owner: str, n_bytes: int) -> AsyncIterator[LiveSession]:
+    """Waits for a place where all are in use; ``n_bytes`` of media are held meanwhile."""
+
+    async def opened() -> LiveSession:
+        opening = asyncio.ensure_future(
+            service.attachments.with_room(lambda: service.engine.open(owner=owner, is_temporary=True))
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])  # a client that goes away meanwhile does not keep it from opening
+            if opening.exception() is None:
+                await asyncio.to_thread(opening.result().close)
+            raise
+
+    session = await service.waiting_room.through(owner, n_bytes, opened)
+    try:
+        yield session
+    finally:
+        await asyncio.shield(asyncio.to_thread(session.close))
+        service.waiting_room.stir()
+
+
+async def _go_through(
+    session: LiveSession, reader: FrameReader, turns: Sequence[OwnSession], media: Sequence[Sequence[Media]]
+) -> None:
+    for to_come, (turn, shown) in enumerate(zip(turns, media, strict=True), 1 - len(turns)):
+        await _show(session, reader.frames(shown))
+        if turn.question and reader.n_frames and -MAX_EARLIER <= to_come < 0:
+            async for _ in AsyncAnswerStream(session, turn.question):
+                pass
+
+
+async def _show(session: LiveSession, frames: Generator[tuple[float, Picture], None, None]) -> None:
+    """Has a session watch frames, each decoded on a thread once there is room for it."""
+    with closing(frames):
+        while True:
+            await room_in(session)
+            decoding = asyncio.ensure_future(asyncio.to_thread(next, frames, None))
+            try:
+                decoded = await asyncio.shield(decoding)
+            finally:
+                await asyncio.wait([decoding])  # amid a frame it could not be closed
+            if decoded is None:
+                return
+            time_s, picture = decoded
+            session.offer(picture, time_s=time_s, keep=True)
+
+
+@asynccontextmanager
+async def _within(limit_s: float, refusal: Callable[[], StreamVlmError]) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        raise refusal() from None
+
+
+def _not_come(limit_s: float) -> MediaFetchError:
+    return MediaFetchError(
+        f"The media of the request did not all come within {limit_s:g} s; send fewer, or as data URLs."
+    )
+
+
+def _not_watched(n_frames: int, limit_s: float) -> TooLargeError:
+    return TooLargeError(
+        f"No more than {n_frames} frames could be watched within {limit_s:g} s; send less video, or take a lower fps."
+    )

@@ -1,0 +1,1 @@
+"""The process around the app: sockets, timeouts of slow peers, and the stop that loses nothing."""

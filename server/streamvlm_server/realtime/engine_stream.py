@@ -1,0 +1,176 @@
+"""A live session of the engine as the protocol wants it: what the engine's threads tell arrives on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from streamvlm.engine.live_session import LiveSession
+from streamvlm.engine.queued_question import Piece
+from streamvlm.engine.source_reader import SourceEvent, SourceState
+from streamvlm.errors import StreamVlmError
+from streamvlm.frame import Picture
+from streamvlm.gate.gate import Decision
+from streamvlm.ingest.web.http_client import Admit
+from streamvlm.session.answer import Answer
+from streamvlm.session.standing_question import Fired, StandingQuestion
+from streamvlm_server.access.limits import Meter
+from streamvlm_server.errors import wire
+from streamvlm_server.monitoring.metrics import Metrics
+from streamvlm_server.queue_space import room_in
+from streamvlm_server.realtime.client_events import StandingArm
+from streamvlm_server.realtime.server_events import StatsEvent
+from streamvlm_server.realtime.stream_protocol import AnswerSink
+
+
+class EngineStream:
+    """Passes calls on and brings what is told back to the loop it was made on.
+
+    Args:
+        session: Of the engine.
+        meter: Counts questions.
+        metrics: Counts answers.
+        admit: Looks at every URL that a source on the web leads to.
+        max_kept_bytes: How much of a source may be brought to disk.
+
+    Attributes:
+        id: Of the session.
+        n_lost: Frames that never reached the session: dropped at the door, or beyond what the key allows.
+    """
+
+    def __init__(
+        self, session: LiveSession, meter: Meter, metrics: Metrics, *, admit: Admit, max_kept_bytes: int
+    ) -> None:
+        self.id, self.n_lost = session.id, 0
+        self._session, self._meter, self._metrics = session, meter, metrics
+        self._admit, self._max_kept_bytes = admit, max_kept_bytes
+        self._loop = asyncio.get_running_loop()
+        self._arming = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether one more frame would push another out."""
+        return self._session.is_behind
+
+    async def room(self) -> None:
+        """Returns when frames that are to be kept may be offered."""
+        await room_in(self._session)
+
+    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None, keep: bool) -> float:
+        """Takes the next frame; see ``LiveSession.offer``."""
+        return self._session.offer(picture, time_s=time_s, wall_s=wall_s, keep=keep)
+
+    def ask(
+        self, question: str, reply: AnswerSink, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
+    ) -> Callable[[], None]:
+        """Asks, if the key allows one more; see ``LiveSession.ask``."""
+        self._meter.question()
+        hear = partial(self._on_loop, partial(self._hear, reply))
+        return self._session.ask(question, hear, at_s=at_s, out_of_band=out_of_band, max_tokens=max_tokens).cancel
+
+    def arm(
+        self,
+        settings: StandingArm,
+        *,
+        armed: Callable[[str], None],
+        refused: Callable[[StreamVlmError], None],
+    ) -> None:
+        """Asks a standing question; see ``LiveSession.arm``, which may wait for a step and so gets a thread."""
+        standing = StandingQuestion(
+            settings.question, settings.threshold, settings.release, settings.every_s, settings.cool_down_s
+        )
+
+        async def arm() -> None:
+            async with self._arming:
+                try:
+                    standing_id = await asyncio.to_thread(self._session.arm, standing)
+                except StreamVlmError as error:
+                    refused(error)
+                else:
+                    armed(standing_id)
+
+        task = self._loop.create_task(arm())
+        self._tasks.add(task)  # the loop itself would let it be collected
+        task.add_done_callback(self._tasks.discard)
+
+    def disarm(self, standing_id: str) -> None:
+        """Asks it no more."""
+        self._session.disarm(standing_id)
+
+    def standing(self) -> Mapping[str, StandingQuestion]:
+        """What is armed now."""
+        return self._session.standing()
+
+    def on_fired(self, listener: Callable[[Fired], None] | None, *, after: int | None) -> int:
+        """Tells each time a standing question fires; see ``LiveSession.on_fired``."""
+        return self._session.on_fired(None if listener is None else partial(self._on_loop, listener), after=after)
+
+    def pull(
+        self,
+        url: str,
+        *,
+        fps: float,
+        stream: int | None,
+        opened: Callable[[], None],
+        ended: Callable[[StreamVlmError | None, str | None], None],
+    ) -> None:
+        """Reads a source; see ``LiveSession.pull``."""
+
+        def told(event: SourceEvent) -> None:
+            if event.state is SourceState.OPENED:
+                self._on_loop(opened)
+            else:
+                self._on_loop(ended, event.error, event.warning)
+
+        self._session.pull(
+            url, fps=fps, stream=stream, listener=told, admit=self._admit, max_kept_bytes=self._max_kept_bytes
+        )
+
+    def stop_pulling(self) -> None:
+        """Stops reading."""
+        self._session.stop_pulling()
+
+    def watch_decisions(self, listener: Callable[[Decision], None] | None) -> None:
+        """Tells of the gate's decisions."""
+        self._session.on_decision(None if listener is None else partial(self._on_loop, listener))
+
+    def on_notice(self, listener: Callable[[str], None] | None) -> None:
+        """Tells what should not go unnoticed; see ``LiveSession.on_notice``."""
+        self._session.on_notice(None if listener is None else partial(self._on_loop, listener))
+
+    def stats(self) -> StatsEvent:
+        """How the stream is doing."""
+        now = self._session.stats()
+        return StatsEvent(
+            time_s=now.time_s,
+            lag_s=now.lag_s,
+            wait_s=now.wait_s,
+            frames_offered=now.n_offered + self.n_lost,
+            frames_dropped=now.n_dropped + self.n_lost,
+            frames_waiting=now.n_waiting,
+            frames_clear=now.n_clear,
+            frames_fuzzy=now.n_fuzzy,
+            frames_discarded=now.n_discarded,
+            blocks=now.memory.n_blocks,
+            host_bytes=now.memory.host_bytes,
+            disk_bytes=None if now.memory.disk is None else now.memory.disk.file_bytes,
+            questions=now.n_questions,
+        )
+
+    def _hear(self, reply: AnswerSink, told: Piece | Answer | StreamVlmError) -> None:
+        match told:
+            case Piece(text):
+                reply.text(text)
+            case Answer():
+                self._metrics.answered(told, "abort" if told.cancelled else "length" if told.is_cut else "stop")
+                reply.done(told)
+            case _:
+                self._metrics.refused(wire(told).code)
+                reply.failed(told)
+
+    def _on_loop(self, listen: Callable[..., None], *told: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens any more
+            self._loop.call_soon_threadsafe(listen, *told)

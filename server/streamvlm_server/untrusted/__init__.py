@@ -1,0 +1,1 @@
+"""All that reads what strangers send: bodies, JSON, pictures, URLs. Each reader has its bounds."""

@@ -1,0 +1,208 @@
+"""Writes blocks to disk behind the stream's back, on a thread of its own, never more than a set time behind it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from streamvlm.archive.diary import Diary, Entry
+from streamvlm.archive.threads import compute_alone
+from streamvlm.memory.disk.store import DiskStore, Put
+from streamvlm.memory.hierarchy import Settled
+
+QUEUE_BYTES = 256 << 20
+"""Most payload bytes that wait to be written; their host slots cannot be evicted meanwhile."""
+
+
+@dataclass
+class _Batch:
+    """What is committed together."""
+
+    puts: list[Put] = field(default_factory=list)
+    ends_s: dict[int, float] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    extended_from_s: float = math.inf
+    since: float | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.puts or self.ends_s or self.entries)
+
+    @property
+    def begin_s(self) -> float:
+        """Stream time of the oldest thing in it."""
+        return min([self.extended_from_s, *(put.block.start_s for put in self.puts[:1])])
+
+    @property
+    def end_s(self) -> float:
+        """Stream time of the newest thing in it."""
+        return max([*self.ends_s.values(), *(put.block.start_s for put in self.puts[-1:])], default=-math.inf)
+
+
+class WriteBehind:
+    """The disk tier of a memory: queues what comes, commits it in batches.
+
+    After a crash at any moment, at most ``flush_every_s`` of stream time is missing: a block waits at the door when
+    the oldest one not yet committed is that far behind it. When the disk fails for good, the queue is let go, and the
+    stream goes on without.
+
+    Args:
+        store: Where blocks go.
+        diary: Where entries go that are no blocks.
+        flush_every_s: Most seconds, of the stream and of the clock, between a block and its commit.
+        on_event: Told in a sentence of what should not go unnoticed; called on the thread.
+    """
+
+    def __init__(
+        self, store: DiskStore, diary: Diary, *, flush_every_s: float, on_event: Callable[[str], None]
+    ) -> None:
+        self.store, self._diary = store, diary
+        self._flush_every_s, self._tell = flush_every_s, on_event
+        self._changed = threading.Condition()
+        self._queued, self._writing = _Batch(), _Batch()
+        self._settled = Settled(set(), set())
+        self._hurry = self._closing = self._failed = False
+        self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
+        self._thread.start()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the disk has been given up."""
+        return self._failed
+
+    @property
+    def reach_s(self) -> float:
+        """Stream time up to which blocks are taken without a wait."""
+        with self._changed:
+            return math.inf if self._failed else self._oldest_s() + self._flush_every_s
+
+    def submit(self, put: Put) -> None:
+        """Queues a block; waits while what is not committed reaches too far back or is too much."""
+        with self._changed:
+            self._wait_until(lambda: self._has_room_for(put))
+            if self._failed:
+                self._settled.gone.add(put.block.id)
+                return
+            self._queued.puts.append(put)
+            self._wake()
+
+    def extend(self, block_id: int, end_s: float) -> None:
+        """Lets a block stand for longer."""
+        with self._changed:
+            self._wait_until(lambda: self._is_near(end_s))
+            if not self._failed:
+                self._queued.ends_s[block_id] = end_s
+                self._queued.extended_from_s = min(self._queued.extended_from_s, end_s)
+                self._wake()
+
+    def note(self, entry: Entry) -> None:
+        """Queues an entry of the diary."""
+        with self._changed:
+            if not self._failed:
+                self._queued.entries.append(entry)
+                self._wake()
+
+    def settle(self) -> Settled:
+        """Ids stored, and ids that are not or no longer on disk, since this was last asked."""
+        with self._changed:
+            settled, self._settled = self._settled, Settled(set(), set())
+            return settled
+
+    def hurry(self) -> None:
+        """Has what is queued committed at once, and not when more has come."""
+        with self._changed:
+            if self._queued:
+                self._queued.since = -math.inf
+                self._changed.notify_all()
+
+    def drain(self) -> None:
+        """Returns when all that has come is committed."""
+        with self._changed:
+            self._wait_until(lambda: not (self._queued or self._writing))
+
+    def close(self) -> None:
+        """Commits what is queued and ends the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    # --- under the lock ---
+
+    def _wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Waits for commits, and so lets none wait for more to come."""
+        if not (self._failed or is_so()):
+            self._hurry = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._failed or is_so())
+            self._hurry = False
+
+    def _wake(self) -> None:
+        if self._queued.since is None:
+            self._queued.since = time.monotonic()
+        self._changed.notify_all()
+
+    def _has_room_for(self, put: Put) -> bool:
+        waiting = [*self._writing.puts, *self._queued.puts]
+        n_bytes = sum(p.payload.nbytes for p in waiting) + put.payload.nbytes
+        return self._is_near(put.block.start_s) and (not waiting or n_bytes <= QUEUE_BYTES)
+
+    def _is_near(self, time_s: float) -> bool:
+        """Whether the oldest thing not committed is no further behind than promised."""
+        return time_s - self._oldest_s() <= self._flush_every_s
+
+    def _oldest_s(self) -> float:
+        """Stream time of the oldest thing not committed."""
+        return min(self._writing.begin_s, self._queued.begin_s)
+
+    def _is_due(self) -> bool:
+        if not self._queued:
+            return False
+        span_s = self._queued.end_s - self._queued.begin_s
+        # Half the interval goes by before, the other half is left for the writing.
+        return self._hurry or self._closing or self._left_s() <= 0 or span_s >= self._flush_every_s / 2
+
+    def _left_s(self) -> float:
+        return self._flush_every_s / 2 - (time.monotonic() - (self._queued.since or 0.0))
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        try:
+            compute_alone()
+            while self._write_what_is_due():
+                pass
+        except Exception as error:  # of any kind: nobody may wait for ever for a thread that has ended
+            self._give_up(error)
+
+    def _write_what_is_due(self) -> bool:
+        """Waits for a batch and commits it; False when none will come any more."""
+        with self._changed:
+            while not self._is_due():
+                if self._closing and not self._queued:
+                    return False
+                self._changed.wait(max(self._left_s(), 0.001) if self._queued else None)
+            batch = self._writing = self._queued
+            self._queued = _Batch()
+        stored = self.store.commit(batch.puts, batch.ends_s)
+        self._diary.add(batch.entries)
+        with self._changed:
+            self._writing = _Batch()
+            self._settled.stored.update(stored)
+            self._settled.gone.update({p.block.id for p in batch.puts} - stored, self.store.dropped())
+            self._changed.notify_all()
+        return True
+
+    def _give_up(self, error: Exception) -> None:
+        with self._changed:
+            self._failed = True
+            lost = [*self._writing.puts, *self._queued.puts]
+            self._settled.gone.update({put.block.id for put in lost}, self.store.dropped())
+            self._queued, self._writing = _Batch(), _Batch()
+            self._changed.notify_all()
+        self._tell(
+            f"{self.store.folder} can no longer be written ({error}): the memory goes on in RAM alone, and what is "
+            "seen from now on will not survive this process"
+        )

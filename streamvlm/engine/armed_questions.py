@@ -1,0 +1,104 @@
+"""The standing questions of a session, and what came of them: both are the session's, whoever comes and goes."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+from streamvlm.archive.archive import Archive
+from streamvlm.archive.diary import MOST_FIRED, Armed, Disarmed, FiringRecord, ToldOf
+from streamvlm.engine.notices import call
+from streamvlm.session.standing_question import ArmedQuestion, Fired, StandingQuestion, evidence_at
+
+
+class ArmedQuestions:
+    """All standing questions of one session, and the last 64 times that they fired, for whoever comes back.
+
+    Args:
+        changed: Guards all of it.
+        archive: Where they are kept on disk; those that it holds are armed from the start.
+    """
+
+    def __init__(self, changed: threading.Condition, archive: Archive | None) -> None:
+        self._changed, self._archive = changed, archive
+        self._armed: dict[str, ArmedQuestion] = {}
+        self._fired: deque[Fired] = deque(maxlen=MOST_FIRED)
+        self._n_fired = self._n_told = 0
+        self._listener: Callable[[Fired], None] | None = None
+        if archive is not None:
+            self._recall(archive)
+
+    @property
+    def armed(self) -> list[ArmedQuestion]:
+        """Those armed now, in the order in which they were."""
+        with self._changed:
+            return list(self._armed.values())
+
+    def arm(self, standing_id: str, standing: StandingQuestion) -> None:
+        """Has a question asked from now on."""
+        with self._changed:
+            self._armed[standing_id] = ArmedQuestion(standing_id, standing)
+            self._note(Armed(standing_id, **asdict(standing)))
+
+    def disarm(self, standing_id: str) -> None:
+        """Has it asked no more; one that is not armed is none."""
+        with self._changed:
+            if self._armed.pop(standing_id, None) is not None:
+                self._note(Disarmed(standing_id))
+
+    def fire(self, fired: Fired) -> bool:
+        """Takes in that one fired, and tells it, or keeps it until somebody listens; says whether it is still armed."""
+        with self._changed:
+            if fired.standing_id not in self._armed:
+                return False
+            self._n_fired += 1
+            self._fired.append(replace(fired, number=self._n_fired))
+            self._note(FiringRecord(self._n_fired, fired.standing_id, fired.question, fired.time_s, fired.probability))
+            self._tell()
+            return True
+
+    def listen(self, listener: Callable[[Fired], None] | None, *, after: int | None = None) -> int:
+        """Has told, under the lock, what nobody was told of and what fires from now on; None: nothing more.
+
+        Args:
+            listener: Must return at once.
+            after: Number of the last firing known to the listener: what came after it is told, once more if need be.
+
+        Returns:
+            The number after which telling begins.
+        """
+        with self._changed:
+            self._listener = listener
+            if after is not None and after <= self._n_fired:
+                self._n_told = after
+            begins_after = self._n_told
+            self._tell()
+            return begins_after
+
+    def _tell(self) -> None:
+        if self._listener is None or self._n_told == self._n_fired:
+            return
+        for fired in self._fired:
+            if fired.number > self._n_told:
+                call(self._listener, replace(fired, n_missed=fired.number - self._n_told - 1))
+                self._n_told = fired.number
+        self._note(ToldOf(self._n_told))
+
+    def _recall(self, archive: Archive) -> None:
+        kept = archive.diary.standing()
+        for rang in kept.rang:
+            fired = Fired(rang.standing_id, rang.question, rang.time_s, rang.probability, evidence_at(rang.time_s))
+            self._fired.append(replace(fired, number=rang.number))
+        last_s = {rang.standing_id: rang.time_s for rang in kept.rang}
+        for armed in kept.armed:
+            fields = {name: value for name, value in asdict(armed).items() if name != "standing_id"}
+            vigil = ArmedQuestion(armed.standing_id, StandingQuestion(**fields), fired_s=last_s.get(armed.standing_id))
+            self._armed[armed.standing_id] = vigil
+        self._n_told = kept.n_told
+        self._n_fired = max(kept.n_told, *(rang.number for rang in kept.rang), 0)
+
+    def _note(self, entry: Armed | Disarmed | FiringRecord | ToldOf) -> None:
+        if self._archive is not None:
+            self._archive.writer.note(entry)

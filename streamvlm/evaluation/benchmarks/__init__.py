@@ -1,0 +1,1 @@
+"""What is fast: each benchmark measures ratios within one run."""

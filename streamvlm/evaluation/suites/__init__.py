@@ -1,0 +1,1 @@
+"""What is right: suites of questions whose answers are known."""

@@ -1,0 +1,1 @@
+"""HLS playlists, read on the playlist's own clock."""

@@ -1,0 +1,84 @@
+"""Bytes of a source as they come to us, and as FFmpeg reads them from us."""
+
+from __future__ import annotations
+
+import io
+import time
+from abc import abstractmethod
+
+from streamvlm.errors import SourceError, SourceStalledError
+
+
+class IncomingBytes(io.RawIOBase):
+    """A file whose bytes come in their own time; what is expected of it has to come before the time is up.
+
+    Args:
+        name: Of the source, for messages.
+        timeout_s: How long it may keep us waiting for a packet, or a picture.
+
+    Attributes:
+        place: How many bytes lie before the next one that is read.
+    """
+
+    def __init__(self, name: str, *, timeout_s: float) -> None:
+        self._name, self._timeout_s = name, timeout_s
+        self.place = 0
+        self._ahead = b""
+        self._until_s = time.monotonic() + timeout_s
+
+    def expect(self) -> None:
+        """From now on something is waited for; who trickles is not waited for longer than who is silent."""
+        self._until_s = time.monotonic() + self._timeout_s
+
+    def peek(self, size: int) -> bytes:
+        """The next bytes without reading them: so many, or fewer at the end."""
+        while len(self._ahead) < size and (piece := self._in_time()):
+            self._ahead += piece
+        return self._ahead[:size]
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes as they come, at most so many; none at the end.
+
+        Raises:
+            SourceStalledError: If what is expected has not come in time.
+            StreamVlmError: If reading fails.
+        """
+        if not self._ahead:
+            self._ahead = self._in_time()
+        told = self._ahead if size < 0 else self._ahead[:size]
+        self._ahead = self._ahead[len(told) :]
+        self.place += len(told)
+        return told
+
+    def read_all(self, max_bytes: int) -> bytes:
+        """All bytes that are left.
+
+        Raises:
+            SourceError: If there are more than `max_bytes`, or as `read` does.
+        """
+        data = bytearray()
+        while piece := self.read():
+            data += piece
+            if len(data) > max_bytes:
+                raise SourceError(f"{self._name} has more than {max_bytes} bytes where a small file belongs; check it.")
+        return bytes(data)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next reading begins."""
+        return self.place
+
+    @abstractmethod
+    def _receive(self) -> bytes:
+        """The next bytes as they come; none at the end."""
+
+    def _in_time(self) -> bytes:
+        if time.monotonic() > self._until_s:
+            raise self._stalled()
+        return self._receive()
+
+    def _stalled(self) -> SourceStalledError:
+        return SourceStalledError(f"{self._name} did not answer for {self._timeout_s:g} s; check that it is up.")

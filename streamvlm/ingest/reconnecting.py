@@ -1,0 +1,177 @@
+"""A source that is opened again when it stalls or drops, as cameras do, and given up after a while."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
+
+from streamvlm.errors import SourceError, SourceLostError, SourceStalledError
+from streamvlm.frame import Frame
+from streamvlm.ingest.early_end import clock
+from streamvlm.ingest.source import FrameSource
+
+RECONNECT_S = 30.0
+"""How long a source that stalled or dropped is tried again, unless told otherwise: as long as a camera reboots."""
+
+_DELAYS_S = (0.5, 1.0, 2.0, 4.0)
+_STEADY_S = 5.0
+"""A connection that held for so long counts as none that drops again and again, and is tried again for as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """The newest frame: its time by the stream, by a clock that nobody sets, and by the wall."""
+
+    time_s: float
+    at_s: float
+    wall_s: float
+
+
+class ReconnectingSource(Iterator[Frame]):
+    """Sampled frames of a source, over as many connections as it takes, once through.
+
+    Times go on by what the camera lived through: while nothing comes from a live source, stream time passes. A recorded
+    one is taken up where it broke off.
+
+    Args:
+        opens: Opens the source; called at once, and again for each new try.
+        reconnect_s: How long to go on trying after it stalled or dropped; 0 gives it up at once. A try that has begun
+            may take as long as the source's own timeout.
+        from_s: Stream time at which it begins.
+        tell: Told in words when it is lost, and when it is back.
+
+    Raises:
+        SourceError: If it cannot be opened.
+    """
+
+    def __init__(
+        self,
+        opens: Callable[[], FrameSource],
+        *,
+        reconnect_s: float = RECONNECT_S,
+        from_s: float = 0.0,
+        tell: Callable[[str], object] = lambda line: None,
+    ) -> None:
+        self._opens, self._reconnect_s, self._from_s, self._tell = opens, reconnect_s, from_s, tell
+        self._is_stopped = threading.Event()
+        self._newest: _Newest | None = None
+        self._n_frames = self._n_corrupt_before = 0
+        self._until_s = self._connected_s = -math.inf
+        self._delays_s: Iterator[float] = iter(())
+        self._source = opens()
+        self._frames = self._read()
+
+    @property
+    def uri(self) -> str:
+        """See ``FrameSource``."""
+        return self._source.uri
+
+    @property
+    def duration_s(self) -> float | None:
+        """See ``FrameSource``."""
+        return self._source.duration_s
+
+    @property
+    def is_live(self) -> bool:
+        """See ``FrameSource``."""
+        return self._source.is_live
+
+    @property
+    def n_corrupt_packets(self) -> int:
+        """See ``FrameSource``; over all connections."""
+        return self._n_corrupt_before + self._source.n_corrupt_packets
+
+    @property
+    def warning(self) -> str | None:
+        """See ``FrameSource``."""
+        return self._source.warning
+
+    def __next__(self) -> Frame:
+        """Returns the next sampled frame.
+
+        Raises:
+            SourceLostError: If it broke off, and did not come back.
+            SourceError: If it ends before there was a frame, in whichever way.
+        """
+        return next(self._frames)
+
+    def stop(self) -> None:
+        """Has no more frames come, from any thread; see ``FrameSource.stop``."""
+        self._is_stopped.set()
+        self._source.stop()
+
+    def close(self) -> None:
+        """Lets go of the file, connection or device; no more frames come."""
+        self._frames.close()
+        self._source.close()
+
+    def _read(self) -> Generator[Frame, None, None]:
+        frames = self._new_frames(None, is_live=False)
+        while True:
+            try:
+                yield from frames
+                return
+            except SourceError as error:
+                if self._newest is None:
+                    raise
+                frames = self._come_back(error, self._newest)
+
+    def _come_back(self, loss: SourceError, newest: _Newest) -> Iterator[Frame]:
+        """Frames from where there are some again; none if that is wanted no more."""
+        if not isinstance(loss, SourceStalledError):  # as of a damaged file
+            raise SourceLostError(f"{loss} It was watched up to {clock(newest.time_s)}.") from None
+        if time.monotonic() - self._connected_s > _STEADY_S:
+            self._until_s = time.monotonic() + self._reconnect_s
+            self._delays_s = chain(_DELAYS_S, repeat(_DELAYS_S[-1]))
+        if (left_s := self._until_s - time.monotonic()) > 0:
+            self._tell(f"{loss} Trying again for {left_s:.0f} s.")
+        is_live = self.is_live  # as far as that showed
+        while (left_s := self._until_s - time.monotonic()) > 0:
+            if self._is_stopped.wait(min(next(self._delays_s), left_s)):
+                return iter(())
+            try:
+                self._reopen()
+                if self._is_stopped.is_set():
+                    return iter(())
+                frames = self._new_frames(newest, is_live=is_live)
+                first = next(frames, None)
+            except SourceError:
+                continue
+            if first is not None:
+                self._tell(f"{self.uri} is back.")
+                return chain([first], frames)
+            if not is_live:
+                return iter(())  # what was left of it held no picture more
+        raise SourceLostError(self._silence(newest)) from None
+
+    def _reopen(self) -> None:
+        self._source.close()
+        n_corrupt, self._source = self.n_corrupt_packets, self._opens()
+        self._n_corrupt_before, self._connected_s = n_corrupt, time.monotonic()
+
+    def _new_frames(self, before: _Newest | None, *, is_live: bool) -> Iterator[Frame]:
+        """Frames of this connection, without those of a recording that an earlier one gave.
+
+        Args:
+            before: The newest frame before it; None if there was none.
+            is_live: Whether time has passed since.
+        """
+        from_s = self._from_s
+        for frame in self._source:
+            now_s = time.monotonic()
+            if before is not None and not is_live and from_s + frame.time_s <= before.time_s:
+                continue
+            if before is not None and is_live:
+                from_s, before = before.time_s + now_s - before.at_s - frame.time_s, None
+            self._newest = _Newest(from_s + frame.time_s, now_s, time.time())
+            index, self._n_frames = self._n_frames, self._n_frames + 1
+            yield replace(frame, index=index, time_s=self._newest.time_s)
+
+    def _silence(self, newest: _Newest) -> str:
+        length = "" if self.duration_s is None else f" of {clock(self._from_s + self.duration_s)}"
+        at = time.strftime("%H:%M:%S", time.localtime(newest.wall_s))
+        return f"Nothing has come from {self.uri} since {clock(newest.time_s)}{length} ({at}); check that it is up."

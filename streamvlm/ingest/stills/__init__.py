@@ -1,0 +1,1 @@
+"""Still pictures and animations, decoded from their bytes."""

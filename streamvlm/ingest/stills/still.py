@@ -1,0 +1,205 @@
+"""Still pictures and animations from their bytes, the same through every door.
+
+Nothing vouches for the bytes: the size is read from the header and bounded before a pixel is decoded, and whatever a
+decoder makes of hostile bytes, an error is one sentence.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL.ExifTags import Base
+from PIL.Image import DecompressionBombError, Image
+from PIL.ImageFile import ImageFile
+from xxhash import xxh3_128_digest
+
+from streamvlm.errors import PictureError, PictureTooLargeError
+from streamvlm.frame import Picture
+from streamvlm.ingest.early_end import clock
+from streamvlm.ingest.orientation import UPRIGHT, upright
+from streamvlm.ingest.picture import as_sdr
+from streamvlm.ingest.raw import is_motion_jpeg
+from streamvlm.ingest.reader import Decoded
+from streamvlm.ingest.stills.colours import to_rgb
+from streamvlm.ingest.stills.kinds import HEAD_BYTES, READ, StillKind, code_points_of, kind_of
+from streamvlm.ingest.stills.repair import mended
+
+_ANIMATED = ("AVIF", "GIF", "PNG", "WebP")  # the pages of a TIFF and the views of a JPEG are no time
+_KEY_SCALES = {"L;2": 85, "L;4": 17}
+_MAX_PX = 300_000_000  # decoded, that is a gigabyte
+_ANIMATION = 50
+_SHORTEST_S, _USUAL_S = 0.01, 0.1  # what says that it lasts no longer than the first, browsers show for the second
+
+
+def is_still(head: bytes) -> bool:
+    """Whether a file that begins like this is a still picture or an animation, and no video.
+
+    That may also be of a kind that is not read here; `StillReader` says so.
+
+    Args:
+        head: Its first `still_kinds.HEAD_BYTES`, or better all of it: a raw video of JPEGs shows by the second one.
+    """
+    return kind_of(head) is not None and not is_motion_jpeg(head)
+
+
+def read_still(path: Path) -> bytes | None:
+    """The bytes of a file if it `is_still`; None of anything else, a device or an unreadable file too."""
+    if not path.is_file():
+        return None
+    with suppress(OSError), path.open("rb") as file:
+        data = file.read(HEAD_BYTES)
+        if is_still(data) and is_still(data := data + file.read()):
+            return data
+    return None
+
+
+def decode_still(data: bytes, *, name: str, max_px: int | None = None) -> Picture:
+    """Decodes a still picture; of an animation, the first one. Arguments and errors are those of `StillReader`."""
+    _, decoded = next(iter(StillReader(data, name=name, max_px=max_px)))
+    return decoded()
+
+
+class StillReader:
+    """Decodes a still picture, or the pictures of an animation with the times at which they are shown.
+
+    Args:
+        data: The file.
+        name: What to call it in messages.
+        max_px: Most pixels (width times height) of a picture, and a fiftieth of those of all pictures of an animation;
+            by default, more than any camera's pictures have, and an animation is read to its end.
+
+    Attributes:
+        is_live: False.
+        duration_s: Seconds until its end; None of a still picture, and of an animation that was not read to its end.
+        n_corrupt_packets: Pictures of an animation that were damaged or cut short so far; it ends with them.
+        warning: Where an animation ended, once it was read, if the rest of it is damaged or missing; else None.
+
+    Raises:
+        PictureTooLargeError: If it has too many pixels.
+        PictureError: If it is no picture, of a kind that is not read, damaged or cut short.
+    """
+
+    is_live = False
+
+    def __init__(self, data: bytes, *, name: str, max_px: int | None = None) -> None:
+        kind = kind_of(data)
+        if kind is None:
+            raise PictureError(f"{name} is {'no picture that is read here' if data else 'empty'}; give {READ}.")
+        self._image = _open(kind, data, name=name, max_px=max_px or _MAX_PX)
+        self._is_animated = kind.name in _ANIMATED and getattr(self._image, "is_animated", False)
+        self._name, self._max_px = name, max_px
+        self._finish = partial(_to_picture, _orientation(self._image), code_points_of(kind.name, data))
+        self.duration_s: float | None = None
+        self.warning: str | None = None
+        self.n_corrupt_packets = 0
+
+    def __iter__(self) -> Iterator[tuple[float, Decoded]]:
+        """Yield (stream time in seconds, decoded picture) for each picture.
+
+        Raises:
+            PictureTooLargeError: If it is an animation of too many.
+        """
+        if not self._is_animated:
+            yield 0.0, partial(self._finish, self._image)
+            return
+        time_s = 0.0
+        for place in count(self._image.tell()):
+            if not self._goes_to(place):
+                break
+            if self._max_px and place * self._image.width * self._image.height > _ANIMATION * self._max_px:
+                raise PictureTooLargeError(f"{self._name} has more than {place} pictures; give a shorter one.")
+            time_s = self._image.info["timestamp"] / 1000 if self._image.format == "AVIF" else time_s
+            yield time_s, partial(self._finish, self._image.copy())
+            time_s += _lasts_s(self._image)
+        self.duration_s = time_s
+        if self.n_corrupt_packets:
+            self.warning = f"{self._name} ended at {clock(time_s)}; the rest is damaged or missing, get it whole."
+
+    def close(self) -> None:
+        """Let go of the picture."""
+        self._image.close()
+
+    def _goes_to(self, place: int) -> bool:
+        """Decodes the picture at a place of an animation; False at its end, and where it is damaged."""
+        try:
+            try:
+                self._image.seek(place)
+            except EOFError:
+                return False
+            self._image.load()
+        except Exception:
+            self.n_corrupt_packets += 1
+            return False
+        return True
+
+
+def _open(kind: StillKind, data: bytes, *, name: str, max_px: int) -> ImageFile:
+    """Decodes the first picture."""
+    if kind.opened is None:
+        raise PictureError(f"{name} is {kind.name}, which is not read here; give {READ}.")
+    opened = partial(_decode, kind.opened, name=name, max_px=max_px)
+    try:
+        return opened(data)
+    except PictureTooLargeError:
+        raise
+    except DecompressionBombError as error:  # Pillow has a bound of its own for WebP and TIFF
+        raise PictureTooLargeError(f"{name} has too many pixels; give a smaller one.") from error
+    except Exception as error:  # whatever a decoder does with hostile bytes, the picture cannot be read
+        with suppress(Exception):
+            meant = mended(kind.name, data)
+            if len({xxh3_128_digest(opened(whole).tobytes()) for whole in meant}) == 1:
+                return opened(meant[0])
+        raise PictureError(_why_not(name, str(error))) from error
+
+
+def _why_not(name: str, reason: str) -> str:
+    reason = reason.strip(" .").replace("\n", " ")
+    if "truncated" in reason.lower():
+        return f"{name} is cut short ({reason}); give it whole."
+    return f"{name} cannot be decoded ({reason}); check that it is whole, or save it anew as JPEG or PNG."
+
+
+def _decode(opened: Callable[[BinaryIO], ImageFile], data: bytes, *, name: str, max_px: int) -> ImageFile:
+    image = opened(io.BytesIO(data))
+    if image.width * image.height > max_px:
+        raise PictureTooLargeError(
+            f"{name} is {image.width}x{image.height} and {max_px} pixels are allowed; give a smaller one."
+        )
+    if image.format == "PNG":
+        _scale_key(image)
+    if getattr(image, "default_image", False):  # of an APNG, for who knows nothing of animations
+        image.seek(1)
+    image.load()
+    return image
+
+
+def _scale_key(image: ImageFile) -> None:
+    """Brings the one colour of a PNG that is see-through to 8 bits, as Pillow does with the others."""
+    key, depth = image.info.get("transparency"), image.tile[0].args
+    if depth in _KEY_SCALES and isinstance(key, int):
+        image.info["transparency"] = key * _KEY_SCALES[depth]
+    elif depth == "RGB;16B" and key is not None:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+
+
+def _orientation(image: ImageFile) -> int:
+    with suppress(Exception):  # EXIF in the wild is often malformed, and says nothing then
+        return int(image.getexif().get(Base.Orientation, UPRIGHT))
+    return UPRIGHT
+
+
+def _lasts_s(image: ImageFile) -> float:
+    """How long the picture of an animation is shown."""
+    told_s: float = image.info.get("duration", 0) / 1000
+    return told_s if told_s > _SHORTEST_S else _USUAL_S
+
+
+def _to_picture(orientation: int, code_points: tuple[int, int] | None, image: Image) -> Picture:
+    picture = upright(to_rgb(image), orientation)
+    return as_sdr(picture, *code_points) if code_points else picture

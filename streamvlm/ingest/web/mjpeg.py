@@ -1,0 +1,142 @@
+"""MJPEG as cameras send it over HTTP: one picture a part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from math import isfinite
+
+from streamvlm.errors import PictureError, SourceError
+from streamvlm.ingest.clocks import ArrivalClock, Clock, StreamClock
+from streamvlm.ingest.incoming_bytes import IncomingBytes
+from streamvlm.ingest.reader import Decoded
+from streamvlm.ingest.receiver import Receiver
+from streamvlm.ingest.stills.still import StillReader
+from streamvlm.ingest.web.multipart import BodyPart, Parts
+
+MAX_BAD_PARTS = 250
+"""Damaged pictures in a row before a source is given up."""
+
+_RATE = 25.0
+"""What FFmpeg takes for pictures a second in a recording that does not say."""
+
+
+class MultipartReader:
+    """Decodes the pictures of a stream of parts.
+
+    Stream time is what the sender states (`X-Timestamp`), or else when a picture began to come.
+
+    Args:
+        file: The stream; an `Receiver` if it is live. Closed with the reader.
+        boundary: As it was announced; may be empty.
+        name: Of the source, for messages.
+
+    Attributes:
+        duration_s: None: its length is not stated.
+        n_corrupt_packets: Pictures skipped so far because they were damaged or cut short.
+        warning: None.
+    """
+
+    warning: str | None = None
+
+    def __init__(self, file: IncomingBytes, boundary: str, *, name: str) -> None:
+        self._file, self._name = file, name
+        self._parts = Parts(file, boundary, name=name)
+        self._clock = PartClock(file.came_s if isinstance(file, Receiver) else None)
+        self.duration_s: float | None = None
+        self.n_corrupt_packets = self._n_bad_in_a_row = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has no end yet."""
+        return isinstance(self._file, Receiver) and not self._file.has_ended
+
+    def __iter__(self) -> Iterator[tuple[float, Decoded]]:
+        """Yield (stream time in seconds, decoded picture) in order.
+
+        Raises:
+            SourceStalledError: If it stops sending.
+            SourceError: If reading fails, or `MAX_BAD_PARTS` pictures in a row are damaged.
+        """
+        for part in self._parts:
+            kind = part.headers.get("content-type", "image/")
+            if part.body and kind.lower().startswith(("image/", "application/octet-stream")):
+                if (decoded := self._decode(part)) is not None:
+                    yield self._clock(part.headers.get("x-timestamp", ""), part.place), decoded
+                self._file.expect()
+
+    def close(self) -> None:
+        """Let go of the connection or file."""
+        self._file.close()
+
+    def _decode(self, part: BodyPart) -> Decoded | None:
+        is_cut = not part.is_whole and not part.body.rstrip(b"\r\n\0").endswith(b"\xff\xd9")  # JPEG's end
+        if not is_cut:
+            with suppress(PictureError):
+                _, decoded = next(iter(StillReader(part.body, name=self._name)))
+                self._n_bad_in_a_row = 0
+                return decoded
+        self.n_corrupt_packets += 1
+        self._n_bad_in_a_row += 1
+        if self._n_bad_in_a_row >= MAX_BAD_PARTS:
+            raise SourceError(f"{self._name} sends damaged pictures: {MAX_BAD_PARTS} in a row; check the link.")
+        return None
+
+
+class PartClock:
+    """Tells the stream time of parts: by what they state, if that is a clock that goes, else by when they came.
+
+    Which it is shows with the second part, and so does the unit: some cameras state seconds with a fraction, others
+    milliseconds.
+
+    Args:
+        came_s: Says of a place when its byte came; None for a recording.
+    """
+
+    def __init__(self, came_s: Callable[[int], float] | None) -> None:
+        self._came_s = came_s
+        self._first: tuple[str, int] | None = None
+        self._clock: Clock | None = None
+        self._unit_s: float | None = None
+
+    def __call__(self, stated: str, place: int) -> float:
+        """Return the stream time of the next part.
+
+        Args:
+            stated: Its `X-Timestamp`; empty if it has none.
+            place: How many bytes lie before its body.
+        """
+        if self._first is None:
+            self._first = stated, place
+            return 0.0
+        if self._clock is None:
+            self._unit_s = self._unit(stated, place)
+            if self._unit_s is None and self._came_s is not None:
+                self._clock = ArrivalClock(self._came_s)
+            else:
+                self._clock = StreamClock(_RATE)
+            self._tell(self._clock, *self._first)
+        return self._tell(self._clock, stated, place)
+
+    def _tell(self, clock: Clock, stated: str, place: int) -> float:
+        value = _number(stated)
+        return clock(None if value is None or self._unit_s is None else value * self._unit_s, place)
+
+    def _unit(self, stated: str, place: int) -> float | None:
+        """In what unit times are stated; None if they are not, or stand still."""
+        assert self._first is not None, "the unit shows with the second part"
+        first, value = _number(self._first[0]), _number(stated)
+        if first is None or value is None or value <= first:
+            return None
+        if "." in stated:
+            return 1.0
+        passed_s = 0.0 if self._came_s is None else self._came_s(place) - self._came_s(self._first[1])
+        is_fine = value - first >= 10 and value - first > 30 * passed_s  # as no two pictures are apart in seconds
+        return 1e-6 if value >= 1e14 else 1e-3 if value >= 1e11 or is_fine else 1.0
+
+
+def _number(text: str) -> float | None:
+    with suppress(ValueError):
+        value = float(text)
+        return value if isfinite(value) else None
+    return None

@@ -1,0 +1,175 @@
+"""Pictures one after the other as `multipart/x-mixed-replace`, what many cameras send for MJPEG (RFC 2046, 5.1).
+
+Cameras are sloppy with it: boundaries come quoted or not, with more or fewer dashes than announced, lines end with LF
+alone, lengths are missing or wrong. So the first line that can be a boundary is the boundary, and what does not fit is
+passed over up to the next one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+
+from streamvlm.errors import SourceError
+from streamvlm.ingest.incoming_bytes import IncomingBytes
+
+MAX_PART_BYTES = 64 << 20
+_MAX_LINE_BYTES = 8192
+_MAX_JUNK_BYTES = 1 << 20
+_MAX_HEADERS = 64
+_HEADER = re.compile(rb"[!#-'*+.^-z|~0-9A-Z-]+[ \t]*:")
+
+
+@dataclass(frozen=True, slots=True)
+class BodyPart:
+    """One part.
+
+    Attributes:
+        headers: By their names in lower case.
+        body: Its bytes.
+        place: How many bytes of the stream lie before the body.
+        is_whole: Whether it did not break off.
+    """
+
+    headers: dict[str, str]
+    body: bytes
+    place: int
+    is_whole: bool
+
+
+def boundary_of(media_type: str) -> str | None:
+    """The boundary that a media type announces, without its dashes; None if it is no stream of parts."""
+    message = Message()
+    message["content-type"] = media_type
+    if message.get_content_maintype() != "multipart":
+        return None
+    return str(message.get_param("boundary", "")).strip("\"' ").lstrip("-")
+
+
+def is_multipart(head: bytes) -> bool:
+    """Whether a file that begins like this is a stream of parts that was saved."""
+    first, _, rest = head.lstrip().partition(b"\n")
+    return first.startswith(b"--") and _HEADER.match(rest) is not None and b"image/" in rest.lower()
+
+
+class Parts:
+    """The parts of a stream, each as soon as it is there; those that break off with the stream are not whole.
+
+    Args:
+        file: The stream.
+        boundary: As `boundary_of` says; empty if nothing was announced.
+        name: Of the source, for messages.
+    """
+
+    def __init__(self, file: IncomingBytes, boundary: str, *, name: str) -> None:
+        self._file, self._name = file, name
+        self._announced = boundary.encode("utf-8", "replace")
+        self._buffer, self._place = bytearray(), 0  # what was read and is not told yet, and where it begins
+        self._has_ended = False
+
+    def __iter__(self) -> Iterator[BodyPart]:
+        """Yield the parts.
+
+        Raises:
+            SourceError: If it is no such stream, or reading fails.
+        """
+        if (boundary := self._find_boundary()) is None:
+            return
+        between = re.compile(
+            rb"(?:\r?\n|(?<=\xff\xd9)|^)" + re.escape(boundary) + rb"(?P<last>--)?[ \t]*(?:\r?\n|(?P<end>\Z))"
+        )
+        trusts_lengths = True
+        while (headers := self._headers()) is not None:
+            told = headers.get("content-length", "")
+            length = int(told) if re.fullmatch(r"[0-9]{1,18}", told) else 0
+            place = self._place
+            if 0 < length <= MAX_PART_BYTES and trusts_lengths:
+                body = self._take(length)
+                yield BodyPart(headers, body, place, is_whole=len(body) == length)
+                junk, is_last = self._up_to(between)
+                trusts_lengths = not junk.strip() or not _is_cut_jpeg(body)
+            else:
+                body, is_last = self._up_to(between)
+                yield BodyPart(headers, body, place, is_whole=is_last is not None)
+            if is_last in (None, True):
+                return
+
+    def _find_boundary(self) -> bytes | None:
+        """Passes over whatever comes before the first boundary, and over that; None if there is none."""
+        while (line := self._line()) is not None and self._place < _MAX_JUNK_BYTES:
+            bare = line.lstrip(b"-")
+            if bare and (bare == self._announced or (line.startswith(b"--") and self._is_header_next())):
+                return line
+        return None
+
+    def _is_header_next(self) -> bool:
+        while b"\n" not in self._buffer and len(self._buffer) < _MAX_LINE_BYTES and self._fill():
+            pass
+        return _HEADER.match(self._buffer) is not None
+
+    def _headers(self) -> dict[str, str] | None:
+        """The headers of the next part; None if the stream ends before them."""
+        headers: dict[str, str] = {}
+        while (line := self._line()) is not None:
+            if not line:
+                return headers
+            name, _, value = line.decode("latin-1").partition(":")
+            if len(headers) < _MAX_HEADERS:
+                headers[name.strip().lower()] = value.strip()
+        return None
+
+    def _up_to(self, between: re.Pattern[bytes]) -> tuple[bytes, bool | None]:
+        """What comes before the next boundary, and whether that is the last; passes over both.
+
+        Without one, all that is left, and None.
+        """
+        start = 0
+        while True:
+            found = between.search(self._buffer, start)
+            may_go_on = found is not None and found["end"] is not None and not found["last"]
+            if found is not None and (self._has_ended or not may_go_on):
+                body, is_last = bytes(self._buffer[: found.start()]), found["last"] is not None
+                self._drop(found.end())
+                return body, is_last
+            start = max(0, len(self._buffer) - _MAX_LINE_BYTES) if found is None else found.start()
+            if not self._fill():
+                return self._take(len(self._buffer)), None
+            if len(self._buffer) > MAX_PART_BYTES:
+                raise SourceError(f"{self._name} sends a part of more than {MAX_PART_BYTES} bytes; check what it is.")
+
+    def _line(self) -> bytes | None:
+        """The next line, without its end; None at the end of the stream."""
+        while (end := self._buffer.find(b"\n")) < 0 and len(self._buffer) < _MAX_LINE_BYTES:
+            if not self._fill():
+                return None
+        line = self._take(end + 1 if end >= 0 else len(self._buffer))
+        return line.strip(b"\r\n \t")
+
+    def _take(self, size: int) -> bytes:
+        """The next bytes: so many, or fewer at the end."""
+        self._ahead(size)
+        taken = bytes(self._buffer[:size])
+        self._drop(size)
+        return taken
+
+    def _ahead(self, size: int) -> bytearray:
+        while len(self._buffer) < size and self._fill():
+            pass
+        return self._buffer
+
+    def _drop(self, size: int) -> None:
+        self._place += min(size, len(self._buffer))
+        del self._buffer[:size]
+
+    def _fill(self) -> bool:
+        """Reads on; says whether more came."""
+        piece = b"" if self._has_ended else self._file.read()
+        self._has_ended = not piece
+        self._buffer += piece
+        return bool(piece)
+
+
+def _is_cut_jpeg(body: bytes) -> bool:
+    return body.startswith(b"\xff\xd8") and not body.rstrip(b"\r\n\0").endswith(b"\xff\xd9")

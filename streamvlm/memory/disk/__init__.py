@@ -1,0 +1,1 @@
+"""The disk tier: blocks in slots of segment files, found through a catalog, faded and dropped where room is scarce."""

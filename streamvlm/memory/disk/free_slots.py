@@ -1,0 +1,112 @@
+"""Which slots are free, and the segments that more of them come from: within a store's budget and a quota."""
+
+from __future__ import annotations
+
+import errno
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Collection
+
+from streamvlm.errors import StoreError
+from streamvlm.memory.disk.quota import DiskQuota
+from streamvlm.memory.disk.segment import segment_bytes
+from streamvlm.memory.disk.segment_files import SegmentFiles, Spot
+from streamvlm.memory.disk.slot import SlotShape
+from streamvlm.memory.host_arena import PAGE_BYTES
+
+SEGMENT_BYTES = 64 << 20
+_SEGMENTS_A_BUDGET = 8
+
+
+class FreeSlots:
+    """The free slots of a store's segments, by their shape; the first of the disk first.
+
+    Args:
+        segments: Grow and go here alone.
+        used: Slots that are not free.
+        budget_bytes: Most bytes of segment files.
+        quota: What this and other stores may take together.
+        on_event: Told in a sentence when the disk is full.
+
+    Attributes:
+        budget_bytes: Lowered to what there is once the disk is full.
+    """
+
+    def __init__(
+        self,
+        segments: SegmentFiles,
+        used: Collection[Spot],
+        budget_bytes: int,
+        quota: DiskQuota,
+        on_event: Callable[[str], None],
+    ) -> None:
+        self._segments, self.budget_bytes, self._quota, self._tell = segments, budget_bytes, quota, on_event
+        self._free: defaultdict[SlotShape, list[Spot]] = defaultdict(list)  # heaps
+        for number, segment in sorted(segments.all().items()):
+            spots = [(number, slot) for slot in range(segment.n_slots)]
+            self._free[segment.shape] += [one for one in spots if one not in used]
+
+    def take(self, shape: SlotShape) -> Spot | None:
+        """A slot of this shape, if one is free."""
+        return heapq.heappop(self._free[shape]) if self._free[shape] else None
+
+    def give_back(self, shape: SlotShape, spot: Spot) -> None:
+        """Lets a slot be taken again."""
+        heapq.heappush(self._free[shape], spot)
+
+    def add(self, shape: SlotShape, share: float) -> bool:
+        """Makes a segment within this share of the budget; False if there is no room for one more slot.
+
+        Raises:
+            OSError: If the disk cannot be written.
+            StoreError: If it does not keep what is written to it.
+        """
+        left_bytes = min(int(self.budget_bytes * share) - self._segments.n_bytes, self._quota.left_bytes)
+        n_slots = self._slots_within(left_bytes, shape)
+        return n_slots > 0 and self._quota.take(segment_bytes(shape, n_slots)) and self._make(shape, n_slots)
+
+    def remove(self, numbers: Collection[int]) -> None:
+        """Deletes segments that hold no block any more."""
+        self._quota.give_back(self._delete(numbers))
+
+    def swap(self, numbers: Collection[int], shape: SlotShape) -> bool:
+        """Deletes segments that hold no block any more for one of this shape in their bytes; False if the disk is full.
+
+        Raises:
+            OSError: If the disk cannot be written.
+            StoreError: If it does not keep what is written to it.
+        """
+        n_bytes = self._delete(numbers)
+        n_slots = self._slots_within(n_bytes, shape)
+        self._quota.give_back(n_bytes - segment_bytes(shape, n_slots))  # not first all of it: others might take it
+        return self._make(shape, n_slots)
+
+    def _slots_within(self, left_bytes: int, shape: SlotShape) -> int:
+        """How many slots the next segment has: several segments make up a budget, however large a slot is."""
+        usual_bytes = min(SEGMENT_BYTES, self.budget_bytes // _SEGMENTS_A_BUDGET)
+        usual, most = ((n_bytes - PAGE_BYTES) // shape.n_bytes for n_bytes in (usual_bytes, left_bytes))
+        return min(max(usual, 1), most)
+
+    def _make(self, shape: SlotShape, n_slots: int) -> bool:
+        """Makes a segment that the quota has counted."""
+        try:
+            spots = self._segments.add(shape, n_slots)
+        except (OSError, StoreError) as error:
+            self._quota.give_back(segment_bytes(shape, n_slots))
+            if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
+                raise
+            self._tell_full()
+            return False
+        self._free[shape] = sorted(self._free[shape] + spots)
+        return True
+
+    def _tell_full(self) -> None:
+        n_bytes = self._segments.n_bytes
+        if n_bytes:  # a store that has nothing yet tries again with each block
+            self.budget_bytes = n_bytes
+            self._tell(f"the disk of {self._segments.folder} is full: the memory stays at {n_bytes} bytes from now on")
+
+    def _delete(self, numbers: Collection[int]) -> int:
+        for shape, spots in self._free.items():
+            self._free[shape] = sorted(one for one in spots if one[0] not in numbers)
+        return sum(self._segments.remove(number) for number in numbers)

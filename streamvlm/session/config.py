@@ -1,0 +1,53 @@
+"""What a stream may use, and what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from streamvlm.errors import UsageError
+from streamvlm.gate.gate import GateConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """What one stream may use.
+
+    Attributes:
+        window_blocks: Newest blocks that every chunk and every question attends to.
+        top_k: Most blocks to retrieve for a question.
+        coverage: Share of the retrieval score that is enough; fewer than ``top_k`` blocks may reach it.
+        chunk_frames: Most frames that one vision pass and one prefill take together.
+        host_budget_bytes: RAM for blocks; the oldest unused are forgotten beyond it.
+        device_budget_bytes: Device memory for a cache of blocks; a CPU has no use for it.
+        max_question_tokens: A longer question is refused.
+        max_answer_tokens: An answer is cut there.
+        max_dialogue_tokens: Earlier questions and answers kept in view, the oldest dropped first but never the last;
+            by default as many as the model was made for.
+        log_decisions: Newest gate decisions held in RAM; an archive holds a million.
+        gate: The gate's settings; the model's noise floor takes the place of the one given here.
+    """
+
+    window_blocks: int = 8
+    top_k: int = 8
+    coverage: float = 0.5
+    chunk_frames: int = 8
+    host_budget_bytes: int = 512 << 20
+    device_budget_bytes: int = 1 << 30
+    max_question_tokens: int = 512
+    max_answer_tokens: int = 128
+    max_dialogue_tokens: int | None = None
+    log_decisions: int = 10_000
+    gate: GateConfig = field(default_factory=lambda: GateConfig(max_gap_s=10.0))
+
+    def __post_init__(self) -> None:
+        """Refuse what no stream can run with.
+
+        Raises:
+            UsageError: If a count is not positive or the coverage not in (0, 1].
+        """
+        counts = {"window": self.window_blocks, "top-k": self.top_k, "chunk": self.chunk_frames}
+        for name, count in counts.items():
+            if count < 1:
+                raise UsageError(f"The {name} is {count}; give a whole number of at least 1.")
+        if not 0 < self.coverage <= 1:
+            raise UsageError(f"The coverage is {self.coverage}; give a share above 0 and at most 1.")

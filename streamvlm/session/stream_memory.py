@@ -1,0 +1,86 @@
+"""What one stream has to attend to: sinks, remembered blocks, and the window, the newest among them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from streamvlm.archive.archive import Archive
+from streamvlm.decoding.context import Context, KeyValues
+from streamvlm.gate.gate import Decision
+from streamvlm.memory.block import KVBlock
+from streamvlm.memory.hierarchy import BlockMemory
+from streamvlm.retrieval.attention_mass import AttentionMassScorer
+from streamvlm.retrieval.scorer import BlockScorer
+from streamvlm.session.config import SessionConfig
+from streamvlm.session.model_runner import ModelRunner
+
+
+class StreamMemory:
+    """The blocks of a stream, in their tiers and in the scorer's index, and contexts made of them.
+
+    Args:
+        runner: Whose model made them.
+        config: Budgets and the window's length.
+        scorer: How blocks are ranked for a question; by default the model's retrieval heads.
+        archive: Where blocks are kept on disk; what it holds is remembered from the start.
+
+    Attributes:
+        blocks: The tiers.
+        scorer: Ranks them.
+        window: Ids of the newest blocks, which every chunk and every question attends to.
+    """
+
+    def __init__(
+        self, runner: ModelRunner, config: SessionConfig, scorer: BlockScorer | None, archive: Archive | None
+    ) -> None:
+        layout = runner.model.layout
+        own_scorer = AttentionMassScorer(runner.heads, runner.decoder.n_query_heads, layout)
+        self.scorer: BlockScorer = scorer or own_scorer
+        self._runner, self._rows = runner, own_scorer.rows if archive is not None else None
+        for block, rows in archive.store.rows() if archive is not None else ():
+            own_scorer.add_rows(block.id, rows)
+        self.blocks = BlockMemory(
+            layout,
+            device=runner.model.device,
+            device_budget_bytes=config.device_budget_bytes,
+            host_budget_bytes=config.host_budget_bytes,
+            on_forget=self.scorer.forget,
+            disk=archive.writer if archive is not None else None,
+        )
+        newest = self.blocks.snapshot()[-config.window_blocks :]
+        self.window: deque[int] = deque((line.id for line in newest), maxlen=config.window_blocks)
+        self._pin_window()
+
+    def remember(self, encoded: KeyValues, decision: Decision) -> KVBlock:
+        """Makes a block of what a kept frame became; raises ``MemoryBudgetError`` if the window leaves no room."""
+        block = self.blocks.append(
+            encoded.payload,
+            start_s=decision.time_s,
+            fidelity=decision.fidelity,
+            score=decision.score,
+            positions=encoded.positions,
+            rows=self._rows(encoded.payload) if self._rows is not None else None,
+        )
+        self.scorer.add(block, encoded.payload)
+        self.window.append(block.id)
+        self._pin_window()
+        return block
+
+    def read(self, ids: Iterable[int]) -> list[KeyValues]:
+        """What can still be read of these blocks: the memory has told of what is damaged."""
+        wanted = list(ids)
+        while True:
+            readable = [block_id for block_id in wanted if block_id in self.blocks]
+            with suppress(KeyError):  # what cannot be had is forgotten now
+                payloads = self.blocks.fetch(readable)
+                return [KeyValues(p, i, self.blocks.line(i).positions) for p, i in zip(payloads, readable, strict=True)]
+
+    def context(self, kept: Sequence[KeyValues], room: int) -> Context:
+        """Sinks and these, with room for so many tokens more."""
+        return self._runner.decoder.context_of([KeyValues(self._runner.sinks), *kept], room)
+
+    def _pin_window(self) -> None:
+        if self.window:
+            self.blocks.pin_from(self.window[0])
