@@ -190,17 +190,17 @@ def test_others_are_answered_while_a_request_of_many_pictures_is_watched(pocket:
 def test_what_cannot_be_watched_in_time_is_refused_and_watched_no_further(
     pocket: VideoLanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with live_server(pocket, watch_timeout_s=0.3) as server:
+    with live_server(pocket, watch_timeout_s=2.0) as server:  # in which the pictures come on a busy machine too
         worker = server.engine._worker
         step = worker.step
 
         def step_slowly() -> None:
-            time.sleep(0.05)
+            time.sleep(0.2)
             step()
 
         monkeypatch.setattr(worker, "step", step_slowly)
         told = ask(server.url, long_body(200))
         assert (told.status_code, told.json()["error"]["code"]) == (413, "too_large")
-        assert "within 0.3 s; send less video" in told.json()["error"]["message"]
+        assert "within 2 s; send less video" in told.json()["error"]["message"]
         assert server.engine.stats().n_sessions == 0
         assert server.engine.stats().n_frames < 200
