@@ -108,15 +108,16 @@ class StillReader:
         if not self._is_animated:
             yield 0.0, partial(self._finish, self._image)
             return
-        time_s = 0.0
+        time_s, shown_s = 0.0, -1.0
         for place in count(self._image.tell()):
             if not self._goes_to(place):
                 break
             if self._max_px and place * self._image.width * self._image.height > _ANIMATION * self._max_px:
                 raise PictureTooLargeError(f"{self._name} has more than {place} pictures; give a shorter one.")
-            time_s = self._image.info["timestamp"] / 1000 if self._image.format == "AVIF" else time_s
-            yield time_s, partial(self._finish, self._image.copy())
-            time_s += _lasts_s(self._image)
+            stated_s = self._image.info["timestamp"] / 1000 if self._image.format == "AVIF" else time_s
+            shown_s = stated_s if stated_s > shown_s else time_s  # a damaged file may state any
+            yield shown_s, partial(self._finish, self._image.copy())
+            time_s = shown_s + _lasts_s(self._image)
         self.duration_s = time_s
         if self.n_corrupt_packets:
             self.warning = f"{self._name} ended at {clock(time_s)}; the rest is damaged or missing, get it whole."
