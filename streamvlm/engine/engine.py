@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from streamvlm.archive.archive import Archive
 from streamvlm.archive.ownership import Ownership
@@ -51,14 +51,14 @@ class Engine:
     def __init__(self, model: VideoLanguageModel, config: EngineConfig | None = None) -> None:
         self.model, self.config = model, config or EngineConfig()
         self._home = SessionFolders(self.config.home, self.config.disk_budget_bytes)
-        self._runner, self._tally = in_passing(partial(ModelRunner, model)), EngineCounters()
+        self._runner, self._counters = in_passing(partial(ModelRunner, model)), EngineCounters()
         self._process = RamBudget(self.config.host_budget_bytes)
         self._changed = threading.Condition()
         self._places: dict[str, _OpenSession] = {}
         self._n_opening = 0
         self._held: set[str] = set()  # ids that somebody is opening, closing or deleting just now
         self._began_s = time.monotonic()
-        self._worker = Worker(Scheduler(self._runner, self.config, self._tally), self._changed)
+        self._worker = Worker(Scheduler(self._runner, self.config, self._counters), self._changed)
         self._worker.start()
 
     def __enter__(self) -> Self:
@@ -139,29 +139,29 @@ class Engine:
     def stats(self) -> EngineStats:
         """Counts as of now; never waits for a step."""
         with self._changed:
-            streams, tally = [place.live.stream for place in self._places.values()], self._tally
-            memories = [stream.progress.memory for stream in streams]
+            sessions, counters = [place.live.scheduled for place in self._places.values()], self._counters
+            memories = [session.progress.memory for session in sessions]
             return EngineStats(
-                n_sessions=len(streams),
+                n_sessions=len(sessions),
                 max_sessions=self.config.max_sessions,
                 up_s=time.monotonic() - self._began_s,
                 busy_s=self._worker.busy_s,
                 step_s=self._worker.step_s,
-                n_steps=tally.n_steps,
-                n_frames=tally.n_frames,
-                n_dropped=tally.n_dropped + sum(stream.queue.n_dropped for stream in streams),
-                n_clear=tally.n_judged[Fidelity.CLEAR],
-                n_fuzzy=tally.n_judged[Fidelity.FUZZY],
-                n_discarded=tally.n_judged[Fidelity.DISCARDED],
-                n_waiting=sum(len(stream.queue) for stream in streams),
-                n_questions=sum(len(stream.questions) for stream in streams),
-                n_questions_waiting=sum(asked.task is None for stream in streams for asked in stream.questions),
-                n_answers=tally.n_answers,
-                n_cancelled=tally.n_cancelled,
-                n_refused=tally.n_refused,
-                n_tokens=tally.n_tokens,
-                n_fired=tally.n_fired,
-                n_degraded=sum(map(degraded, memories), tally.n_degraded),
+                n_steps=counters.n_steps,
+                n_frames=counters.n_frames,
+                n_dropped=counters.n_dropped + sum(session.queue.n_dropped for session in sessions),
+                n_clear=counters.n_judged[Fidelity.CLEAR],
+                n_fuzzy=counters.n_judged[Fidelity.FUZZY],
+                n_discarded=counters.n_judged[Fidelity.DISCARDED],
+                n_waiting=sum(len(session.queue) for session in sessions),
+                n_questions=sum(len(session.questions) for session in sessions),
+                n_questions_waiting=sum(queued.task is None for session in sessions for queued in session.questions),
+                n_answers=counters.n_answers,
+                n_cancelled=counters.n_cancelled,
+                n_refused=counters.n_refused,
+                n_tokens=counters.n_tokens,
+                n_fired=counters.n_fired,
+                n_degraded=sum(map(degraded, memories), counters.n_degraded),
                 n_clear_blocks=sum(memory.n_clear for memory in memories),
                 n_fuzzy_blocks=sum(memory.n_fuzzy for memory in memories),
                 device_bytes=sum(memory.device_bytes for memory in memories),
@@ -170,8 +170,8 @@ class Engine:
                 host_budget_bytes=self.config.host_budget_bytes,
                 disk_bytes=self._home.quota.used_bytes,
                 disk_budget_bytes=self.config.disk_budget_bytes,
-                lag_s=max((stream.lag_s for stream in streams), default=0.0),
-                wait_s=max((stream.progress.wait_s for stream in streams), default=0.0),
+                lag_s=max((session.lag_s for session in sessions), default=0.0),
+                wait_s=max((session.progress.wait_s for session in sessions), default=0.0),
             )
 
     def close(self, *, drain_s: float = 10.0) -> None:
@@ -239,7 +239,6 @@ class Engine:
         with ExitStack() as undo:
             undo.callback(self._process.give_back, self.config.session.host_budget_bytes)
             archive, notices = None, Notices(session_id)
-            disk: dict[str, Callable[[], Any]] = {}
             folder = None if is_temporary else self._home.folder(session_id)
             if folder is not None:
                 ownership.save(folder)
@@ -247,14 +246,13 @@ class Engine:
                     folder, self.model, self.config.archive, on_event=notices.tell, quota=self._home.quota
                 )
                 undo.callback(archive.close)
-                disk = {"reach_s": partial(getattr, archive.writer, "reach_s"), "hurry": archive.writer.hurry}
             session = Session(self.model, self.config.share, archive=archive, runner=self._runner)
-            stream = ScheduledSession(session, self.config, self._changed, self._tally, notices, **disk)
+            scheduled = ScheduledSession(session, self.config, self._changed, self._counters, notices)
             live = LiveSession(
-                session_id, ownership, stream, self._worker, self._changed,
+                session_id, ownership, scheduled, self._worker, self._changed,
                 config=self.config, folder=folder, close=self._leave,
             )  # fmt: skip
-            self._worker.add(stream)
+            self._worker.add(scheduled)
             return _OpenSession(live, time.time(), is_temporary, undo.pop_all())
 
     def _leave(self, live: LiveSession) -> None:
@@ -264,20 +262,20 @@ class Engine:
 
     def _dismiss(self, place: _OpenSession) -> None:
         """Takes a held session out of service; the thread that wants it waits for its disk, and no other does."""
-        stream = place.live.stream
+        scheduled = place.live.scheduled
         with self._changed:
-            stream.failure = stream.failure or EngineError("This session is closed; open it again.")
+            scheduled.failure = scheduled.failure or EngineError("This session is closed; open it again.")
             if place.is_temporary:
-                stream.queue.clear()  # nobody will ask of it any more
-        self._worker.release(stream)
+                scheduled.queue.clear()  # nobody will ask of it any more
+        self._worker.release(scheduled)
         try:
             with place.undo:
-                stream.session.close()
+                scheduled.session.close()
         finally:
             with self._changed:
                 del self._places[place.live.id]
-                self._tally.n_dropped += stream.queue.n_dropped
-                self._tally.n_degraded.update(degraded(stream.session.memory))
+                self._counters.n_dropped += scheduled.queue.n_dropped
+                self._counters.n_degraded.update(degraded(scheduled.session.memory))
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,25 +49,25 @@ class ByHand:
     config: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
-        self.changed, self.tally = threading.Condition(), EngineCounters()
+        self.changed, self.counters = threading.Condition(), EngineCounters()
         self.runner = ModelRunner(self.model)
-        self.worker = Worker(Scheduler(self.runner, self.config, self.tally), self.changed)
+        self.worker = Worker(Scheduler(self.runner, self.config, self.counters), self.changed)
         self.lives: list[LiveSession] = []
 
     def open(self) -> LiveSession:
         session = Session(self.model, self.config.session, runner=self.runner)
-        stream = ScheduledSession(session, self.config, self.changed, self.tally, Notices(str(len(self.lives))))
+        scheduled = ScheduledSession(session, self.config, self.changed, self.counters, Notices(str(len(self.lives))))
         live = LiveSession(
-            str(len(self.lives)), Ownership(), stream, self.worker, self.changed,
+            str(len(self.lives)), Ownership(), scheduled, self.worker, self.changed,
             config=self.config, folder=None, close=lambda live: None,
         )  # fmt: skip
-        self.worker.add(stream)
+        self.worker.add(scheduled)
         self.lives.append(live)
         return live
 
     @property
     def has_work(self) -> bool:
-        return any(live.stream.has_work for live in self.lives)
+        return any(live.scheduled.has_work for live in self.lives)
 
     def step(self) -> None:
         self.worker.step()
@@ -80,7 +80,7 @@ class ByHand:
 def offer(live: LiveSession, n: int = 1) -> None:
     """Offers the next frames, a second apart."""
     for _ in range(n):
-        newest_s = live.stream.queue.newest_s
+        newest_s = live.scheduled.queue.newest_s
         time_s = 0.0 if newest_s is None else newest_s + 1.0
         live.offer(colour(int(time_s)), time_s=time_s)
 
