@@ -14,7 +14,7 @@ from streamvlm.decoding.decoder import Generation
 from streamvlm.errors import UsageError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock
-from streamvlm.memory.hierarchy import Snapshot
+from streamvlm.memory.block_table import Snapshot
 from streamvlm.retrieval.evidence import Evidence, rank_evidence
 from streamvlm.retrieval.selection import select_blocks
 from streamvlm.session.answer import Answer, Timings, TokenCounts
@@ -90,8 +90,8 @@ class QuestionScope:
         asked_at_s = newest_s if at_s is None else min(at_s, newest_s)
         if newest is not None and (newest.decision.fidelity is Fidelity.CLEAR or asked_at_s < newest.decision.time_s):
             newest = None
-        blocks = memory.blocks.snapshot(asked_at_s)
-        return cls(asked_at_s, blocks, memory.blocks.ids()[: len(blocks)], newest)
+        blocks = memory.blocks.table.snapshot(asked_at_s)
+        return cls(asked_at_s, blocks, memory.blocks.table.ids()[: len(blocks)], newest)
 
 
 class QuestionWork:
@@ -206,7 +206,7 @@ class QuestionWork:
             return []
         queries = yield Inspection(tokens, near, memory.scorer.layers)
         # What was forgotten while the question waited can no longer be had.
-        ids = scope.ids[np.isin(scope.ids, memory.blocks.ids(), assume_unique=True, kind="table")]
+        ids = scope.ids[np.isin(scope.ids, memory.blocks.table.ids(), assume_unique=True, kind="table")]
         chosen = select_blocks(memory.scorer.score(queries, ids), ids, config.top_k, config.coverage)
         return [scope.blocks[place] for place in np.searchsorted(scope.ids, chosen) if place < n_older]
 

@@ -14,7 +14,8 @@ from itertools import islice
 from streamvlm.archive.archive import Archive
 from streamvlm.frame import Frame
 from streamvlm.gate.gate import Decision, DecisionLog
-from streamvlm.memory.hierarchy import MemoryStats, Snapshot
+from streamvlm.memory.block_table import Snapshot
+from streamvlm.memory.hierarchy import MemoryStats
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.retrieval.scorer import BlockScorer
 from streamvlm.session.answer_stream import AnswerStream
@@ -87,7 +88,7 @@ class Session:
 
     def blocks(self) -> Snapshot:
         """Returns all blocks remembered now, oldest first."""
-        return self.stream_memory.blocks.snapshot()
+        return self.stream_memory.blocks.table.snapshot()
 
     def close(self) -> None:
         """Leaves everything on disk, if there is an archive, and gives the session's share of the process back."""

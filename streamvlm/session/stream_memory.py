@@ -57,7 +57,7 @@ class StreamMemory:
             on_forget=self.scorer.forget,
             disk=archive.writer if archive is not None else None,
         )
-        newest = self.blocks.snapshot()[-config.window_blocks :]
+        newest = self.blocks.table.snapshot()[-config.window_blocks :]
         self.window: deque[int] = deque((block.id for block in newest), maxlen=config.window_blocks)
         self._pin_window()
 
@@ -91,10 +91,12 @@ class StreamMemory:
         """Returns what can still be read of these blocks; what is damaged is left out and forgotten."""
         wanted = list(ids)
         while True:
-            readable = [block_id for block_id in wanted if block_id in self.blocks]
+            readable = [block_id for block_id in wanted if block_id in self.blocks.table]
             with suppress(KeyError):  # what cannot be had is forgotten now
                 payloads = self.blocks.fetch(readable)
-                return [KeyValues(p, i, self.blocks.line(i).positions) for p, i in zip(payloads, readable, strict=True)]
+                return [
+                    KeyValues(p, i, self.blocks.table[i].positions) for p, i in zip(payloads, readable, strict=True)
+                ]
 
     def context(self, kept: Sequence[KeyValues], room: int) -> Context:
         """Returns a context of the sinks and these, with room for so many tokens more."""
@@ -102,4 +104,4 @@ class StreamMemory:
 
     def _pin_window(self) -> None:
         if self.window:
-            self.blocks.pin_from(self.window[0])
+            self.blocks.table.window_start = self.window[0]

@@ -96,7 +96,7 @@ def _is_kept(seen: SeenFrame) -> bool:
 
 def _left_at_s(memory: StreamMemory, archive: Archive) -> float | None:
     """Stream time at which an archive was left; None if it is new."""
-    times_s = [block.end_s for block in memory.blocks.snapshot()[-1:]]
+    times_s = [block.end_s for block in memory.blocks.table.snapshot()[-1:]]
     if (clock_s := archive.diary.time_s()) is not None:
         times_s.append(clock_s)
     return max(times_s, default=None)

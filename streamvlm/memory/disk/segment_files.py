@@ -19,7 +19,7 @@ from streamvlm.memory.disk.codec import Codec, decode, encoded_bytes
 from streamvlm.memory.disk.segment import DRAFT_PATTERN, PATTERN, Segment
 from streamvlm.memory.disk.slot import SlotHeader, SlotShape, arrived, describe, unpack_header, write_head
 from streamvlm.memory.disk.system_calls import SystemCalls
-from streamvlm.memory.host_arena import slot_bytes
+from streamvlm.memory.host_arena import whole_pages
 
 _PIECE_BYTES = 1 << 17
 """Read in one call: little enough to be checked while the processor's cache still holds it."""
@@ -146,7 +146,7 @@ class SegmentFiles:
 
     def payload(self, place: BlockLocation) -> Tensor | None:
         """A block's payload (L, 2, K, N, D); None if it cannot be read whole."""
-        buffer = torch.empty(slot_bytes(self._layout.token_bytes * place.block.n_tokens), dtype=torch.uint8)
+        buffer = torch.empty(whole_pages(self._layout.token_bytes * place.block.n_tokens), dtype=torch.uint8)
         return self._view(place.block, buffer) if self._load_run([(place, buffer)])[0] else None
 
     def rows(self, place: BlockLocation) -> Tensor | None:

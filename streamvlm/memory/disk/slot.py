@@ -16,7 +16,7 @@ import xxhash
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock, Positions
 from streamvlm.memory.disk.codec import Codec
-from streamvlm.memory.host_arena import slot_bytes
+from streamvlm.memory.host_arena import whole_pages
 
 _MAGIC = b"SVLMBLK2"
 # magic, sequence, id, start, end, score, bytes of payload, rows and positions, extent, tokens, fidelity, codec,
@@ -42,7 +42,7 @@ class SlotShape:
     @classmethod
     def of(cls, block: KVBlock, n_row_bytes: int, n_payload_bytes: int) -> SlotShape:
         """The smallest that holds a block with index rows and an encoded payload of these sizes."""
-        return cls(slot_bytes(HEADER_BYTES + n_row_bytes + len(_position_bytes(block))), slot_bytes(n_payload_bytes))
+        return cls(whole_pages(HEADER_BYTES + n_row_bytes + len(_position_bytes(block))), whole_pages(n_payload_bytes))
 
     @property
     def n_bytes(self) -> int:
