@@ -55,7 +55,7 @@ class SlotHeader:
     """A slot's header.
 
     Attributes:
-        block: The block's line as it was when written; ``describe`` adds the positions.
+        block: The block's entry as it was when written; ``describe`` adds the positions.
         sequence: Rises with every write of a store: of two slots with one block, the higher holds.
         codec: How the payload is encoded.
         n_row_bytes: Bytes of index rows.
@@ -109,7 +109,7 @@ def unpack_header(data: memoryview) -> SlotHeader | None:
 
 
 def describe(header: SlotHeader, head: memoryview) -> tuple[KVBlock, memoryview] | None:
-    """The whole line and the index rows in a slot's first pages; None unless they are those that were written."""
+    """Returns the whole entry and the index rows in a slot's first pages; None unless they are as they were written."""
     n_bytes = header.n_row_bytes + header.n_position_bytes
     described = head[HEADER_BYTES : HEADER_BYTES + n_bytes]
     if xxhash.xxh3_64_intdigest(described) != header.row_checksum:
