@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamvlm.engine.armed_questions import ArmedQuestions
 from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.counters import EngineCounters
 from streamvlm.engine.frame_queue import FrameQueue, WaitingFrame
 from streamvlm.engine.notices import Notices, call
 from streamvlm.engine.queued_question import Piece, QueuedQuestion
@@ -37,22 +37,6 @@ class SessionProgress:
     n_clear: int = 0
     n_fuzzy: int = 0
     n_discarded: int = 0
-
-
-@dataclass(slots=True)
-class EngineCounters:
-    """What has been done since the engine began; ``n_dropped``, ``n_degraded`` count the sessions that are closed."""
-
-    n_steps: int = 0
-    n_frames: int = 0
-    n_dropped: int = 0
-    n_answers: int = 0
-    n_cancelled: int = 0
-    n_refused: int = 0
-    n_tokens: int = 0
-    n_fired: int = 0
-    n_judged: Counter[Fidelity] = field(default_factory=Counter)
-    n_degraded: Counter[str] = field(default_factory=Counter)
 
 
 class ScheduledSession:
@@ -187,6 +171,14 @@ class ScheduledSession:
             self._end(queued, failure)
         self.notices.tell(str(failure))
 
+    def add_counts(self, counters: EngineCounters, memory: MemoryStats) -> None:
+        """Adds what the session itself counts: frames dropped, and what became of its blocks on disk."""
+        counters.n_dropped += self.queue.n_dropped
+        if (disk := memory.disk) is not None:
+            counters.n_faded += disk.n_faded
+            counters.n_dropped_blocks += disk.n_dropped
+            counters.n_damaged += disk.n_damaged
+
     def _reach_s(self) -> float:
         """Returns the stream time up to which the disk keeps up: what lies beyond would hold the worker up."""
         return math.inf if self._writer is None else self._writer.reach_s
@@ -215,10 +207,9 @@ class ScheduledSession:
     def _watch(self, taken: Sequence[WaitingFrame]) -> Work[None]:
         seen = yield from self.session.watcher.watch([waiting.frame for waiting in taken])
         for one in seen:
-            self._counters.n_judged[one.decision.fidelity] += 1
+            self._count(one.decision.fidelity)
             if (listener := self.on_decision) is not None:
                 call(listener, one.decision)
-        self._counters.n_frames += len(seen)
         self._note_progress(time.monotonic() - taken[-1].offered_at_s)
         for one in seen if self.armed_questions.armed else ():
             yield from self._check(one)
@@ -231,6 +222,12 @@ class ScheduledSession:
             return
         for _, told in fired:
             self._counters.n_fired += self.armed_questions.fire(told)
+
+    def _count(self, fidelity: Fidelity) -> None:
+        self._counters.n_frames += 1
+        self._counters.n_clear += fidelity is Fidelity.CLEAR
+        self._counters.n_fuzzy += fidelity is Fidelity.FUZZY
+        self._counters.n_discarded += fidelity is Fidelity.DISCARDED
 
     def _note_progress(self, wait_s: float) -> None:
         watcher, memory = self.session.watcher, self.session.stream_memory.blocks.stats()

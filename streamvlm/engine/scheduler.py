@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamvlm.engine.config import EngineConfig
-from streamvlm.engine.scheduled_session import EngineCounters, ScheduledSession
+from streamvlm.engine.counters import EngineCounters
+from streamvlm.engine.scheduled_session import ScheduledSession
 from streamvlm.session.model_runner import ModelRunner
 from streamvlm.session.steps import Task
 

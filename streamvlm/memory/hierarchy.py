@@ -8,7 +8,8 @@ One thread owns a memory; what it hands out, snapshots and fetched payloads, sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -23,7 +24,7 @@ from streamvlm.memory.device_cache import DeviceCache
 from streamvlm.memory.disk.catalog import BlockLocation
 from streamvlm.memory.disk.store import DiskStats, Put
 from streamvlm.memory.disk_tier import DiskTier
-from streamvlm.memory.host_arena import Extent, whole_pages
+from streamvlm.memory.host_arena import Extent
 from streamvlm.memory.host_tier import HostTier
 
 
@@ -141,6 +142,17 @@ class BlockMemory:
             self._promote(missing, payloads)
         return [payloads[block_id] for block_id in wanted]
 
+    def read(self, ids: Sequence[int]) -> list[tuple[KVBlock, Tensor]]:
+        """Returns those of these blocks that can still be read, and their payloads as ``fetch`` gives them.
+
+        A block that proves damaged is forgotten, and the others are read all the same.
+        """
+        while True:
+            readable = [block_id for block_id in ids if block_id in self.table]
+            with suppress(KeyError):  # what cannot be had is forgotten now
+                payloads = self.fetch(readable)
+                return [(self.table[i], payload) for i, payload in zip(readable, payloads, strict=True)]
+
     def flush(self) -> None:
         """Returns once the disk tier, if there is one, has all that is remembered."""
         if self._disk is not None:
@@ -226,7 +238,7 @@ class BlockMemory:
     def _check_budget(self, n_bytes: int) -> None:
         """Raises ``MemoryBudgetError`` if a payload of so many bytes does not fit beside the window."""
         window = self.table.window()
-        needed_bytes = self._host.bytes_of(window) + whole_pages(n_bytes)
+        needed_bytes = self._host.needed_bytes(window, n_bytes)
         if needed_bytes > (budget_bytes := self._host.arena.budget_bytes):
             raise MemoryBudgetError(
                 f"the window's {len(window)} blocks and the new one need {needed_bytes} bytes of host memory "

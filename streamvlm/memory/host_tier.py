@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from streamvlm.memory.host_arena import Extent, SlabArena
+from streamvlm.memory.host_arena import Extent, SlabArena, whole_pages
 
 
 class _Held(NamedTuple):
@@ -67,9 +67,9 @@ class HostTier:
         """Returns the least recently used block with an id below ``before`` and not in ``but``, if there is one."""
         return next((block_id for block_id in self._held if block_id < before and block_id not in but), None)
 
-    def bytes_of(self, ids: Iterable[int]) -> int:
-        """Returns how many bytes those of these blocks take that are here."""
-        return sum(self._held[block_id].extent.n_bytes for block_id in ids if block_id in self._held)
+    def needed_bytes(self, ids: Iterable[int], n_bytes: int) -> int:
+        """Returns the bytes that a payload of ``n_bytes`` takes in whole pages, beside those of these blocks."""
+        return whole_pages(n_bytes) + sum(self._held[i].extent.n_bytes for i in ids if i in self._held)
 
     def pack(self) -> None:
         """Moves all payloads together, so that the holes between them become one; nobody may be reading them."""

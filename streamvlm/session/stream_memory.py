@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 
 import torch
 
@@ -87,16 +86,9 @@ class StreamMemory:
         payloads = torch.split(read.payload, [len(frame) for frame in frames], dim=-2)
         return [KeyValues(p, positions=frame.positions) for p, frame in zip(payloads, frames, strict=True)]
 
-    def read(self, ids: Iterable[int]) -> list[KeyValues]:
+    def read(self, ids: Sequence[int]) -> list[KeyValues]:
         """Returns what can still be read of these blocks; what is damaged is left out and forgotten."""
-        wanted = list(ids)
-        while True:
-            readable = [block_id for block_id in wanted if block_id in self.blocks.table]
-            with suppress(KeyError):  # what cannot be had is forgotten now
-                payloads = self.blocks.fetch(readable)
-                return [
-                    KeyValues(p, i, self.blocks.table[i].positions) for p, i in zip(payloads, readable, strict=True)
-                ]
+        return [KeyValues(payload, block.id, block.positions) for block, payload in self.blocks.read(ids)]
 
     def context(self, kept: Sequence[KeyValues], room: int) -> Context:
         """Returns a context of the sinks and these, with room for so many tokens more."""

@@ -10,10 +10,11 @@ from tiny_model import TinyModel, colour
 
 from streamvlm.archive.ownership import Ownership
 from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.counters import EngineCounters
 from streamvlm.engine.live_session import LiveSession, QuestionHandle
 from streamvlm.engine.notices import Notices
 from streamvlm.engine.queued_question import Piece
-from streamvlm.engine.scheduled_session import EngineCounters, ScheduledSession
+from streamvlm.engine.scheduled_session import ScheduledSession
 from streamvlm.engine.scheduler import Scheduler
 from streamvlm.engine.worker import Worker
 from streamvlm.errors import StreamVlmError
