@@ -46,15 +46,15 @@ def take_inventory(folder: Path) -> MemoryInventory:
     card = read_card(folder)
     with closing(Catalog(folder)) as catalog, closing(Diary(folder)) as diary:
         places = catalog.places()
-        lines = [place.block for place in places]
+        blocks = [place.block for place in places]
         files = [path.stat().st_size for path in folder.glob(PATTERN)]
         return MemoryInventory(
             card=card,
-            n_blocks=len(lines),
-            n_clear=sum(line.fidelity is Fidelity.CLEAR for line in lines),
+            n_blocks=len(blocks),
+            n_clear=sum(block.fidelity is Fidelity.CLEAR for block in blocks),
             codecs=dict(Counter(str(place.codec) for place in places)),
-            start_s=lines[0].start_s if lines else 0.0,
-            end_s=max([diary.time_s() or 0.0, *(line.end_s for line in lines[-1:])]),
+            start_s=blocks[0].start_s if blocks else 0.0,
+            end_s=max([diary.time_s() or 0.0, *(block.end_s for block in blocks[-1:])]),
             n_segments=len(files),
             file_bytes=sum(files),
             entries=diary.counts(),
@@ -101,9 +101,9 @@ def repair(folder: Path, *, on_event: Callable[[str], None]) -> tuple[int, int]:
         return counts
 
 
-def _ends_s(lines: Sequence[KVBlock], decided: Sequence[Watched]) -> dict[int, float]:
+def _ends_s(blocks: Sequence[KVBlock], decided: Sequence[Watched]) -> dict[int, float]:
     """Later ends of blocks: each stood until the last frame that was discarded before another was kept."""
-    known = {line.start_s: line for line in lines}
+    known = {block.start_s: block for block in blocks}
     # Of some kept frames only the block is left, of others only the decision.
     kept_s = {*known, *(one.time_s for one in decided if one.fidelity != Fidelity.DISCARDED)}
     ends_s: dict[int, float] = {}

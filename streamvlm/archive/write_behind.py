@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from streamvlm.archive.diary import Diary, Entry
 from streamvlm.archive.threads import compute_alone
 from streamvlm.memory.disk.store import DiskStore, Put
-from streamvlm.memory.hierarchy import Settled
+from streamvlm.memory.disk_tier import Settled
 
 QUEUE_BYTES = 256 << 20
 """Most payload bytes that wait to be written; their host slots cannot be evicted meanwhile."""

@@ -51,7 +51,7 @@ class Context:
         self.n_tokens = self._next_position = 0
         self.spans: list[TokenSpan] = []
         self._rotary = rotary
-        self._buffer = torch.empty(layout.shape(capacity), dtype=layout.dtype, device=device)
+        self._buffer = self.empty_payload(capacity)
         self.n_bytes = self._buffer.nbytes
 
     @torch.inference_mode()
@@ -68,6 +68,10 @@ class Context:
             # All of them are turned at once: one by one, each would cost as much.
             keys = self._buffer[:, 0, :, begin : self.n_tokens]
             keys.copy_(rotate(keys, self._rotary.turns(_side_by_side(places))))
+
+    def empty_payload(self, n_tokens: int) -> Tensor:
+        """Returns memory for a payload (L, 2, K, N, D) of so many tokens, on the context's device."""
+        return torch.empty(self.layout.shape(n_tokens), dtype=self.layout.dtype, device=self.device)
 
     def take_in(self, n_tokens: int, positions: Positions | None = None) -> None:
         """Makes tokens that a pass has written behind the end a part of the context."""

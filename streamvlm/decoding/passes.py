@@ -68,8 +68,7 @@ class Extension:
         self.n_tokens = n_tokens
         self._context, self._watch = context, watch
         self._turns = context.turns(n_tokens, positions)
-        layout = context.layout
-        self.payload = torch.empty(layout.shape(n_tokens), dtype=layout.dtype, device=context.device)
+        self.payload = context.empty_payload(n_tokens)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Does a layer's attention.

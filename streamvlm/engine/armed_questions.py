@@ -19,39 +19,37 @@ class ArmedQuestions:
     Args:
         changed: Guards all of it.
         archive: Where they are kept on disk; those that it holds are armed from the start.
+
+    Attributes:
+        armed: Those armed now, in the order in which they were armed; never changed in place, and so read at any time.
     """
 
     def __init__(self, changed: threading.Condition, archive: Archive | None) -> None:
         self._changed, self._archive = changed, archive
-        self._armed: dict[str, ArmedQuestion] = {}
+        self.armed: tuple[ArmedQuestion, ...] = ()
         self._fired: deque[Fired] = deque(maxlen=MOST_FIRED)
         self._n_fired = self._n_told = 0
         self._listener: Callable[[Fired], None] | None = None
         if archive is not None:
             self._recall(archive)
 
-    @property
-    def armed(self) -> list[ArmedQuestion]:
-        """Those armed now, in the order in which they were."""
-        with self._changed:
-            return list(self._armed.values())
-
     def arm(self, standing_id: str, standing: StandingQuestion) -> None:
-        """Has a question asked from now on."""
+        """Checks a question from now on."""
         with self._changed:
-            self._armed[standing_id] = ArmedQuestion(standing_id, standing)
+            self.armed = (*self.armed, ArmedQuestion(standing_id, standing))
             self._note(Armed(standing_id, **asdict(standing)))
 
     def disarm(self, standing_id: str) -> None:
-        """Has it asked no more; one that is not armed is none."""
+        """Checks a question no more; does nothing if it is not armed."""
         with self._changed:
-            if self._armed.pop(standing_id, None) is not None:
+            if self._is_armed(standing_id):
+                self.armed = tuple(armed for armed in self.armed if armed.standing_id != standing_id)
                 self._note(Disarmed(standing_id))
 
     def fire(self, fired: Fired) -> bool:
         """Takes in that one fired, and tells it, or keeps it until somebody listens; says whether it is still armed."""
         with self._changed:
-            if fired.standing_id not in self._armed:
+            if not self._is_armed(fired.standing_id):
                 return False
             self._n_fired += 1
             self._fired.append(replace(fired, number=self._n_fired))
@@ -77,6 +75,9 @@ class ArmedQuestions:
             self._tell()
             return begins_after
 
+    def _is_armed(self, standing_id: str) -> bool:
+        return any(armed.standing_id == standing_id for armed in self.armed)
+
     def _tell(self) -> None:
         if self._listener is None or self._n_told == self._n_fired:
             return
@@ -92,10 +93,11 @@ class ArmedQuestions:
             fired = Fired(rang.standing_id, rang.question, rang.time_s, rang.probability, evidence_at(rang.time_s))
             self._fired.append(replace(fired, number=rang.number))
         last_s = {rang.standing_id: rang.time_s for rang in kept.rang}
-        for armed in kept.armed:
-            fields = {name: value for name, value in asdict(armed).items() if name != "standing_id"}
-            vigil = ArmedQuestion(armed.standing_id, StandingQuestion(**fields), fired_s=last_s.get(armed.standing_id))
-            self._armed[armed.standing_id] = vigil
+        for record in kept.armed:
+            fields = {name: value for name, value in asdict(record).items() if name != "standing_id"}
+            fired_s = last_s.get(record.standing_id)
+            armed = ArmedQuestion(record.standing_id, StandingQuestion(**fields), fired_s=fired_s)
+            self.armed = (*self.armed, armed)
         self._n_told = kept.n_told
         self._n_fired = max(kept.n_told, *(rang.number for rang in kept.rang), 0)
 

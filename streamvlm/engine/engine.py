@@ -1,40 +1,27 @@
-"""Live sessions on one model: who may have one, where each is kept, and the worker that serves them all."""
+"""Live sessions on one model: whose they are, how they stand, and the worker that serves them all."""
 
 from __future__ import annotations
 
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from streamvlm.archive.archive import Archive
 from streamvlm.archive.ownership import Ownership
 from streamvlm.archive.session_folders import SessionFolders, SessionInfo, check_session_id, is_session_id
 from streamvlm.archive.threads import in_passing
 from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.counters import EngineCounters
 from streamvlm.engine.live_session import LiveSession
-from streamvlm.engine.notices import Notices
-from streamvlm.engine.reports import EngineStats, degraded
-from streamvlm.engine.scheduled_session import EngineCounters, ScheduledSession
+from streamvlm.engine.reports import EngineStats, EngineView
 from streamvlm.engine.scheduler import Scheduler
+from streamvlm.engine.session_places import SessionPlaces
 from streamvlm.engine.worker import Worker
-from streamvlm.errors import (
-    BusyError,
-    EngineError,
-    MemoryBudgetError,
-    SessionNotFoundError,
-    SessionRefusedError,
-)
-from streamvlm.frame import Fidelity
+from streamvlm.errors import EngineError, SessionNotFoundError, SessionRefusedError
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.session.model_runner import ModelRunner
-from streamvlm.session.ram_budget import RamBudget
-from streamvlm.session.session import Session
 
 
 class Engine:
@@ -50,15 +37,11 @@ class Engine:
 
     def __init__(self, model: VideoLanguageModel, config: EngineConfig | None = None) -> None:
         self.model, self.config = model, config or EngineConfig()
-        self._home = SessionFolders(self.config.home, self.config.disk_budget_bytes)
-        self._runner, self._tally = in_passing(partial(ModelRunner, model)), EngineCounters()
-        self._process = RamBudget(self.config.host_budget_bytes)
-        self._changed = threading.Condition()
-        self._places: dict[str, _OpenSession] = {}
-        self._n_opening = 0
-        self._held: set[str] = set()  # ids that somebody is opening, closing or deleting just now
-        self._began_s = time.monotonic()
-        self._worker = Worker(Scheduler(self._runner, self.config, self._tally), self._changed)
+        self._folders = SessionFolders(self.config.home, self.config.disk_budget_bytes)
+        self._counters, self._changed, self._began_s = EngineCounters(), threading.Condition(), time.monotonic()
+        runner = in_passing(partial(ModelRunner, model))
+        self._worker = Worker(Scheduler(runner, self.config, self._counters), self._changed)
+        self._places = SessionPlaces(self._folders, runner, self._worker, self._changed, self.config, self._counters)
         self._worker.start()
 
     def __enter__(self) -> Self:
@@ -97,11 +80,11 @@ class Engine:
             StoreError: If its folder cannot be used.
         """
         session_id = secrets.token_hex(12) if session_id is None else check_session_id(session_id)
-        with self._holding(session_id):
-            known = self._known(session_id)
+        with self._places.holding(session_id):
+            known = self._places.ownership(session_id)
             if known is not None and not known.admits(owner, secret):
                 raise SessionRefusedError(f"Session {session_id} is not yours; give its secret, or open another one.")
-            return self._admit(session_id, known or Ownership.of(owner, secret), is_temporary=is_temporary)
+            return self._places.open(session_id, known or Ownership.of(owner, secret), is_temporary=is_temporary)
 
     def find(self, session_id: str, *, owner: str = "") -> LiveSession:
         """A session of this owner's that is open, or is opened from disk.
@@ -110,18 +93,12 @@ class Engine:
             SessionNotFoundError: If there is none of that id, or it is somebody else's.
             BusyError: If it rests on disk and there is no place for one more.
         """
-        with self._holding(session_id):
-            return self._admit(session_id, self._own(session_id, owner))
+        with self._places.holding(session_id):
+            return self._places.open(session_id, self._own(session_id, owner))
 
     def sessions(self, *, owner: str | None = None) -> list[SessionInfo]:
         """Sessions that are open or rest on disk, the last used first; of one owner, or everybody's."""
-        found = {
-            place.live.id: SessionInfo(place.live.id, place.live.owner, is_open=True, used_unix_s=place.opened_unix_s)
-            for place in self._open_places()
-            if not place.is_temporary
-        }
-        found = {info.id: info for info in self._home.sessions()} | found
-        infos = [info for info in found.values() if owner is None or info.owner == owner]
+        infos = [info for info in self._places.infos() if owner is None or info.owner == owner]
         return sorted(infos, key=lambda info: -info.used_unix_s)
 
     def delete(self, session_id: str, *, owner: str = "") -> None:
@@ -130,161 +107,28 @@ class Engine:
         Raises:
             SessionNotFoundError: If there is none of that id, or it is somebody else's.
         """
-        with self._holding(session_id):
+        with self._places.holding(session_id):
             self._own(session_id, owner)
-            if (place := self._places.get(session_id)) is not None:
-                self._dismiss(place)
-            self._home.remove(session_id)
+            self._places.remove(session_id)
 
     def stats(self) -> EngineStats:
-        """Counts as of now; never waits for a step."""
+        """Returns counts as of now; never waits for a step."""
         with self._changed:
-            streams, tally = [place.live.stream for place in self._places.values()], self._tally
-            memories = [stream.progress.memory for stream in streams]
-            return EngineStats(
-                n_sessions=len(streams),
-                max_sessions=self.config.max_sessions,
-                up_s=time.monotonic() - self._began_s,
-                busy_s=self._worker.busy_s,
-                step_s=self._worker.step_s,
-                n_steps=tally.n_steps,
-                n_frames=tally.n_frames,
-                n_dropped=tally.n_dropped + sum(stream.queue.n_dropped for stream in streams),
-                n_clear=tally.n_judged[Fidelity.CLEAR],
-                n_fuzzy=tally.n_judged[Fidelity.FUZZY],
-                n_discarded=tally.n_judged[Fidelity.DISCARDED],
-                n_waiting=sum(len(stream.queue) for stream in streams),
-                n_questions=sum(len(stream.questions) for stream in streams),
-                n_questions_waiting=sum(asked.task is None for stream in streams for asked in stream.questions),
-                n_answers=tally.n_answers,
-                n_cancelled=tally.n_cancelled,
-                n_refused=tally.n_refused,
-                n_tokens=tally.n_tokens,
-                n_fired=tally.n_fired,
-                n_degraded=sum(map(degraded, memories), tally.n_degraded),
-                n_clear_blocks=sum(memory.n_clear for memory in memories),
-                n_fuzzy_blocks=sum(memory.n_fuzzy for memory in memories),
-                device_bytes=sum(memory.device_bytes for memory in memories),
-                device_budget_bytes=self.config.device_budget_bytes,
-                host_bytes=sum(memory.host_bytes for memory in memories),
-                host_budget_bytes=self.config.host_budget_bytes,
-                disk_bytes=self._home.quota.used_bytes,
-                disk_budget_bytes=self.config.disk_budget_bytes,
-                lag_s=max((stream.lag_s for stream in streams), default=0.0),
-                wait_s=max((stream.progress.wait_s for stream in streams), default=0.0),
-            )
+            sessions, disk_bytes = [live.scheduled for live in self._places.live()], self._folders.quota.used_bytes
+            view = EngineView(self.config, self._worker, sessions, disk_bytes, self._began_s)
+            return EngineStats.of(self._counters, view)
 
     def close(self, *, drain_s: float = 10.0) -> None:
         """Ends: what is under way ends within ``drain_s`` seconds or is cancelled, and all is left on disk."""
-        for place in self._open_places():
-            place.live.stop_pulling()
+        for live in self._places.live():
+            live.stop_pulling()
         self._worker.close(drain_s)
-        while places := self._open_places():
-            for place in places:
-                self._leave(place.live)
-
-    # --- one session at a time ---
-
-    @contextmanager
-    def _holding(self, session_id: str) -> Iterator[None]:
-        """Keeps everybody else from opening, closing or deleting this session meanwhile."""
-        with self._changed:
-            self._changed.wait_for(lambda: session_id not in self._held)
-            self._held.add(session_id)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held.remove(session_id)
-                self._changed.notify_all()
-
-    def _open_places(self) -> list[_OpenSession]:
-        with self._changed:
-            return list(self._places.values())
-
-    def _known(self, session_id: str) -> Ownership | None:
-        """Whose a session is that is open or rests on disk; None where there is none."""
-        if (place := self._places.get(session_id)) is not None:
-            return place.live.ownership
-        return self._home.ownership(session_id)
+        while sessions := self._places.live():
+            for live in sessions:
+                self._places.close(live)
 
     def _own(self, session_id: str, owner: str) -> Ownership:
-        known = self._known(session_id) if is_session_id(session_id) else None
+        known = self._places.ownership(session_id) if is_session_id(session_id) else None
         if known is None or known.owner != owner:
             raise SessionNotFoundError(f"There is no session {session_id[:64]!r}; open one.")
         return known
-
-    def _admit(self, session_id: str, ownership: Ownership, *, is_temporary: bool = False) -> LiveSession:
-        """Opens a session that is held, if there is a place for it."""
-        if (place := self._places.get(session_id)) is not None:
-            return place.live
-        with self._changed:
-            if len(self._places) + self._n_opening >= self.config.max_sessions:
-                raise BusyError(f"All {self.config.max_sessions} sessions are in use; close one, or try again later.")
-            self._n_opening += 1
-        try:
-            place = self._furnish(session_id, ownership, is_temporary)
-            with self._changed:
-                self._places[session_id] = place
-        finally:
-            with self._changed:
-                self._n_opening -= 1
-        return place.live
-
-    def _furnish(self, session_id: str, ownership: Ownership, is_temporary: bool) -> _OpenSession:
-        try:
-            self._process.take(self.config.session.host_budget_bytes)
-        except MemoryBudgetError as error:
-            raise BusyError(f"There is no memory for another session; close one, or try again later. {error}") from None
-        with ExitStack() as undo:
-            undo.callback(self._process.give_back, self.config.session.host_budget_bytes)
-            archive, notices = None, Notices(session_id)
-            disk: dict[str, Callable[[], Any]] = {}
-            folder = None if is_temporary else self._home.folder(session_id)
-            if folder is not None:
-                ownership.save(folder)
-                archive = Archive(
-                    folder, self.model, self.config.archive, on_event=notices.tell, quota=self._home.quota
-                )
-                undo.callback(archive.close)
-                disk = {"reach_s": partial(getattr, archive.writer, "reach_s"), "hurry": archive.writer.hurry}
-            session = Session(self.model, self.config.share, archive=archive, runner=self._runner)
-            stream = ScheduledSession(session, self.config, self._changed, self._tally, notices, **disk)
-            live = LiveSession(
-                session_id, ownership, stream, self._worker, self._changed,
-                config=self.config, folder=folder, close=self._leave,
-            )  # fmt: skip
-            self._worker.add(stream)
-            return _OpenSession(live, time.time(), is_temporary, undo.pop_all())
-
-    def _leave(self, live: LiveSession) -> None:
-        with self._holding(live.id):
-            if (place := self._places.get(live.id)) is not None and place.live is live:
-                self._dismiss(place)
-
-    def _dismiss(self, place: _OpenSession) -> None:
-        """Takes a held session out of service; the thread that wants it waits for its disk, and no other does."""
-        stream = place.live.stream
-        with self._changed:
-            stream.failure = stream.failure or EngineError("This session is closed; open it again.")
-            if place.is_temporary:
-                stream.queue.clear()  # nobody will ask of it any more
-        self._worker.release(stream)
-        try:
-            with place.undo:
-                stream.session.close()
-        finally:
-            with self._changed:
-                del self._places[place.live.id]
-                self._tally.n_dropped += stream.queue.n_dropped
-                self._tally.n_degraded.update(degraded(stream.session.memory))
-
-
-@dataclass(frozen=True, slots=True)
-class _OpenSession:
-    """An open session, since when it is, whether nothing of it stays, and what is to be done at its end."""
-
-    live: LiveSession
-    opened_unix_s: float
-    is_temporary: bool
-    undo: ExitStack

@@ -39,14 +39,14 @@ class QuestionHandle:
         asked_at_s: Stream time it looks back from: it sees no later frame.
     """
 
-    def __init__(self, question: QueuedQuestion, changed: threading.Condition) -> None:
-        self.asked_at_s = question.asked_at_s
-        self._question, self._changed = question, changed
+    def __init__(self, queued: QueuedQuestion, changed: threading.Condition) -> None:
+        self.asked_at_s = queued.asked_at_s
+        self._queued, self._changed = queued, changed
 
     def cancel(self) -> None:
         """Breaks the answer off within one step; the listener is told of what there is of it."""
         with self._changed:
-            self._question.is_cancelled = True
+            self._queued.is_cancelled = True
             self._changed.notify_all()
 
 
@@ -62,7 +62,7 @@ class LiveSession:
         self,
         session_id: str,
         ownership: Ownership,
-        stream: ScheduledSession,
+        scheduled: ScheduledSession,
         worker: Worker,
         changed: threading.Condition,
         *,
@@ -70,11 +70,11 @@ class LiveSession:
         folder: Path | None,
         close: Callable[[LiveSession], None],
     ) -> None:
-        self.id, self.ownership, self.stream = session_id, ownership, stream
+        self.id, self.ownership, self.scheduled = session_id, ownership, scheduled
         self._worker, self._changed, self._close = worker, changed, close
         self._config, self._folder = config, folder
         self._origin_s: float | None = None  # clock at stream time 0, where the clock tells the time
-        self._pull: SourceReader | None = None
+        self._reader: SourceReader | None = None
 
     @property
     def owner(self) -> str:
@@ -85,7 +85,7 @@ class LiveSession:
     def is_behind(self) -> bool:
         """Whether one more frame would push an older one out, which waits to be watched."""
         with self._changed:
-            return self.stream.queue.is_full
+            return self.scheduled.queue.is_full
 
     def when_room(self, tell: Callable[[], object]) -> None:
         """Calls once when a frame more can wait, at once or on the worker's thread; what is called must return at once.
@@ -93,7 +93,7 @@ class LiveSession:
         It is called too when the stream cannot go on, which ``offer`` then says.
         """
         with self._changed:
-            self.stream.queue.when_room(tell)
+            self.scheduled.queue.when_room(tell)
 
     def offer(
         self, picture: Picture, *, time_s: float | None = None, wall_s: float | None = None, keep: bool = False,
@@ -117,7 +117,7 @@ class LiveSession:
         """
         _check_picture(picture)
         with self._changed:
-            queue = self.stream.queue
+            queue = self.scheduled.queue
             self._changed.wait_for(lambda: self._failure is not None or queue.has_room or not wait)
             self._check_alive()
             time_s = self._clock_s() if time_s is None else time_s
@@ -154,25 +154,25 @@ class LiveSession:
             UsageError: If the question is empty, a setting impossible, or nothing has been offered yet.
             BusyError: If too many questions are waiting for their answers.
         """
-        asking = Question(question, out_of_band, max_tokens, temperature)
+        asked = Question(question, out_of_band, max_tokens, temperature)
         with self._changed:
             self._check_alive()
-            newest_s = self.stream.queue.newest_s
+            newest_s = self.scheduled.queue.newest_s
             if newest_s is None:
                 raise UsageError("Nothing has been seen yet; offer some frames before asking.")
             if at_s is not None and not at_s >= 0:
                 raise UsageError(f"The stream begins at 0 s and {at_s:g} s is before it; ask for a later time.")
-            if len(self.stream.questions) >= self._config.max_questions:
+            if len(self.scheduled.questions) >= self._config.max_questions:
                 raise BusyError(
                     f"{self._config.max_questions} questions of this session are waiting for their answers; "
                     "ask again when one is answered."
                 )
             asked_at_s = newest_s if at_s is None else min(at_s, newest_s)
-            asked = QueuedQuestion(asking, asked_at_s, listener, time.perf_counter())
-            self.stream.queue.promise(asked_at_s)
-            self.stream.questions.append(asked)
+            queued = QueuedQuestion(asked, asked_at_s, listener, time.perf_counter())
+            self.scheduled.queue.promise(asked_at_s)
+            self.scheduled.questions.append(queued)
             self._changed.notify_all()
-            return QuestionHandle(asked, self._changed)
+            return QuestionHandle(queued, self._changed)
 
     def arm(self, standing: StandingQuestion) -> str:
         """Has a question asked of the stream from now on, until it is disarmed; may wait for the end of a step.
@@ -189,28 +189,28 @@ class LiveSession:
             UsageError: If the question is too long.
             BusyError: If too many are armed already.
         """
-        self._worker.call(lambda: self.stream.session.check_question(standing.question))
+        self._worker.call(lambda: self.scheduled.session.check_question(standing.question))
         with self._changed:
             self._check_alive()
-            armed = self.stream.armed_questions.armed
-            for vigil in armed:
-                if vigil.standing == standing:
-                    return vigil.standing_id
-            if len(armed) >= self._config.max_standing:
+            armed_now = self.scheduled.armed_questions.armed
+            for armed in armed_now:
+                if armed.standing == standing:
+                    return armed.standing_id
+            if len(armed_now) >= self._config.max_standing:
                 raise BusyError(
                     f"{self._config.max_standing} standing questions of this session are armed; disarm one first."
                 )
             standing_id = secrets.token_hex(8)
-            self.stream.armed_questions.arm(standing_id, standing)
+            self.scheduled.armed_questions.arm(standing_id, standing)
             return standing_id
 
     def disarm(self, standing_id: str) -> None:
         """Has a standing question asked no more; one that is not armed is none."""
-        self.stream.armed_questions.disarm(standing_id)
+        self.scheduled.armed_questions.disarm(standing_id)
 
     def standing(self) -> dict[str, StandingQuestion]:
         """The standing questions armed now, by what they are disarmed by."""
-        return {vigil.standing_id: vigil.standing for vigil in self.stream.armed_questions.armed}
+        return {armed.standing_id: armed.standing for armed in self.scheduled.armed_questions.armed}
 
     def on_fired(self, listener: Callable[[Fired], None] | None, *, after: int | None = None) -> int:
         """Has told each time a standing question fires, and at once what nobody was told of; None: no more.
@@ -224,7 +224,7 @@ class LiveSession:
         Returns:
             The number after which telling begins.
         """
-        return self.stream.armed_questions.listen(listener, after=after)
+        return self.scheduled.armed_questions.listen(listener, after=after)
 
     def pull(
         self,
@@ -251,31 +251,31 @@ class LiveSession:
         """
         with self._changed:
             self._check_alive()
-            if self._pull is not None and self._pull.is_under_way:
+            if self._reader is not None and self._reader.is_under_way:
                 raise UsageError("This session pulls a source already; stop that before it pulls another.")
             opens = partial(open_source, uri, fps=fps, stream=stream, admit=admit, max_kept_bytes=max_kept_bytes)
-            self._pull = SourceReader(opens, self.stream, self._changed, self._offer, listener)
+            self._reader = SourceReader(opens, self.scheduled, self._changed, self._offer, listener)
 
     def stop_pulling(self) -> None:
         """Has no more frames of the source offered; does nothing where none is pulled."""
-        if self._pull is not None:
-            self._pull.stop()
+        if self._reader is not None:
+            self._reader.stop()
 
     def on_decision(self, listener: Callable[[Decision], None] | None) -> None:
         """Has the gate's decisions told, on the worker's thread; None: no more."""
-        self.stream.on_decision = listener
+        self.scheduled.on_decision = listener
 
     def on_notice(self, listener: Callable[[str], None] | None) -> None:
         """Has told, from any thread, in sentences what should not go unnoticed: a failing disk, a failed stream.
 
         What nobody was told of comes first, down to the opening of the session; None: no more.
         """
-        self.stream.notices.listen(listener)
+        self.scheduled.notices.listen(listener)
 
     def stats(self) -> LiveStats:
         """How it stands, as of the last step."""
         with self._changed:
-            queue, now = self.stream.queue, self.stream.progress
+            queue, now = self.scheduled.queue, self.scheduled.progress
             return LiveStats(
                 time_s=now.time_s,
                 n_offered=queue.n_offered,
@@ -284,24 +284,24 @@ class LiveSession:
                 n_fuzzy=now.n_fuzzy,
                 n_discarded=now.n_discarded,
                 n_waiting=len(queue),
-                n_questions=len(self.stream.questions),
-                lag_s=self.stream.lag_s,
+                n_questions=len(self.scheduled.questions),
+                lag_s=self.scheduled.lag_s,
                 wait_s=now.wait_s,
                 memory=now.memory,
-                failure=None if self.stream.failure is None else str(self.stream.failure),
+                failure=None if self.scheduled.failure is None else str(self.scheduled.failure),
             )
 
     def timeline(self, start_s: float = 0.0, stop_s: float = math.inf) -> Timeline:
         """What is known of a stretch of stream time; may wait for the end of a step."""
-        session = self.stream.session
-        lines, log = self._worker.call(lambda: (session.blocks(), list(session.log)))
+        session = self.scheduled.session
+        blocks, log = self._worker.call(lambda: (session.blocks(), list(session.log)))
         decided = [Watched(d.time_s, str(d.fidelity), d.score) for d in log]
         if self._folder is not None:
             before_s = decided[0].time_s if decided else math.inf
             until_s = min(math.nextafter(stop_s, math.inf), before_s)
             decided = [*read_decisions(self._folder, start_s, until_s), *decided]
         return Timeline(
-            tuple(line for line in lines if line.end_s >= start_s and line.start_s <= stop_s),
+            tuple(block for block in blocks if block.end_s >= start_s and block.start_s <= stop_s),
             tuple(d for d in decided if start_s <= d.time_s <= stop_s),
         )
 
@@ -319,14 +319,14 @@ class LiveSession:
 
     @property
     def _failure(self) -> StreamVlmError | None:
-        return self._worker.failure or self.stream.failure
+        return self._worker.failure or self.scheduled.failure
 
     def _check_alive(self) -> None:
         if (failure := self._failure) is not None:
             raise failure
 
     def _clock_s(self) -> float:
-        now_s, newest_s = time.monotonic(), self.stream.queue.newest_s
+        now_s, newest_s = time.monotonic(), self.scheduled.queue.newest_s
         if self._origin_s is None:
             self._origin_s = now_s if newest_s is None else now_s - newest_s - RESUME_GAP_S
         at_least_s = 0.0 if newest_s is None else newest_s + _LEAST_STEP_S

@@ -1,4 +1,4 @@
-"""A question to a live session, and what is told of its answer."""
+"""A question that waits in a live session, and the events that its listener gets."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ class Piece:
 
 
 Listener = Callable[[Piece | Answer | StreamVlmError], None]
-"""Told the pieces of an answer as they come, then once the whole answer or an error, and nothing after it.
+"""Gets the pieces of an answer as they come, then once the whole answer or an error, and nothing after it.
 
-Called on the worker's thread: it must return at once.
+It is called on the worker's thread and must return at once.
 """
 
 
 @dataclass(eq=False, slots=True)
 class QueuedQuestion:
-    """A question on its way: it waits for its frames, for its turn in the dialogue, and then is under way.
+    """A question on its way: it waits for its frames and for its turn in the dialogue, and then is answered.
 
     Attributes:
-        asking: What is asked.
+        question: What is asked.
         asked_at_s: It sees the frames up to this stream time, and is not begun before they are watched.
-        listener: Who hears the answer.
+        listener: Hears the answer.
         began_s: When it was asked (``time.perf_counter``).
         is_cancelled: Whether nobody wants the answer any more.
-        moment: What it may see, once its frames are watched.
-        inquiry: The question under way.
-        task: The work of it.
+        scope: What it may see, once its frames are watched.
+        work: Answers it, once it has begun.
+        task: The steps of that work.
     """
 
-    asking: Question
+    question: Question
     asked_at_s: float
     listener: Listener
     began_s: float
     is_cancelled: bool = False
-    moment: QuestionScope | None = None
-    inquiry: QuestionWork | None = None
+    scope: QuestionScope | None = None
+    work: QuestionWork | None = None
     task: Task[Answer] | None = None

@@ -1,17 +1,17 @@
-"""A live session as the worker sees it: frames that wait, questions on their way, and what is under way now."""
+"""A live session as the worker sees it: frames that wait, questions that wait, and what is being done now."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamvlm.engine.armed_questions import ArmedQuestions
 from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.counters import EngineCounters
 from streamvlm.engine.frame_queue import FrameQueue, WaitingFrame
 from streamvlm.engine.notices import Notices, call
 from streamvlm.engine.queued_question import Piece, QueuedQuestion
@@ -20,6 +20,7 @@ from streamvlm.frame import Fidelity
 from streamvlm.gate.gate import Decision
 from streamvlm.memory.hierarchy import MemoryStats
 from streamvlm.session.answer import Answer, Timings, TokenCounts
+from streamvlm.session.question_work import QuestionScope, QuestionWork
 from streamvlm.session.session import Session
 from streamvlm.session.standing_question import check
 from streamvlm.session.steps import Task, Work
@@ -38,22 +39,6 @@ class SessionProgress:
     n_discarded: int = 0
 
 
-@dataclass(slots=True)
-class EngineCounters:
-    """What has been done since the engine began; ``n_dropped``, ``n_degraded`` count the sessions that are closed."""
-
-    n_steps: int = 0
-    n_frames: int = 0
-    n_dropped: int = 0
-    n_answers: int = 0
-    n_cancelled: int = 0
-    n_refused: int = 0
-    n_tokens: int = 0
-    n_fired: int = 0
-    n_judged: Counter[Fidelity] = field(default_factory=Counter)
-    n_degraded: Counter[str] = field(default_factory=Counter)
-
-
 class ScheduledSession:
     """A session, what waits for it, and what of it is under way.
 
@@ -62,14 +47,12 @@ class ScheduledSession:
         config: Bounds.
         changed: Guards ``queue``, ``questions`` and ``failure``, which others change as well; everything
             else is the worker's alone.
-        tally: Counts what is done.
+        counters: Count what is done.
         notices: Of what should not go unnoticed.
-        reach_s: Up to which stream time the disk keeps up: what lies beyond would hold the worker up.
-        hurry: Has the disk catch up, where nothing that waits lies within its reach.
 
     Attributes:
         queue: Frames that wait.
-        questions: All that have no answer yet, in the order in which they were asked.
+        questions: Those that have no answer yet, in the order in which they were asked.
         armed_questions: Its standing questions.
         failure: Why the stream cannot go on; None while it can.
         chunk: The frames being watched; None while there are none.
@@ -84,10 +67,8 @@ class ScheduledSession:
         session: Session,
         config: EngineConfig,
         changed: threading.Condition,
-        tally: EngineCounters,
+        counters: EngineCounters,
         notices: Notices,
-        reach_s: Callable[[], float] = lambda: math.inf,
-        hurry: Callable[[], None] = lambda: None,
     ) -> None:
         self.session, self.queue = session, FrameQueue(config.frame_queue, session.time_s)
         self.questions: list[QueuedQuestion] = []
@@ -98,7 +79,8 @@ class ScheduledSession:
         self.served = 0, 0, 0
         self.on_decision: Callable[[Decision], None] | None = None
         self.notices = notices
-        self._changed, self._tally, self._reach_s, self._hurry = changed, tally, reach_s, hurry
+        self._changed, self._counters = changed, counters
+        self._writer = None if session.archive is None else session.archive.writer
         self._chunk_frames = config.session.chunk_frames
         # A chunk that spans more than what may be lost would have to wait for the disk in its middle.
         self._chunk_s = config.archive.flush_every_s if config.home is not None else math.inf
@@ -115,13 +97,13 @@ class ScheduledSession:
 
     @property
     def tasks(self) -> list[Task[Any]]:
-        """What of its questions is under way."""
-        return [question.task for question in self._questions() if question.task is not None]
+        """The steps of the questions that are being answered."""
+        return [queued.task for queued in self._queued() if queued.task is not None]
 
     @property
     def is_urgent(self) -> bool:
         """Whether a question waits for frames of it."""
-        return any(question.moment is None for question in self._questions())
+        return any(queued.scope is None for queued in self._queued())
 
     @property
     def n_ready(self) -> int:
@@ -130,7 +112,8 @@ class ScheduledSession:
             if self.chunk is not None or not len(self.queue):
                 return 0
             if not self.queue.holds(self._reach_s()):
-                self._hurry()  # of pictures far apart, none comes meanwhile that would have it write
+                if self._writer is not None:
+                    self._writer.hurry()  # of pictures far apart, none comes meanwhile that would have it write
                 return 0
             return min(len(self.queue), self._chunk_frames)
 
@@ -142,18 +125,18 @@ class ScheduledSession:
         Questions in the dialogue are answered one after another, as each may refer to the answers before it.
         """
         is_talking = False
-        for question in self._questions():
-            if question.is_cancelled:
-                self._cancel(question)
+        for queued in self._queued():
+            if queued.is_cancelled:
+                self._cancel(queued)
                 continue
-            if question.task is None:
-                self._begin(question, is_talking)
-            is_talking = is_talking or not question.asking.out_of_band
+            if queued.task is None:
+                self._begin(queued, is_talking)
+            is_talking = is_talking or not queued.question.out_of_band
 
     def begin_chunk(self, most: int) -> None:
         """Begins to watch up to so many frames; none that a waiting question must not see."""
         with self._changed:
-            until_s = min((q.asked_at_s for q in self.questions if q.moment is None), default=math.inf)
+            until_s = min((queued.asked_at_s for queued in self.questions if queued.scope is None), default=math.inf)
             taken = self.queue.take(most, min(until_s, self._reach_s()), self._chunk_s)
             if taken:  # still under the lock: there is no moment without work, in which the stream could be released
                 self.chunk = Task(self._watch(taken))
@@ -161,62 +144,74 @@ class ScheduledSession:
     # --- after a step ---
 
     def deliver(self) -> None:
-        """Tells of what has come to an end."""
+        """Hands over what the step has brought: pieces of answers, answers, and failures."""
         if self.chunk is not None and self.chunk.has_ended:
             ended, self.chunk = self.chunk, None
             try:
                 ended.result()
             except Exception as error:
                 self.fail(self._sentence(error, "this stream cannot go on"))
-        for question in self._questions():
-            if question.task is not None and question.task.has_ended:
-                self._end(question, self._outcome(question.task))
+        for queued in self._queued():
+            if queued.task is not None and queued.task.has_ended:
+                self._end(queued, self._outcome(queued.task))
+            else:
+                self._tell_pieces(queued)
 
     def fail(self, failure: StreamVlmError) -> None:
-        """Gives the stream up: its questions and whoever listens are told why."""
+        """Gives the stream up; the listeners of its questions and of its notices get the reason."""
         with self._changed:
             self.failure = failure
             self.queue.clear()
         if self.chunk is not None:
             self.chunk.close()
             self.chunk = None
-        for question in self._questions():
-            if question.task is not None:
-                question.task.close()
-            self._end(question, failure)
+        for queued in self._queued():
+            if queued.task is not None:
+                queued.task.close()
+            self._end(queued, failure)
         self.notices.tell(str(failure))
 
-    def _questions(self) -> list[QueuedQuestion]:
+    def add_counts(self, counters: EngineCounters, memory: MemoryStats) -> None:
+        """Adds what the session itself counts: frames dropped, and what became of its blocks on disk."""
+        counters.n_dropped += self.queue.n_dropped
+        if (disk := memory.disk) is not None:
+            counters.n_faded += disk.n_faded
+            counters.n_dropped_blocks += disk.n_dropped
+            counters.n_damaged += disk.n_damaged
+
+    def _reach_s(self) -> float:
+        """Returns the stream time up to which the disk keeps up: what lies beyond would hold the worker up."""
+        return math.inf if self._writer is None else self._writer.reach_s
+
+    def _queued(self) -> list[QueuedQuestion]:
         with self._changed:
             return list(self.questions)
 
-    def _begin(self, question: QueuedQuestion, is_talking: bool) -> None:
-        if question.moment is None:
+    def _begin(self, queued: QueuedQuestion, is_talking: bool) -> None:
+        session = self.session
+        if queued.scope is None:
             with self._changed:
-                if self.chunk is not None or self.queue.holds(question.asked_at_s):
+                if self.chunk is not None or self.queue.holds(queued.asked_at_s):
                     return
             try:
-                moment = self.session.moment(question.asked_at_s)
+                scope = QuestionScope.of(session.watcher, session.stream_memory, queued.asked_at_s)
             except StreamVlmError as error:
-                self._end(question, error)
+                self._end(queued, error)
                 return
-            question.moment = replace(moment, asked_at_s=question.asked_at_s)
-        if question.asking.out_of_band or not is_talking:
-            listener = question.listener
-            question.inquiry = self.session.inquire(
-                question.asking, question.moment, lambda text: call(listener, Piece(text)), question.began_s
-            )
-            question.task = Task(question.inquiry.work())
+            queued.scope = replace(scope, asked_at_s=queued.asked_at_s)
+        if queued.question.out_of_band or not is_talking:
+            memory, dialogue = session.stream_memory, session.dialogue
+            queued.work = QuestionWork(memory, dialogue, queued.question, queued.scope, queued.began_s)
+            queued.task = Task(queued.work.steps())
 
     def _watch(self, taken: Sequence[WaitingFrame]) -> Work[None]:
-        seen = yield from self.session.watch([waiting.frame for waiting in taken])
+        seen = yield from self.session.watcher.watch([waiting.frame for waiting in taken])
         for one in seen:
-            self._tally.n_judged[one.decision.fidelity] += 1
+            self._count(one.decision.fidelity)
             if (listener := self.on_decision) is not None:
                 call(listener, one.decision)
-        self._tally.n_frames += len(seen)
         self._note_progress(time.monotonic() - taken[-1].offered_at_s)
-        for one in seen:
+        for one in seen if self.armed_questions.armed else ():
             yield from self._check(one)
 
     def _check(self, seen: SeenFrame) -> Work[None]:
@@ -226,37 +221,50 @@ class ScheduledSession:
             self.notices.tell(str(self._sentence(error, "a standing question was not checked")))
             return
         for _, told in fired:
-            self._tally.n_fired += self.armed_questions.fire(told)
+            self._counters.n_fired += self.armed_questions.fire(told)
+
+    def _count(self, fidelity: Fidelity) -> None:
+        self._counters.n_frames += 1
+        self._counters.n_clear += fidelity is Fidelity.CLEAR
+        self._counters.n_fuzzy += fidelity is Fidelity.FUZZY
+        self._counters.n_discarded += fidelity is Fidelity.DISCARDED
 
     def _note_progress(self, wait_s: float) -> None:
-        counts = {f"n_{fidelity}": n for fidelity, n in self.session.log.counts.items()}
-        self.progress = SessionProgress(self.session.time_s, wait_s, self.session.memory, **counts)
+        watcher, memory = self.session.watcher, self.session.stream_memory.blocks.stats()
+        counts = {f"n_{fidelity}": n for fidelity, n in watcher.log.counts.items()}
+        self.progress = SessionProgress(watcher.time_s, wait_s, memory, **counts)
 
-    def _cancel(self, question: QueuedQuestion) -> None:
-        if question.task is not None:
-            question.task.close()
-        if question.inquiry is not None:
-            self._end(question, question.inquiry.answer(cancelled=True))
+    def _cancel(self, queued: QueuedQuestion) -> None:
+        if queued.task is not None:
+            queued.task.close()
+        if queued.work is not None:
+            self._end(queued, queued.work.answer(cancelled=True))
             return
-        waited_s = time.perf_counter() - question.began_s
+        waited_s = time.perf_counter() - queued.began_s
         nothing = Answer(
-            question=question.asking.question, text="", asked_at_s=question.asked_at_s, evidence=(), retrieved=(),
+            question=queued.question.text, text="", asked_at_s=queued.asked_at_s, evidence=(), retrieved=(),
             timings=Timings(waited_s, waited_s, waited_s), tokens=TokenCounts(0, 0, 0), memory=self.session.memory,
             model=self.session.runner.model.name, cancelled=True,
         )  # fmt: skip
-        self._end(question, nothing)
+        self._end(queued, nothing)
 
-    def _end(self, question: QueuedQuestion, outcome: Answer | StreamVlmError) -> None:
+    def _tell_pieces(self, queued: QueuedQuestion) -> None:
+        while queued.work is not None and queued.work.pieces:
+            call(queued.listener, Piece(queued.work.pieces.pop(0)))
+
+    def _end(self, queued: QueuedQuestion, outcome: Answer | StreamVlmError) -> None:
+        self._tell_pieces(queued)
         with self._changed:
-            self.questions.remove(question)
-            self.queue.keep_promises(max((q.asked_at_s for q in self.questions if q.moment is None), default=-math.inf))
+            self.questions.remove(queued)
+            promised_s = [other.asked_at_s for other in self.questions if other.scope is None]
+            self.queue.keep_promises(max(promised_s, default=-math.inf))
         if isinstance(outcome, Answer):
-            self._tally.n_tokens += outcome.tokens.answer
-            self._tally.n_answers += not outcome.cancelled
-            self._tally.n_cancelled += outcome.cancelled
+            self._counters.n_tokens += outcome.tokens.answer
+            self._counters.n_answers += not outcome.cancelled
+            self._counters.n_cancelled += outcome.cancelled
         else:
-            self._tally.n_refused += 1
-        call(question.listener, outcome)
+            self._counters.n_refused += 1
+        call(queued.listener, outcome)
 
     def _outcome(self, task: Task[Answer]) -> Answer | StreamVlmError:
         try:

@@ -14,57 +14,58 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamvlm.engine.config import EngineConfig
-from streamvlm.engine.scheduled_session import EngineCounters, ScheduledSession
+from streamvlm.engine.counters import EngineCounters
+from streamvlm.engine.scheduled_session import ScheduledSession
 from streamvlm.session.model_runner import ModelRunner
 from streamvlm.session.steps import Task
 
 
 class Scheduler:
-    """Takes streams further, step by step; belongs to the worker.
+    """Takes sessions further, step by step; belongs to the worker.
 
     Args:
         runner: Does the steps.
         config: How much a step may take.
-        tally: Counts them.
+        counters: Count them.
     """
 
-    def __init__(self, runner: ModelRunner, config: EngineConfig, tally: EngineCounters) -> None:
-        self._runner, self._config, self._tally = runner, config, tally
+    def __init__(self, runner: ModelRunner, config: EngineConfig, counters: EngineCounters) -> None:
+        self._runner, self._config, self._counters = runner, config, counters
         self._turn = 0
         self._since_ingest = 0  # steps with questions since other frames last began to be watched
 
-    def step(self, streams: Sequence[ScheduledSession]) -> bool:
+    def step(self, sessions: Sequence[ScheduledSession]) -> bool:
         """Takes everything whose turn it is one step further; says whether there was anything."""
-        for stream in streams:
-            stream.begin_questions()
-        urgent = [stream for stream in streams if stream.is_urgent]
+        for session in sessions:
+            session.begin_questions()
+        urgent = [session for session in sessions if session.is_urgent]
         self._begin_chunks(urgent)
-        is_asked = any(stream.tasks for stream in streams) or any(stream.chunk is not None for stream in urgent)
-        patient = [stream for stream in streams if stream not in urgent]
+        is_asked = any(session.tasks for session in sessions) or any(session.chunk is not None for session in urgent)
+        others = [session for session in sessions if session not in urgent]
         is_due = not is_asked or self._since_ingest >= self._config.ingest_every
-        if is_due and all(stream.chunk is None for stream in patient) and self._begin_chunks(patient):
+        if is_due and all(session.chunk is None for session in others) and self._begin_chunks(others):
             self._since_ingest = 0
-        tasks: list[Task[Any]] = [task for stream in streams for task in stream.tasks]
-        tasks += [stream.chunk for stream in streams if stream.chunk is not None]
+        tasks: list[Task[Any]] = [task for session in sessions for task in session.tasks]
+        tasks += [session.chunk for session in sessions if session.chunk is not None]
         self._runner.advance(tasks)
         self._since_ingest += is_asked
-        self._tally.n_steps += 1
-        for stream in streams:
-            stream.deliver()
+        self._counters.n_steps += 1
+        for session in sessions:
+            session.deliver()
         return bool(tasks)
 
-    def _begin_chunks(self, streams: Sequence[ScheduledSession]) -> bool:
+    def _begin_chunks(self, sessions: Sequence[ScheduledSession]) -> bool:
         """Deals a step's frames out; says whether there were any."""
         self._turn += 1
         left = self._config.step_frames
-        waiting = {stream: stream.n_ready for stream in sorted(streams, key=lambda stream: stream.served)}
+        waiting = {session: session.n_ready for session in sorted(sessions, key=lambda session: session.served)}
         dealt = dict.fromkeys(waiting, 0)
-        while left and (hungry := [stream for stream in waiting if dealt[stream] < waiting[stream]]):
-            for stream in hungry[:left]:
-                dealt[stream] += 1
+        while left and (hungry := [session for session in waiting if dealt[session] < waiting[session]]):
+            for session in hungry[:left]:
+                dealt[session] += 1
             left -= len(hungry[:left])
-        served = [stream for stream in waiting if dealt[stream]]
-        for place, stream in enumerate(served):
-            stream.served = self._turn, dealt[stream], place
-            stream.begin_chunk(dealt[stream])
+        served = [session for session in waiting if dealt[session]]
+        for place, session in enumerate(served):
+            session.served = self._turn, dealt[session], place
+            session.begin_chunk(dealt[session])
         return bool(served)

@@ -55,7 +55,7 @@ class SourceReader:
 
     Args:
         opens: Opens the source.
-        stream: Whose queue they go into.
+        scheduled: Its queue gets them.
         changed: Guards it.
         offer: Gives the stream a frame, to be kept or to be dropped for newer ones; raises when it can take no more.
         listener: Told of ``SourceEvent``.
@@ -64,17 +64,17 @@ class SourceReader:
     def __init__(
         self,
         opens: Callable[[], FrameSource],
-        stream: ScheduledSession,
+        scheduled: ScheduledSession,
         changed: threading.Condition,
         offer: Callable[[Frame, bool], object],
         listener: Callable[[SourceEvent], None],
     ) -> None:
-        self._opens, self._stream, self._changed = opens, stream, changed
+        self._opens, self._scheduled, self._changed = opens, scheduled, changed
         self._offer, self._listener = offer, listener
         self._is_stopped = False
         self._source: ReconnectingSource | None = None
         self._n_frames = 0
-        newest_s = stream.queue.newest_s
+        newest_s = scheduled.queue.newest_s
         self._from_s = 0.0 if newest_s is None else newest_s + RESUME_GAP_S
         self._thread = threading.Thread(target=self._run, name="pull", daemon=True)
         self._thread.start()
@@ -99,7 +99,7 @@ class SourceReader:
         except StreamVlmError as failure:
             end = SourceEvent(SourceState.FAILED, error=failure)
         except Exception as failure:
-            self._stream.notices.log.exception("an internal failure while pulling")
+            self._scheduled.notices.log.exception("an internal failure while pulling")
             error = EngineError(f"An internal failure ({type(failure).__name__}: {failure}) ended the source.")
             end = SourceEvent(SourceState.FAILED, error=error)
         if self._is_stopped:
@@ -108,7 +108,7 @@ class SourceReader:
 
     def _pull(self) -> str | None:
         """Has it watched to its end; returns what there is to say of it."""
-        with closing(ReconnectingSource(self._opens, from_s=self._from_s, tell=self._stream.notices.tell)) as source:
+        with closing(ReconnectingSource(self._opens, from_s=self._from_s, tell=self._scheduled.notices.tell)) as source:
             with self._changed:
                 self._source = source
                 if self._is_stopped:
@@ -124,7 +124,7 @@ class SourceReader:
         with self._changed:
             if waits:
                 self._changed.wait_for(
-                    lambda: self._is_stopped or self._stream.failure is not None or self._stream.queue.has_room
+                    lambda: self._is_stopped or self._scheduled.failure is not None or self._scheduled.queue.has_room
                 )
             if self._is_stopped:
                 return False

@@ -24,13 +24,13 @@ T = TypeVar("T")
 
 
 class Worker:
-    """Steps through all streams that have something to do, and sleeps when there is nothing.
+    """Steps through all sessions that have something to do, and sleeps when there is nothing.
 
-    Whatever goes wrong in one stream ends in that stream. Should the thread itself die, every stream is told.
+    Whatever goes wrong in one session ends in that session. Should the thread itself die, every session is told.
 
     Args:
         scheduler: Does the steps.
-        changed: Notified whenever there may be something to do; guards what the streams say it guards.
+        changed: Notified whenever there may be something to do; guards what the sessions say it guards.
 
     Attributes:
         busy_s: Seconds spent in steps.
@@ -41,7 +41,7 @@ class Worker:
         self.busy_s = 0.0
         self.failure: EngineError | None = None
         self._scheduler, self._changed = scheduler, changed
-        self._streams: list[ScheduledSession] = []
+        self._sessions: list[ScheduledSession] = []
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._ends_at_s: float | None = None
         self._step_began_s: float | None = None
@@ -57,23 +57,23 @@ class Worker:
         """Begins to work."""
         self._thread.start()
 
-    def add(self, stream: ScheduledSession) -> None:
-        """Takes a stream on."""
+    def add(self, session: ScheduledSession) -> None:
+        """Takes a session on."""
         with self._changed:
             if self.failure is not None:
                 raise self.failure
-            self._streams.append(stream)
+            self._sessions.append(session)
             self._changed.notify_all()
 
-    def release(self, stream: ScheduledSession) -> None:
-        """Returns when the stream's questions are cancelled and its frames watched; it then belongs to the caller."""
+    def release(self, session: ScheduledSession) -> None:
+        """Returns when the session's questions are cancelled and its frames watched; it then belongs to the caller."""
         with self._changed:
-            for question in stream.questions:
+            for question in session.questions:
                 question.is_cancelled = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self.failure is not None or not stream.has_work)
-            if stream in self._streams:
-                self._streams.remove(stream)
+            self._changed.wait_for(lambda: self.failure is not None or not session.has_work)
+            if session in self._sessions:
+                self._sessions.remove(session)
 
     def call(self, function: Callable[[], T]) -> T:
         """What a function gives when it is called between two steps, where sessions may be looked into."""
@@ -101,7 +101,7 @@ class Worker:
             compute_in_team()
             while self._wait_for_work():
                 self.step()
-            self._end(EngineError("The engine is closed; open another one."))  # no stream has anything left
+            self._end(EngineError("The engine is closed; open another one."))  # no session has anything left
         except BaseException as error:
             logger.critical("the engine's worker died", exc_info=error)
             self._end(EngineError(f"The engine's worker died ({type(error).__name__}: {error}); start it again."))
@@ -109,7 +109,7 @@ class Worker:
     def _wait_for_work(self) -> bool:
         """Whether there is something to do, now or after a while."""
         with self._changed:
-            self._changed.notify_all()  # who waits for a stream's end looks again
+            self._changed.notify_all()  # who waits for a session's end looks again
             self._changed.wait_for(lambda: self._has_work() or self._ends_at_s is not None)
             if self._ends_at_s is not None and time.monotonic() >= self._ends_at_s:
                 self._give_up()
@@ -117,41 +117,41 @@ class Worker:
 
     def _give_up(self) -> None:
         """Cancels what is under way and drops what waits; under the lock."""
-        if n_frames := sum(len(stream.queue) for stream in self._streams):
+        if n_frames := sum(len(session.queue) for session in self._sessions):
             logger.warning("%d frames still waited when the time to end was over; they were not watched", n_frames)
-        for stream in self._streams:
-            stream.queue.clear()
-            for question in stream.questions:
+        for session in self._sessions:
+            session.queue.clear()
+            for question in session.questions:
                 question.is_cancelled = True
 
     def _has_work(self) -> bool:
-        return bool(self._calls) or any(stream.has_work for stream in self._streams)
+        return bool(self._calls) or any(session.has_work for session in self._sessions)
 
     def step(self) -> None:
-        """Does what has been called for, and one step of all streams."""
+        """Does what has been called for, and one step of all sessions."""
         with self._changed:
-            calls, streams = [self._calls.popleft() for _ in range(len(self._calls))], list(self._streams)
+            calls, sessions = [self._calls.popleft() for _ in range(len(self._calls))], list(self._sessions)
         for function, future in calls:
             _answer(function, future)
         self._step_began_s = began_s = time.perf_counter()
-        has_run = self._scheduler.step(streams)
+        has_run = self._scheduler.step(sessions)
         self._step_began_s = None
         self.busy_s += time.perf_counter() - began_s
         if not has_run:
             with self._changed:
-                if any(stream.has_work for stream in self._streams) and not self._calls:
+                if any(session.has_work for session in self._sessions) and not self._calls:
                     self._changed.wait(_POLL_S)
 
     def _end(self, failure: EngineError) -> None:
         with self._changed:
             self.failure = failure
-            calls, streams = list(self._calls), list(self._streams)
+            calls, sessions = list(self._calls), list(self._sessions)
             self._calls.clear()
         for _, future in calls:
             future.set_exception(failure)
-        for stream in streams:
-            if stream.has_work:
-                stream.fail(failure)
+        for session in sessions:
+            if session.has_work:
+                session.fail(failure)
         with self._changed:
             self._changed.notify_all()
 

@@ -1,4 +1,4 @@
-"""What a KV block is: the raw keys and values of one kept frame, and the line that describes it."""
+"""What a KV block is: the raw keys and values of one kept frame, and the entry that describes it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Positions:
 
 @dataclass(frozen=True, slots=True)
 class KVBlock:
-    """The line that describes one block; its payload lives in a tier.
+    """A block's entry in the block table; its payload lives in a tier.
 
     Attributes:
         id: Sequence number, rising with stream time, never reused.

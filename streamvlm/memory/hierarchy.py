@@ -1,62 +1,31 @@
-"""A stream's blocks over its tiers, under hard byte budgets.
+"""A stream's blocks over its tiers, under hard byte budgets: device, host, disk.
 
 A block comes into being on the host. With a disk below, the host is a cache of it as soon as the disk has the block;
-the device always is a cache of the host. A block that leaves its last tier is forgotten: its line goes too, and the
-caller is told. One thread owns a memory; what it hands out, snapshots and fetched payloads, stays as it is whatever
-happens to the memory later.
+the device always is a cache of the host. Fetching promotes a block, tier by tier; where the host needs its bytes for
+others it is demoted to the disk, or forgotten if the disk does not hold it: then its entry in the block table goes too.
+One thread owns a memory; what it hands out, snapshots and fetched payloads, stays as it is whatever happens later.
 """
 
 from __future__ import annotations
 
-import sys
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import takewhile
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NoReturn
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from streamvlm.errors import MemoryBudgetError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import BlockLayout, KVBlock, Positions
+from streamvlm.memory.block_table import BlockTable
 from streamvlm.memory.device_cache import DeviceCache
 from streamvlm.memory.disk.catalog import BlockLocation
-from streamvlm.memory.disk.store import DiskStats, DiskStore, Put
-from streamvlm.memory.host_arena import Extent, SlabArena, slot_bytes
-
-Snapshot = tuple[KVBlock, ...]
-"""The lines of the blocks that a question may see, oldest first."""
-
-
-class Settled(NamedTuple):
-    """What the disk has done lately: ids of blocks that it now holds, and of those that it does not or no longer."""
-
-    stored: set[int]
-    gone: set[int]
-
-
-class DiskTier(Protocol):
-    """A disk store written to behind the stream's back."""
-
-    @property
-    def store(self) -> DiskStore:
-        """What is read from, at any time."""
-
-    def submit(self, put: Put) -> None:
-        """Takes a block to be written; its tensors stay as they are until it is settled."""
-
-    def extend(self, block_id: int, end_s: float) -> None:
-        """Lets a block that was submitted stand for the time up to ``end_s`` as well."""
-
-    def settle(self) -> Settled:
-        """What has happened since this was last asked."""
-
-    def drain(self) -> None:
-        """Returns when everything submitted is settled."""
+from streamvlm.memory.disk.store import DiskStats, Put
+from streamvlm.memory.disk_tier import DiskTier
+from streamvlm.memory.host_arena import Extent
+from streamvlm.memory.host_tier import HostTier
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +49,18 @@ class MemoryStats:
 class BlockMemory:
     """Keeps blocks, evicts the least recently appended or fetched ones, and never those of the window.
 
-    On a CPU the device tier stays empty, whatever its budget: a second copy in the same RAM saves nothing.
+    On a CPU there is no device tier, whatever its budget: a second copy in the same RAM saves nothing.
 
     Args:
         layout: Shape and dtype of the payloads.
         device: Where fetched payloads are wanted.
         device_budget_bytes: Bytes of payload to cache on the device.
-        host_budget_bytes: Bytes of host RAM for payloads, in slots of whole pages.
-        on_forget: Told the ids of the blocks that have left the last tier, each id once.
+        host_budget_bytes: Bytes of host RAM for payloads, in whole pages.
+        on_forget: Gets the ids of the blocks that have left the last tier, each id once.
         disk: The tier below; what it holds already is remembered from the start.
+
+    Attributes:
+        table: The entries of the blocks that are remembered.
     """
 
     def __init__(
@@ -104,19 +76,10 @@ class BlockMemory:
         self._layout = layout
         self._device = torch.device(device)
         self._on_forget, self._disk = on_forget, disk
-        self._arena = SlabArena(host_budget_bytes, pinned=self._device.type == "cuda")
-        self._cache = DeviceCache(0 if self._device.type == "cpu" else device_budget_bytes)
-        self._lines: dict[int, KVBlock] = {}
-        self._slots: OrderedDict[int, Extent] = OrderedDict()  # least recently used first
-        self._ids: NDArray[np.int64] | None = None  # of all lines, until one comes or goes
-        self._next_id = 0
-        self._n_clear = 0
-        self._window_start = sys.maxsize
+        self._on_device = None if self._device.type == "cpu" else DeviceCache(device_budget_bytes)
+        self._host = HostTier(host_budget_bytes, pinned=self._device.type == "cuda")
         self._pending: set[int] = set()  # submitted to the disk, not settled: their host bytes are in use
-        if disk is not None:
-            for block in disk.store.blocks():
-                self._note(block)
-            self._next_id = disk.store.next_id()
+        self.table = BlockTable() if disk is None else BlockTable(disk.store.blocks(), disk.store.next_id())
 
     def append(
         self,
@@ -146,87 +109,49 @@ class BlockMemory:
         fits = payload.dtype == self._layout.dtype and payload.shape == self._layout.shape(n_tokens)
         if n_tokens == 0 or not fits:
             raise ValueError(f"payload {tuple(payload.shape)} {payload.dtype} does not fit {self._layout}")
-        slot = self._make_room(payload.nbytes)
-        block = KVBlock(self._next_id, start_s, start_s, fidelity, score, n_tokens, positions)
-        self._next_id += 1
-        self._slots[block.id] = slot
-        self._note(block)
-        self._payload(block.id).copy_(payload)
+        self._check_budget(payload.nbytes)
+        self._put(self.table.next_id, payload)
+        block = self.table.add(start_s, fidelity, score, n_tokens, positions)
         if self._disk is not None:
             assert rows is not None, "a disk tier keeps index rows beside the payload"
             self._pending.add(block.id)
-            self._disk.submit(Put(block, self._payload(block.id), rows.cpu()))
+            self._disk.submit(Put(block, self._host.get(block.id), rows.cpu()))
             self._settle()
         return block
 
     def extend(self, end_s: float) -> None:
-        """Lets the newest block stand for the time up to ``end_s`` as well.
-
-        Raises:
-            ValueError: If there is no block yet.
-        """
-        if not self._lines:
-            raise ValueError("no block to extend")
-        newest = next(reversed(self._lines))
-        self._lines[newest] = replace(self._lines[newest], end_s=end_s)
+        """Lets the newest block stand for the time up to ``end_s`` as well; ValueError if there is no block yet."""
+        newest = self.table.extend(end_s)
         if self._disk is not None:
             self._disk.extend(newest, end_s)
 
-    def pin_from(self, block_id: int) -> None:
-        """Makes this block the window's first: it and all newer ones, also those to come, are not evicted."""
-        self._window_start = block_id
-
-    def snapshot(self, until_s: float | None = None) -> Snapshot:
-        """The lines of the blocks whose frame is no later than ``until_s``, oldest first."""
-        if until_s is None or not self._lines or next(reversed(self._lines.values())).start_s <= until_s:
-            return tuple(self._lines.values())
-        return tuple(line for line in self._lines.values() if line.start_s <= until_s)
-
-    def ids(self) -> NDArray[np.int64]:
-        """Ids of all blocks, oldest first: those of ``snapshot()``."""
-        if self._ids is None:
-            self._ids = np.fromiter(self._lines, np.int64, len(self._lines))
-            self._ids.setflags(write=False)
-        return self._ids
-
     def fetch(self, ids: Iterable[int]) -> list[Tensor]:
-        """Payloads (L, 2, K, N, D) on the device, in the order asked for; to be read, not written.
+        """Returns payloads (L, 2, K, N, D) on the device, in the order asked for; to be read, not written.
 
         They stay valid and unchanged when their blocks are evicted.
 
         Raises:
             KeyError: If a block was forgotten, never was, or is found damaged on disk or gone from it: then it is
-                forgotten now. ``id in memory`` tells.
+                forgotten now. ``id in memory.table`` tells.
         """
         wanted = list(ids)
         self._settle()
-        payloads = {i: self._fetch(i) for i in wanted if i in self._slots}
+        payloads = {i: self._to_device(i) for i in wanted if i in self._host}
         missing = sorted(i for i in set(wanted) - payloads.keys())
         if missing:
-            self._from_disk(missing, payloads)
+            self._promote(missing, payloads)
         return [payloads[block_id] for block_id in wanted]
 
-    def line(self, block_id: int) -> KVBlock:
-        """A remembered block's line, as of what ``fetch`` last gave of it; KeyError if it is forgotten."""
-        return self._lines[block_id]
+    def read(self, ids: Sequence[int]) -> list[tuple[KVBlock, Tensor]]:
+        """Returns those of these blocks that can still be read, and their payloads as ``fetch`` gives them.
 
-    def __contains__(self, block_id: object) -> bool:
-        """Whether the block is still remembered."""
-        return block_id in self._lines
-
-    def stats(self) -> MemoryStats:
-        """Counts and bytes as of now."""
-        return MemoryStats(
-            n_blocks=len(self._lines),
-            n_clear=self._n_clear,
-            n_fuzzy=len(self._lines) - self._n_clear,
-            n_forgotten=self._next_id - len(self._lines),
-            host_bytes=self._arena.used_bytes,
-            host_budget_bytes=self._arena.budget_bytes,
-            device_bytes=self._cache.used_bytes,
-            device_budget_bytes=self._cache.budget_bytes,
-            disk=self._disk.store.stats() if self._disk is not None else None,
-        )
+        A block that proves damaged is forgotten, and the others are read all the same.
+        """
+        while True:
+            readable = [block_id for block_id in ids if block_id in self.table]
+            with suppress(KeyError):  # what cannot be had is forgotten now
+                payloads = self.fetch(readable)
+                return [(self.table[i], payload) for i, payload in zip(readable, payloads, strict=True)]
 
     def flush(self) -> None:
         """Returns once the disk tier, if there is one, has all that is remembered."""
@@ -234,20 +159,34 @@ class BlockMemory:
             self._disk.drain()
             self._settle()
 
-    def _payload(self, block_id: int) -> Tensor:
-        shape = self._layout.shape(self._lines[block_id].n_tokens)
-        n_bytes = self._lines[block_id].n_tokens * self._layout.token_bytes
-        return self._arena.view(self._slots[block_id])[:n_bytes].view(self._layout.dtype).view(shape)
+    def stats(self) -> MemoryStats:
+        """Returns counts and bytes as of now."""
+        table, cache, arena = self.table, self._on_device, self._host.arena
+        return MemoryStats(
+            n_blocks=len(table),
+            n_clear=table.n_clear,
+            n_fuzzy=len(table) - table.n_clear,
+            n_forgotten=table.next_id - len(table),
+            host_bytes=arena.used_bytes,
+            host_budget_bytes=arena.budget_bytes,
+            device_bytes=0 if cache is None else cache.used_bytes,
+            device_budget_bytes=0 if cache is None else cache.budget_bytes,
+            disk=None if self._disk is None else self._disk.store.stats(),
+        )
 
-    def _fetch(self, block_id: int) -> Tensor:
-        self._slots.move_to_end(block_id)
-        payload = self._cache.get(block_id)
-        if payload is None:
-            payload = self._payload(block_id).to(self._device, copy=True)
-            self._cache.put(block_id, payload)
-        return payload
+    # --- up: from the disk to the host, from the host to the device ---
 
-    def _from_disk(self, missing: list[int], payloads: dict[int, Tensor]) -> None:
+    def _to_device(self, block_id: int) -> Tensor:
+        payload = self._host.get(block_id)
+        if self._on_device is None:
+            return payload.clone()
+        cached = self._on_device.get(block_id)
+        if cached is None:
+            cached = payload.to(self._device, copy=True)
+            self._on_device.put(block_id, cached)
+        return cached
+
+    def _promote(self, missing: list[int], payloads: dict[int, Tensor]) -> None:
         """Fetches blocks that have left the host, as many at a time as it has room for."""
         store = self._disk.store if self._disk is not None else None
         places = {i: place for i in missing if store is not None and (place := store.locate(i)) is not None}
@@ -256,16 +195,18 @@ class BlockMemory:
         store.announce(places.values())
         while places:
             room = self._room_for(places)
-            read = [(places.pop(i), self._arena.view(slot)) for i, slot in room.items()]
+            read = [(places.pop(i), self._host.arena.view(extent)) for i, extent in room.items()]
             lost = []
             for (place, _), is_whole in zip(read, store.load(read), strict=True):
                 block_id = place.block.id
-                if is_whole and block_id in self._lines:  # making room may have told that the disk dropped it
-                    self._slots[block_id] = room[block_id]
-                    self._note(replace(place.block, end_s=self._lines[block_id].end_s))
-                    payloads[block_id] = self._fetch(block_id)
+                if is_whole and block_id in self.table:  # making room may have told that the disk dropped it
+                    self._host.hold(
+                        block_id, room[block_id], self._layout.shape(place.block.n_tokens), self._layout.dtype
+                    )
+                    self.table.put(replace(place.block, end_s=self.table[block_id].end_s))
+                    payloads[block_id] = self._to_device(block_id)
                     continue
-                self._arena.free(room[block_id])
+                self._host.arena.free(room[block_id])
                 moved = store.locate(block_id)
                 if moved is not None and moved != place:  # faded while it was read
                     places[block_id] = moved
@@ -276,25 +217,57 @@ class BlockMemory:
                 self._lose(lost, "are damaged on disk, or no longer there")
 
     def _room_for(self, places: Mapping[int, BlockLocation]) -> dict[int, Extent]:
-        """Host bytes for the first of these blocks, as many as there is room for."""
+        """Returns host bytes for the first of these blocks, as many as there is room for."""
         room: dict[int, Extent] = {}
         for block_id, place in places.items():
-            slot = self._alloc(place.block.n_tokens * self._layout.token_bytes)
-            if slot is None:
+            n_bytes = place.block.n_tokens * self._layout.token_bytes
+            while (extent := self._host.arena.alloc(n_bytes)) is None and self._demote_oldest():
+                pass
+            if extent is None:
                 break
-            room[block_id] = slot
+            room[block_id] = extent
         if not room:
             raise MemoryBudgetError(
-                f"the host budget of {self._arena.budget_bytes} bytes has no room to fetch a block beside the "
+                f"the host budget of {self._host.arena.budget_bytes} bytes has no room to fetch a block beside the "
                 "window: raise it or shorten the window"
             )
         return room
 
-    def _lose(self, ids: Iterable[int], why: str) -> NoReturn:
-        """Forgets what cannot be had any more, and says so."""
-        lost = list(ids)
-        self._forget_all(lost)
-        raise KeyError(f"blocks {lost} {why}")
+    # --- down: from the host to the disk, or out of memory ---
+
+    def _check_budget(self, n_bytes: int) -> None:
+        """Raises ``MemoryBudgetError`` if a payload of so many bytes does not fit beside the window."""
+        window = self.table.window()
+        needed_bytes = self._host.needed_bytes(window, n_bytes)
+        if needed_bytes > (budget_bytes := self._host.arena.budget_bytes):
+            raise MemoryBudgetError(
+                f"the window's {len(window)} blocks and the new one need {needed_bytes} bytes of host memory "
+                f"but the budget is {budget_bytes}: raise it or shorten the window"
+            )
+
+    def _put(self, block_id: int, payload: Tensor) -> None:
+        """Copies a payload to the host, in place of the least recently used blocks where need be."""
+        while not self._host.put(block_id, payload):
+            if not self._demote_oldest():
+                self.flush()  # the packing moves bytes that the disk may still be reading
+                self._host.pack()  # only window blocks are left: little to move, and their holes add up to enough
+                is_in = self._host.put(block_id, payload)
+                assert is_in, f"{payload.nbytes} bytes fit, but not in one piece"
+                return
+
+    def _demote_oldest(self) -> bool:
+        """Lets the least recently used block leave the host; False if only those of the window are left."""
+        oldest = self._host.oldest(self.table.window_start, but=self._pending)
+        if oldest is not None:
+            if self._disk is not None and self._disk.store.locate(oldest) is not None:
+                self._leave_host(oldest)
+            else:
+                self._forget([oldest])
+            return True
+        if self._host.oldest(self.table.window_start, but=()) is None:
+            return False
+        self.flush()  # all that could leave is still being written
+        return True
 
     def _settle(self) -> None:
         """Takes notice of what the disk has stored, and of what it could not keep."""
@@ -303,76 +276,24 @@ class BlockMemory:
         stored, gone = self._disk.settle()
         self._pending -= stored | gone
         # What found no room on disk lives on as long as the host has room for it; what was there is forgotten.
-        self._forget_all(i for i in sorted(gone) if i not in self._slots)
+        self._forget(i for i in sorted(gone) if i not in self._host)
 
-    def _make_room(self, n_bytes: int) -> Extent:
-        window = list(takewhile(lambda block_id: block_id >= self._window_start, reversed(self._lines)))
-        window_bytes = sum(self._slots[block_id].n_bytes for block_id in window if block_id in self._slots)
-        needed_bytes = window_bytes + slot_bytes(n_bytes)
-        if needed_bytes > self._arena.budget_bytes:
-            raise MemoryBudgetError(
-                f"the window's {len(window)} blocks and the new one need {needed_bytes} bytes of host memory "
-                f"but the budget is {self._arena.budget_bytes}: raise it or shorten the window"
-            )
-        slot = self._alloc(n_bytes)
-        if slot is None:
-            self.flush()  # the packing moves bytes that the disk may still be reading
-            self._defragment()
-            slot = self._arena.alloc(n_bytes)
-        assert slot is not None, f"{needed_bytes} bytes fit, but not in one piece"
-        return slot
+    def _lose(self, ids: Iterable[int], why: str) -> NoReturn:
+        """Forgets blocks that cannot be had any more, and raises KeyError."""
+        lost = list(ids)
+        self._forget(lost)
+        raise KeyError(f"blocks {lost} {why}")
 
-    def _alloc(self, n_bytes: int) -> Extent | None:
-        """Host bytes, in place of the least recently used blocks where need be; None if only the window's are left."""
-        forgotten: list[int] = []
-        while (slot := self._arena.alloc(n_bytes)) is None:
-            older = (i for i in self._slots if i < self._window_start)
-            oldest = next((i for i in older if i not in self._pending), None)
-            if oldest is None:
-                if not any(i < self._window_start for i in self._pending & self._slots.keys()):
-                    break
-                self.flush()
-            elif self._disk is not None and self._disk.store.locate(oldest) is not None:
-                self._evict(oldest)
-            else:
-                self._forget(oldest)
-                forgotten.append(oldest)
-        if forgotten:
-            self._on_forget(forgotten)
-        return slot
-
-    def _evict(self, block_id: int) -> None:
-        self._cache.drop(block_id)
-        self._arena.free(self._slots.pop(block_id))
-
-    def _note(self, line: KVBlock) -> None:
-        """Adds a block's line, or puts it in place of the one there was."""
-        old = self._lines.get(line.id)
-        self._n_clear += (line.fidelity is Fidelity.CLEAR) - (old is not None and old.fidelity is Fidelity.CLEAR)
-        self._lines[line.id] = line
-        self._ids = None if old is None else self._ids
-
-    def _forget_all(self, ids: Iterable[int]) -> None:
+    def _forget(self, ids: Iterable[int]) -> None:
         """Forgets those of these blocks that are remembered, and tells so."""
-        forgotten = [i for i in ids if i in self._lines]
+        forgotten = [i for i in ids if i in self.table]
         for block_id in forgotten:
-            self._forget(block_id)
+            self.table.remove(block_id)
+            self._leave_host(block_id)
         if forgotten:
             self._on_forget(forgotten)
 
-    def _forget(self, block_id: int) -> None:
-        self._n_clear -= self._lines.pop(block_id).fidelity is Fidelity.CLEAR
-        self._ids = None
-        if block_id in self._slots:
-            self._evict(block_id)
-
-    def _defragment(self) -> None:
-        # Only window blocks are left by now: little to move, and the holes between them add up to enough.
-        contents = {block_id: self._arena.view(slot).clone() for block_id, slot in self._slots.items()}
-        for slot in self._slots.values():
-            self._arena.free(slot)
-        for block_id, content in contents.items():
-            packed = self._arena.alloc(content.nbytes)
-            assert packed is not None, f"{content.nbytes} bytes of block {block_id} no longer fit"
-            self._arena.view(packed).copy_(content)
-            self._slots[block_id] = packed
+    def _leave_host(self, block_id: int) -> None:
+        if self._on_device is not None:
+            self._on_device.drop(block_id)
+        self._host.drop(block_id)

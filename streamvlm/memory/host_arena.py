@@ -29,7 +29,7 @@ class Extent(NamedTuple):
         return self.stop - self.start
 
 
-def slot_bytes(n_bytes: int) -> int:
+def whole_pages(n_bytes: int) -> int:
     """Bytes that a payload of ``n_bytes`` takes in the arena: whole pages, as direct disk reads want."""
     return -(-n_bytes // PAGE_BYTES) * PAGE_BYTES
 
@@ -55,7 +55,7 @@ class SlabArena:
 
     def alloc(self, n_bytes: int) -> Extent | None:
         """Takes the first hole that holds ``n_bytes``; None when there is no such hole."""
-        size = slot_bytes(n_bytes)
+        size = whole_pages(n_bytes)
         for at, hole in enumerate(self._holes):
             if hole.n_bytes >= size:
                 middle = hole.start + size

@@ -1,4 +1,4 @@
-"""An answer, while its words come."""
+"""An answer whose words are still coming."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class AnswerStream(Iterator[str]):
     What it sees was fixed when the question was asked; frames observed meanwhile change nothing.
     """
 
-    def __init__(self, runner: ModelRunner, inquiry: QuestionWork, pieces: list[str]) -> None:
-        """Runs until the inquiry is prepared; then, step by step, until it has told the next of its ``pieces``."""
-        self._runner, self._pieces = runner, pieces
-        self._task = Task(inquiry.work())
-        while not (inquiry.is_prepared or self._task.has_ended):
+    def __init__(self, runner: ModelRunner, work: QuestionWork) -> None:
+        """Runs the work until all that the answer needs is fetched; iterating runs it on, step by step."""
+        self._runner, self._pieces = runner, work.pieces
+        self._task = Task(work.steps())
+        while not (work.is_prepared or self._task.has_ended):
             runner.advance([self._task])
         if self._task.has_ended:
             self._task.result()
 
     def __next__(self) -> str:
-        """Return the next piece of text."""
+        """Returns the next piece of text."""
         while not self._pieces and not self._task.has_ended:
             self._runner.advance([self._task])
         if not self._pieces:
@@ -36,7 +36,7 @@ class AnswerStream(Iterator[str]):
 
     @property
     def answer(self) -> Answer:
-        """The finished answer; what has not been streamed yet is decoded first."""
+        """The finished answer; what has not been decoded yet is decoded first."""
         for _ in self:
             pass
         return self._task.result()

@@ -1,31 +1,31 @@
 """One stream with its gate, memory, retrieval and dialogue: observe frames, ask questions at any moment.
 
-One thread owns a session. What it does is made of small steps (``streamvlm.session.steps``): taken one after another
-here, and together with those of other sessions where an engine runs them.
+One thread owns a session. Its work is made of small steps (``streamvlm.session.steps``): a session alone takes them one
+after another; an engine, which uses the session's parts, takes them together with those of other sessions.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
 from streamvlm.archive.archive import Archive
 from streamvlm.frame import Frame
 from streamvlm.gate.gate import Decision, DecisionLog
-from streamvlm.memory.hierarchy import MemoryStats, Snapshot
+from streamvlm.memory.block_table import Snapshot
+from streamvlm.memory.hierarchy import MemoryStats
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.retrieval.scorer import BlockScorer
 from streamvlm.session.answer_stream import AnswerStream
 from streamvlm.session.config import SessionConfig
 from streamvlm.session.dialogue import Dialogue
 from streamvlm.session.model_runner import ModelRunner
-from streamvlm.session.question_work import Inquirer, Question, QuestionScope, QuestionWork
+from streamvlm.session.question_work import Question, QuestionScope, QuestionWork, question_tokens
 from streamvlm.session.ram_budget import RamBudget
-from streamvlm.session.steps import Work
 from streamvlm.session.stream_memory import StreamMemory
-from streamvlm.session.watching import SeenFrame, Watcher
+from streamvlm.session.watching import Watcher
 
 
 class Session:
@@ -35,15 +35,18 @@ class Session:
         model: Shared between sessions; a session changes nothing in it.
         config: Budgets and settings.
         scorer: How blocks are ranked for a question; by default the model's retrieval heads.
-        archive: Where the stream is kept on disk: what it holds is remembered, the dialogue too. Whoever opened it
-            closes it, after the session.
+        archive: Where the stream is kept on disk: what it holds is remembered, the dialogue too. The session does not
+            close it: close it after the session.
         process: What all sessions of this process share; the session's host budget is taken from it until ``close``.
         runner: What runs the model for several sessions; by default one of its own.
 
     Attributes:
         config: Its settings.
-        runner: What runs the model.
+        runner: Runs the model.
         archive: Where the stream is kept on disk; None if it is not.
+        stream_memory: The blocks that are remembered.
+        watcher: Watches the frames.
+        dialogue: What has been said.
     """
 
     def __init__(
@@ -62,31 +65,30 @@ class Session:
         if process is not None:
             process.take(self.config.host_budget_bytes)
         self.runner = runner or ModelRunner(model)
-        self._stream = StreamMemory(self.runner, self.config, scorer, archive)
+        self.stream_memory = StreamMemory(self.runner, self.config, scorer, archive)
         gate = replace(self.config.gate, noise_floor=self.runner.noise_floor)
-        self._watcher = Watcher(model, self._stream, gate, self.config.log_decisions, archive)
+        self.watcher = Watcher(model, self.stream_memory, gate, self.config.log_decisions, archive)
         most = self.config.max_dialogue_tokens
-        self._dialogue = Dialogue(model, model.max_dialogue_tokens if most is None else most, archive)
-        self._inquirer = Inquirer(self.runner, self.config, self._stream, self._watcher, self._dialogue)
+        self.dialogue = Dialogue(model, model.max_dialogue_tokens if most is None else most, archive)
 
     @property
     def time_s(self) -> float | None:
         """Stream time of the newest frame, if need be of an earlier process; None before the first."""
-        return self._watcher.time_s
+        return self.watcher.time_s
 
     @property
     def log(self) -> DecisionLog:
         """Every gate decision of this process, newest kept."""
-        return self._watcher.log
+        return self.watcher.log
 
     @property
     def memory(self) -> MemoryStats:
         """What is remembered now."""
-        return self._stream.blocks.stats()
+        return self.stream_memory.blocks.stats()
 
     def blocks(self) -> Snapshot:
-        """Lines of all blocks remembered now, oldest first."""
-        return self._stream.blocks.snapshot()
+        """Returns all blocks remembered now, oldest first."""
+        return self.stream_memory.blocks.table.snapshot()
 
     def close(self) -> None:
         """Leaves everything on disk, if there is an archive, and gives the session's share of the process back."""
@@ -97,7 +99,7 @@ class Session:
 
     def flush(self) -> None:
         """Returns once an archive, if there is one, has everything."""
-        self._stream.blocks.flush()
+        self.stream_memory.blocks.flush()
 
     def observe(self, frames: Frame | Iterable[Frame]) -> list[Decision]:
         """Watches the next frames, in order of stream time.
@@ -114,7 +116,7 @@ class Session:
         """
         given = [frames] if isinstance(frames, Frame) else frames
         chunks = _chunks(given, self.config.chunk_frames)
-        return [seen.decision for chunk in chunks for seen in self.runner.run(self.watch(chunk))]
+        return [seen.decision for chunk in chunks for seen in self.runner.run(self.watcher.watch(chunk))]
 
     def ask(
         self,
@@ -141,29 +143,14 @@ class Session:
             UsageError: If the question is empty or too long, or nothing has been seen by then.
         """
         began_s = time.perf_counter()
-        asking = Question(question, out_of_band, max_tokens, temperature)
-        pieces: list[str] = []
-        return AnswerStream(self.runner, self.inquire(asking, self.moment(at_s), pieces.append, began_s), pieces)
-
-    # --- the same in steps, for who runs those of several sessions together ---
+        asked = Question(question, out_of_band, max_tokens, temperature)
+        scope = QuestionScope.of(self.watcher, self.stream_memory, at_s)
+        work = QuestionWork(self.stream_memory, self.dialogue, asked, scope, began_s)
+        return AnswerStream(self.runner, work)
 
     def check_question(self, question: str) -> None:
         """Raises ``UsageError`` if a question is empty or too long to be asked."""
-        self._inquirer.tokens_of(Question(question).question)
-
-    def watch(self, frames: Sequence[Frame]) -> Work[list[SeenFrame]]:
-        """See ``Watcher.watch``; one such work at a time."""
-        return self._watcher.watch(frames)
-
-    def moment(self, at_s: float | None = None) -> QuestionScope:
-        """See ``Inquirer.moment``; not while frames are being watched."""
-        return self._inquirer.moment(at_s)
-
-    def inquire(
-        self, asking: Question, moment: QuestionScope, tell: Callable[[str], None], began_s: float
-    ) -> QuestionWork:
-        """See ``Inquirer.inquire``; frames may be watched meanwhile, and other questions answered."""
-        return self._inquirer.inquire(asking, moment, tell, began_s)
+        question_tokens(self.stream_memory, Question(question))
 
 
 def _chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

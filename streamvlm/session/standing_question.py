@@ -129,7 +129,7 @@ def check(
         What fired.
     """
     model, decision = runner.model, seen.decision
-    due = [vigil for vigil in armed_questions if vigil.is_due(decision.time_s, decision.fidelity)]
+    due = [armed for armed in armed_questions if armed.is_due(decision.time_s, decision.fidelity)]
     if not due:
         return []
     tokens = model.frame_tokens(seen.sight, decision.time_s, Fidelity.CLEAR)
@@ -137,16 +137,16 @@ def check(
     added = Addition(tokens.embeddings, context, positions=tokens.positions, deepstack=tokens.deepstack)
     (read,) = yield Reading([added])
     now = [KeyValues(runner.sinks), KeyValues(read.payload, positions=tokens.positions)]
-    asked = [model.question_tokens(vigil.standing.question) for vigil in due]
+    asked = [model.question_tokens(armed.standing.question) for armed in due]
     contexts = [runner.decoder.context_of(now, len(question)) for question in asked]
     reads = yield Reading([Addition(*pair, predicts=True) for pair in zip(asked, contexts, strict=True)])
     evidence = evidence_at(decision.time_s)
     fired = []
-    for vigil, read in zip(due, reads, strict=True):
+    for armed, read in zip(due, reads, strict=True):
         probability = probability_of_yes(read.logits, model)
-        if vigil.judge(decision.time_s, probability):
-            question = vigil.standing.question
-            fired.append((vigil, Fired(vigil.standing_id, question, decision.time_s, probability, evidence)))
+        if armed.judge(decision.time_s, probability):
+            question = armed.standing.question
+            fired.append((armed, Fired(armed.standing_id, question, decision.time_s, probability, evidence)))
     return fired
 
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from streamvlm.archive.archive import Archive
 from streamvlm.archive.diary import Watched
-from streamvlm.decoding.context import KeyValues
-from streamvlm.decoding.decoder import Addition
 from streamvlm.frame import Fidelity, Frame
 from streamvlm.gate.gate import CurvatureGate, Decision, DecisionLog, GateConfig
 from streamvlm.memory.block import KVBlock
 from streamvlm.models.base import FrameTokens, Sight, VideoLanguageModel
 from streamvlm.session.sight_cache import SightCache
-from streamvlm.session.steps import Reading, Work
+from streamvlm.session.steps import Work
 from streamvlm.session.stream_memory import StreamMemory
 
 
@@ -54,7 +50,7 @@ class Watcher:
     ) -> None:
         self._model, self._memory, self._archive = model, memory, archive
         self._gate = CurvatureGate(gate)
-        self._looking = SightCache()
+        self._sights = SightCache()
         self.log = DecisionLog(log_decisions)
         self.newest: SeenFrame | None = None
         self.time_s: float | None = _left_at_s(memory, archive) if archive is not None else None
@@ -69,12 +65,13 @@ class Watcher:
         times = [self.time_s or 0.0, *(frame.time_s for frame in frames)]
         if times != sorted(times):
             raise ValueError(f"stream time goes backwards in {times}")
-        sights = yield from self._looking.look([frame.picture for frame in frames])
+        sights = yield from self._sights.look([frame.picture for frame in frames])
         seen = [
             SeenFrame(sight, self._gate.decide(sight.feature, frame.time_s))
             for frame, sight in zip(frames, sights, strict=True)
         ]
-        encoded = iter((yield from self.encode([self._tokens(one) for one in seen if _is_kept(one)])))
+        kept = [self._tokens(one) for one in seen if _is_kept(one)]
+        encoded = iter((yield from self._memory.encode(kept)))
         for frame, one in zip(frames, seen, strict=True):
             block = self._memory.remember(next(encoded), one.decision) if _is_kept(one) else None
             if block is None:
@@ -83,17 +80,6 @@ class Watcher:
             self._note(one.decision, block, frame)
         self.newest, self.time_s = seen[-1], frames[-1].time_s
         return seen
-
-    def encode(self, frames: Sequence[FrameTokens]) -> Work[list[KeyValues]]:
-        """Prefills frames behind sinks and window, in one pass: what each of them became."""
-        if not frames:
-            return []
-        tokens = FrameTokens.join(frames)
-        context = self._memory.context(self._memory.read(self._memory.window), len(tokens))
-        added = Addition(tokens.embeddings, context, positions=tokens.positions, deepstack=tokens.deepstack)
-        (read,) = yield Reading([added])
-        payloads = torch.split(read.payload, [len(frame) for frame in frames], dim=-2)
-        return [KeyValues(p, positions=frame.positions) for p, frame in zip(payloads, frames, strict=True)]
 
     def _tokens(self, seen: SeenFrame) -> FrameTokens:
         return self._model.frame_tokens(seen.sight, seen.decision.time_s, seen.decision.fidelity)
@@ -110,7 +96,7 @@ def _is_kept(seen: SeenFrame) -> bool:
 
 def _left_at_s(memory: StreamMemory, archive: Archive) -> float | None:
     """Stream time at which an archive was left; None if it is new."""
-    times_s = [line.end_s for line in memory.blocks.snapshot()[-1:]]
+    times_s = [block.end_s for block in memory.blocks.table.snapshot()[-1:]]
     if (clock_s := archive.diary.time_s()) is not None:
         times_s.append(clock_s)
     return max(times_s, default=None)

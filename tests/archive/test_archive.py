@@ -82,10 +82,12 @@ def test_evicted_reopened_or_never_evicted_answers_are_the_same_to_the_bit(
         assert again.time_s == SECONDS - 1
         assert again.blocks() == in_ram.blocks()
         ids = [block.id for block in in_ram.blocks()]
-        for kept, reread in zip(in_ram._stream.blocks.fetch(ids), again._stream.blocks.fetch(ids), strict=True):
+        for kept, reread in zip(
+            in_ram.stream_memory.blocks.fetch(ids), again.stream_memory.blocks.fetch(ids), strict=True
+        ):
             assert torch.equal(kept, reread)
         # The newest frame was never kept in full fidelity: a new process sees what is remembered of it.
-        again._watcher.newest = in_ram._watcher.newest
+        again.watcher.newest = in_ram.watcher.newest
         reopened = told(asked(again, world))
     assert evicted == told(asked(in_ram, world))
     assert reopened == evicted
@@ -100,7 +102,7 @@ def test_a_reopened_stream_goes_on(pocket: VideoLanguageModel, frames: list[Fram
         session = Session(pocket, archive=archive)
         n_blocks = len(session.blocks())
         assert session.time_s == 39
-        assert len(session._dialogue.payloads) == 1, "what was said is remembered too"
+        assert len(session.dialogue.payloads) == 1, "what was said is remembered too"
         with pytest.raises(ValueError, match="backwards"):
             session.observe(frames[10])
         session.observe(frames[40:])
@@ -134,11 +136,11 @@ def test_a_long_dialogue_comes_back_as_it_was_in_view(
         session.observe(frames[:5])
         for question in QUESTIONS * 2:
             session.ask(question).answer.text  # noqa: B018
-        in_view = [*session._dialogue.payloads]
+        in_view = [*session.dialogue.payloads]
         session.close()
         assert 1 <= len(in_view) < 6
     with opened(tmp_path, pocket) as archive:
-        again = [*Session(pocket, config, archive=archive)._dialogue.payloads]
+        again = [*Session(pocket, config, archive=archive).dialogue.payloads]
         assert all(torch.equal(one, other) for one, other in zip(again, in_view, strict=True))
         assert len(archive.diary.turns(10**9, pocket.layout.token_bytes)) == len(in_view), "and no more is kept"
         assert archive.diary.counts()["dialogue"] == 6

@@ -27,7 +27,7 @@ from streamvlm.memory.block import KVBlock
 from streamvlm.memory.disk.fade import fade
 from streamvlm.memory.disk.repair import check_blocks
 from streamvlm.memory.disk.store import DiskStore, Put
-from streamvlm.memory.host_arena import slot_bytes
+from streamvlm.memory.host_arena import whole_pages
 
 KILLS = 200
 TIGHT_BYTES = 1 << 20
@@ -93,7 +93,7 @@ class Memory:
         assert place is not None
         as_put = kept(place.block)
         assert place.block == as_put.block
-        buffer = torch.zeros(slot_bytes(as_put.payload.nbytes), dtype=torch.uint8)
+        buffer = torch.zeros(whole_pages(as_put.payload.nbytes), dtype=torch.uint8)
         assert store.load([(place, buffer)]) == [True]
         got = buffer[: as_put.payload.nbytes].view(LAYOUT.dtype).view(as_put.payload.shape)
         assert torch.equal(got, as_put.payload)

@@ -24,9 +24,9 @@ from streamvlm.archive.write_behind import WriteBehind
 from streamvlm.memory.disk.store import DiskStore
 from streamvlm.memory.disk.system_calls import SystemCalls
 from streamvlm.memory.hierarchy import BlockMemory
-from streamvlm.memory.host_arena import slot_bytes
+from streamvlm.memory.host_arena import whole_pages
 
-SLOT_BYTES = slot_bytes(13 * LAYOUT.token_bytes)
+SLOT_BYTES = whole_pages(13 * LAYOUT.token_bytes)
 
 
 class Disk:
@@ -63,7 +63,7 @@ def watch(memory: BlockMemory, ids: range, n_tokens: int = CLEAR_TOKENS) -> None
             one.payload, start_s=float(i), fidelity=one.block.fidelity, score=one.block.score, rows=one.rows
         )
         assert block.id == i
-        memory.pin_from(max(0, i - 3))
+        memory.table.window_start = max(0, i - 3)
 
 
 class HeldIO(SystemCalls):
@@ -96,7 +96,7 @@ def test_another_process_goes_on_with_all_of_it(tmp_path: Path) -> None:
     disk.close()
     again = Disk(tmp_path)
     memory = again.memory()
-    assert [line.id for line in memory.snapshot()] == list(range(30))
+    assert [line.id for line in memory.table.snapshot()] == list(range(30))
     watch(memory, range(30, 40))
     for block_id, payload in enumerate(memory.fetch(range(40))):
         assert torch.equal(payload, content(block_id))
@@ -111,7 +111,7 @@ def test_ends_and_entries_are_written_too(tmp_path: Path) -> None:
     disk.writer.note(Watched(8.5, "discarded", 0.1))
     disk.close()
     again = Disk(tmp_path)
-    assert again.memory().snapshot()[-1].end_s == 8.5
+    assert again.memory().table.snapshot()[-1].end_s == 8.5
     assert again.diary.time_s() == 8.5
     again.close()
 
@@ -132,7 +132,7 @@ def test_a_dead_disk_is_told_once_and_the_stream_goes_on_in_ram(tmp_path: Path, 
     assert "goes on in RAM alone" in disk.events[0]
     stats = memory.stats()
     assert stats.n_forgotten == 60 - stats.n_blocks > 0, "without a disk the host forgets again"
-    known = [line.id for line in memory.snapshot()]
+    known = [line.id for line in memory.table.snapshot()]
     assert known[:20] == list(range(20)), "what the disk already has can still be read"
     for block_id, payload in zip(known, memory.fetch(known), strict=True):
         assert torch.equal(payload, content(block_id))
@@ -177,18 +177,18 @@ def test_what_a_failing_commit_had_dropped_before_is_forgotten_and_the_rest_can_
 def test_a_block_that_is_dropped_while_room_is_made_for_it_is_forgotten_and_leaves_no_hole(tmp_path: Path) -> None:
     disk = Disk(tmp_path, flush_every_s=100.0, budget_bytes=1 << 20)  # nothing is written before it is asked for
     memory = disk.memory(host_slots=12)
-    n_host = 12 * SLOT_BYTES // slot_bytes(FUZZY_TOKENS * LAYOUT.token_bytes)
+    n_host = 12 * SLOT_BYTES // whole_pages(FUZZY_TOKENS * LAYOUT.token_bytes)
     watch(memory, range(200), n_tokens=FUZZY_TOKENS)
     memory.flush()
     oldest = disk.store.blocks()[0].id
     watch(memory, range(200, 200 + n_host), n_tokens=FUZZY_TOKENS)
-    assert oldest in memory
+    assert oldest in memory.table
     with pytest.raises(KeyError, match="no longer there"):
         memory.fetch([oldest])
-    assert oldest not in memory
+    assert oldest not in memory.table
     watch(memory, range(200 + n_host, 300), n_tokens=FUZZY_TOKENS)
     memory.flush()
-    known = [line.id for line in memory.snapshot()]
+    known = [line.id for line in memory.table.snapshot()]
     for block_id, payload in zip(known, memory.fetch(known), strict=True):
         assert torch.equal(payload, content(block_id, FUZZY_TOKENS))
     disk.close()
@@ -205,7 +205,7 @@ def test_whatever_fades_and_goes_while_it_is_read_nothing_read_is_wrong(tmp_path
         lengths.append(rng.choice([CLEAR_TOKENS, CLEAR_TOKENS, FUZZY_TOKENS, 5]))
         watch(memory, range(i, i + 1), lengths[i])
         memory.extend(i + 0.5)
-        for block_id in rng.sample([line.id for line in memory.snapshot()], min(i, 6)):
+        for block_id in rng.sample([line.id for line in memory.table.snapshot()], min(i, 6)):
             try:
                 (payload,) = memory.fetch([block_id])
             except KeyError:
@@ -215,7 +215,7 @@ def test_whatever_fades_and_goes_while_it_is_read_nothing_read_is_wrong(tmp_path
     memory.flush()
     assert not disk.writer.has_failed
     assert disk.store.stats().n_faded > 0 < disk.store.stats().n_dropped
-    assert sorted([*forgotten, *(line.id for line in memory.snapshot())]) == list(range(200))
+    assert sorted([*forgotten, *(line.id for line in memory.table.snapshot())]) == list(range(200))
     before = disk.store.blocks()
     disk.close()
     again = Disk(tmp_path, budget_bytes=2 << 20)
@@ -238,7 +238,7 @@ def test_a_disk_that_spoils_a_new_segment_holds_nobody_up_and_leaves_no_trace(tm
     assert disk.writer.has_failed
     assert len(disk.events) == 1
     assert "first page is damaged" in disk.events[0]
-    known = [line.id for line in memory.snapshot()]
+    known = [line.id for line in memory.table.snapshot()]
     assert known == list(range(18, 30))
     for block_id, payload in zip(known, memory.fetch(known), strict=True):
         assert torch.equal(payload, content(block_id))
@@ -260,7 +260,7 @@ def test_a_damaged_block_is_forgotten_and_told_and_the_others_stay(tmp_path: Pat
     memory = again.memory()
     with pytest.raises(KeyError, match="damaged"):
         memory.fetch(range(30))
-    assert 5 not in memory
+    assert 5 not in memory.table
     assert any("block 5" in event for event in again.events)
     rest = [i for i in range(30) if i != 5]
     for block_id, payload in zip(rest, memory.fetch(rest), strict=True):

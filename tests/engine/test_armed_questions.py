@@ -69,7 +69,7 @@ def test_what_is_disarmed_meanwhile_does_not_fire() -> None:
     armed_questions.disarm("id")
     armed_questions.disarm("never")
     assert not armed_questions.fire(firing())
-    assert armed_questions.armed == []
+    assert armed_questions.armed == ()
 
 
 def test_a_listener_that_fails_is_no_harm_to_the_stream() -> None:
@@ -140,7 +140,7 @@ def test_of_firings_too_many_to_keep_the_last_are_kept_on_disk_and_the_others_co
         live = engine.open("camera")
         standing_id = live.arm(ALWAYS)
         for number in range(MOST_FIRED + 6):
-            live.stream.armed_questions.fire(firing(standing_id, float(number)))
+            live.scheduled.armed_questions.fire(firing(standing_id, float(number)))
         show(live, 100.0)
     with opened(tmp_path, device) as engine:
         live = engine.open("camera")

@@ -69,7 +69,7 @@ def whole_way(model: VideoLanguageModel, folder: Path) -> list[object]:
         session.observe(frames[:11])
         answers: list[object] = [told(session), told(session, "and before?"), told(session, at_s=7.0, out_of_band=True)]
         assert session.ask(QUESTION, temperature=2.0, out_of_band=True).answer.tokens.question
-        (seen,) = session.runner.run(session.watch(frames[11:]))
+        (seen,) = session.runner.run(session.watcher.watch(frames[11:]))
         armed_questions = [ArmedQuestion("id", StandingQuestion(QUESTION, threshold=1e-6, release=0.0))]
         ((_, fired),) = session.runner.run(check(session.runner, armed_questions, seen))
         answers.append(pytest.approx(fired.probability, abs=1e-4))

@@ -543,7 +543,10 @@ import time
 from pathlib import Path
 from by_hand import offer
 from tiny_model import TinyModel
-from streamvlm.engine import Answer, Engine, EngineConfig, SessionConfig
+from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.engine import Engine
+from streamvlm.session.answer import Answer
+from streamvlm.session.config import SessionConfig
 session = SessionConfig(host_budget_bytes=1 << 20)
 engine = Engine(TinyModel(sys.argv[2]), EngineConfig(home=Path(sys.argv[1]), session=session))
 live = engine.open("a", owner="ann")

@@ -23,7 +23,7 @@ LONG = SessionConfig(max_answer_tokens=60, host_budget_bytes=1 << 20)
 
 
 def watched_s(live: LiveSession) -> list[float]:
-    return [decision.time_s for decision in live.stream.session.log]
+    return [decision.time_s for decision in live.scheduled.session.log]
 
 
 class Reckoning:
@@ -48,16 +48,16 @@ class Reckoning:
         offer(live, self.rng.randint(1, 4))
 
     def ask(self, live: LiveSession) -> None:
-        if live.stream.queue.newest_s is None or len(live.stream.questions) == 3:
+        if live.scheduled.queue.newest_s is None or len(live.scheduled.questions) == 3:
             return
-        newest_s = live.stream.queue.newest_s
+        newest_s = live.scheduled.queue.newest_s
         at_s = self.rng.choice([None, None, self.rng.uniform(0, newest_s)])
         asked, heard = ask(live, at_s=at_s, out_of_band=self.rng.random() < 0.5)
         assert asked.asked_at_s == (newest_s if at_s is None else at_s)
-        self.asked.append((live, live.stream.questions[-1], asked, heard))
+        self.asked.append((live, live.scheduled.questions[-1], asked, heard))
 
     def cancel(self, live: LiveSession) -> None:
-        under_way = [one for one in self.asked if one[1] in one[0].stream.questions]
+        under_way = [one for one in self.asked if one[1] in one[0].scheduled.questions]
         if under_way:
             _, question, asked, _ = self.rng.choice(under_way)
             asked.cancel()
@@ -67,18 +67,18 @@ class Reckoning:
         before_s = [set(watched_s(live)) for live in self.lives]
         self.engine.step()
         for live, question, asked, _ in self.asked:
-            if question.moment is not None and question not in self.checked:
+            if question.scope is not None and question not in self.checked:
                 self.checked.add(question)
                 # It was begun before this step watched anything: what it could see is what was watched before.
                 seen_s = {t for t in before_s[self.lives.index(live)] if t <= asked.asked_at_s}
-                moment = question.moment
-                assert {line.start_s for line in moment.seen} <= seen_s
+                scope = question.scope
+                assert {block.start_s for block in scope.blocks} <= seen_s
                 assert seen_s == {t for t in watched_s(live) if t <= asked.asked_at_s}, "none came too late"
-                assert not live.stream.queue.holds(asked.asked_at_s)
-                if asked.asked_at_s in seen_s and moment.now is not None:
-                    assert moment.now.decision.time_s == asked.asked_at_s
+                assert not live.scheduled.queue.holds(asked.asked_at_s)
+                if asked.asked_at_s in seen_s and scope.newest is not None:
+                    assert scope.newest.decision.time_s == asked.asked_at_s
                 if max(before_s[self.lives.index(live)]) > asked.asked_at_s:
-                    assert moment.now is None, "a later frame was shown"
+                    assert scope.newest is None, "a later frame was shown"
 
 
 def test_in_a_thousand_interleavings_every_question_sees_exactly_the_frames_up_to_when_it_was_asked(
@@ -98,14 +98,14 @@ def test_in_a_thousand_interleavings_every_question_sees_exactly_the_frames_up_t
             assert heard.has_ended
             assert all(isinstance(told, Piece) for told in heard[:-1]), "nothing comes after the end"
             if isinstance(heard[-1], UsageError):
-                assert question.moment is None, "asked about what was dropped before anything had been watched"
+                assert question.scope is None, "asked about what was dropped before anything had been watched"
                 continue
             assert heard.answer.text == heard.text
             assert heard.answer.asked_at_s == asked.asked_at_s
             assert not heard.answer.cancelled or question in run.cancelled
             assert heard.answer.cancelled or question in run.checked
             assert all(seen.start_s <= asked.asked_at_s for seen in heard.answer.evidence)
-            n_mid_answer += heard.answer.cancelled and question.inquiry is not None
+            n_mid_answer += heard.answer.cancelled and question.work is not None
         n_questions += len(run.asked)
         n_cancelled += len(run.cancelled)
         n_dropped += sum(live.stats().n_dropped for live in run.lives)
@@ -145,7 +145,7 @@ def test_frames_are_dealt_out_evenly_and_those_left_out_come_first_the_next_time
     progress = [[len(watched_s(live)) for live in lives]]
     while engine.has_work:
         engine.step()
-        if all(live.stream.chunk is None for live in lives):
+        if all(live.scheduled.chunk is None for live in lives):
             progress.append([len(watched_s(live)) for live in lives])
     dealt = [[after - before for before, after in zip(*pair, strict=True)] for pair in pairwise(progress)]
     assert all(sum(step) <= 4 for step in dealt)
@@ -161,7 +161,7 @@ def test_more_sessions_than_a_step_has_frames_take_turns(device: str) -> None:
         offer(live, 6)
     while engine.has_work:
         engine.step()
-        if all(live.stream.chunk is None for live in lives):
+        if all(live.scheduled.chunk is None for live in lives):
             counts = [len(watched_s(live)) for live in lives]
             assert max(counts) - min(counts) <= 1
 
@@ -263,8 +263,8 @@ def test_frames_promised_to_questions_that_were_cancelled_give_way_again(device:
         offer(live, 2)
         hasty, _ = ask(live)
         hasty.cancel()
-        live.stream.begin_questions()
-        assert len(live.stream.queue) == 4, "the newest two, and what the first question waits for"
+        live.scheduled.begin_questions()
+        assert len(live.scheduled.queue) == 4, "the newest two, and what the first question waits for"
     run.finish()
     assert patient.answer.asked_at_s == 1.0
     assert watched_s(live) == [0.0, 1.0, 40.0, 41.0]
@@ -312,10 +312,10 @@ def test_a_session_by_hand_watches_what_a_session_alone_would(device: str) -> No
     engine = ByHand(TinyModel(device), EngineConfig(session=LONG, frame_queue=50, step_frames=50))
     live, session = engine.open(), Session(engine.model, LONG)
     offer(live, 40)
-    session.observe([waiting.frame for waiting in list(live.stream.queue._frames)])
+    session.observe([waiting.frame for waiting in list(live.scheduled.queue._frames)])
     engine.finish()
-    assert [(d.time_s, d.reason) for d in live.stream.session.log] == [(d.time_s, d.reason) for d in session.log]
-    assert live.stream.session.blocks() == session.blocks()
+    assert [(d.time_s, d.reason) for d in live.scheduled.session.log] == [(d.time_s, d.reason) for d in session.log]
+    assert live.scheduled.session.blocks() == session.blocks()
     assert math.isclose(live.stats().memory.host_bytes, session.memory.host_bytes)
 
 
@@ -323,7 +323,7 @@ def test_a_stream_whose_disk_is_behind_waits_and_holds_nobody_up(device: str) ->
     engine = ByHand(TinyModel(device), EngineConfig(session=LONG))
     slow, other = engine.open(), engine.open()
     reach_s = [2.0]
-    slow.stream._reach_s = lambda: reach_s[0]
+    slow.scheduled._reach_s = lambda: reach_s[0]  # type: ignore[method-assign]
     for live in (slow, other):
         offer(live, 6)
     _, heard = ask(slow)

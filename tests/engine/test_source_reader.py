@@ -77,7 +77,8 @@ def test_a_file_is_pulled_to_its_end_without_a_drop(engine: Engine, clip: Path) 
 
 def test_of_a_live_source_the_latest_frames_win(engine: Engine, tmp_path: Path) -> None:
     live = engine.open()
-    live.stream._reach_s = lambda: -1.0  # as if the disk were behind: nothing is watched for now
+    # As if the disk were behind: nothing is watched for now.
+    live.scheduled._reach_s = lambda: -1.0  # type: ignore[method-assign]
     with broadcast(write_clip(tmp_path / "clip.ts").read_bytes()) as uri:
         events = pull(live, uri)
         assert events.get(timeout=WAIT_S).state is SourceState.OPENED
@@ -86,7 +87,7 @@ def test_of_a_live_source_the_latest_frames_win(engine: Engine, tmp_path: Path) 
     assert stats.n_offered == last.n_frames >= 30
     assert (stats.n_waiting, stats.n_dropped) == (4, last.n_frames - 4)
     assert stats.lag_s >= 2.9
-    live.stream._reach_s = lambda: math.inf
+    live.scheduled._reach_s = lambda: math.inf  # type: ignore[method-assign]
     answer(live)
     assert len(live.timeline().decisions) == 4
     assert live.stats().lag_s == 0
@@ -113,7 +114,7 @@ def test_the_next_source_goes_on_from_there(engine: Engine, clip: Path) -> None:
     for _ in range(2):
         events = pull(live, str(clip), fps=2)
         assert [events.get(timeout=WAIT_S).state for _ in range(2)] == [SourceState.OPENED, SourceState.ENDED]
-        live._pull._thread.join()  # type: ignore[union-attr]
+        live._reader._thread.join()  # type: ignore[union-attr]
     answer(live)
     times = [decision.time_s for decision in live.timeline().decisions]
     assert times == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4.5, 5, 5.5, 6, 6.5, 7, 7.5, 8])

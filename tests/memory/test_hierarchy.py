@@ -14,7 +14,8 @@ from torch import Tensor
 from streamvlm.errors import MemoryBudgetError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import BlockLayout, KVBlock
-from streamvlm.memory.hierarchy import BlockMemory, Snapshot
+from streamvlm.memory.block_table import Snapshot
+from streamvlm.memory.hierarchy import BlockMemory
 from streamvlm.memory.host_arena import PAGE_BYTES
 
 LAYOUT = BlockLayout(n_layers=2, n_kv_heads=2, head_dim=32, dtype=torch.float16)
@@ -101,7 +102,7 @@ class MemoryMachine(RuleBasedStateMachine):
     @rule(back=st.integers(0, 4))
     def slide_window(self, back: int) -> None:
         self.pinned_from = self.n_appended - back
-        self.memory.pin_from(self.pinned_from)
+        self.memory.table.window_start = self.pinned_from
 
     @precondition(lambda self: self.lines)
     @rule(ahead_s=st.floats(0, 5))
@@ -115,7 +116,7 @@ class MemoryMachine(RuleBasedStateMachine):
     @rule(until_s=st.none() | st.integers(0, 40))
     def snapshot(self, until_s: int | None) -> None:
         expected = [line for line in self.lines.values() if until_s is None or line.start_s <= until_s]
-        self.snapshots.append((self.memory.snapshot(until_s), expected))
+        self.snapshots.append((self.memory.table.snapshot(until_s), expected))
 
     @invariant()
     def what_was_handed_out_has_not_changed(self) -> None:
@@ -126,7 +127,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def remembered_is_what_was_not_reported_forgotten(self) -> None:
         stats = self.memory.stats()
         assert sorted([*self.reported, *self.lines]) == list(range(self.n_appended))
-        assert [line.id for line in self.memory.snapshot()] == list(self.lines)
+        assert [line.id for line in self.memory.table.snapshot()] == list(self.lines)
         assert (stats.n_blocks, stats.n_forgotten) == (len(self.lines), len(self.reported))
         assert stats.n_clear == sum(line.fidelity is Fidelity.CLEAR for line in self.lines.values())
         assert stats.n_fuzzy == stats.n_blocks - stats.n_clear
@@ -162,7 +163,7 @@ def test_equal_blocks_are_forgotten_one_by_one_in_the_order_of_their_last_use() 
 def test_the_window_outlives_older_blocks_even_when_those_were_just_fetched() -> None:
     memory, forgotten = memory_of(n_pages=4)
     fill(memory, 4)
-    memory.pin_from(1)
+    memory.table.window_start = 1
     memory.fetch([0])
     fill(memory, 1)
     assert forgotten == [0]
@@ -177,11 +178,11 @@ def test_a_budget_too_small_for_a_block_says_how_many_bytes_are_needed() -> None
 def test_an_append_that_the_window_leaves_no_room_for_forgets_nothing() -> None:
     memory, forgotten = memory_of(n_pages=3)
     fill(memory, 3)
-    memory.pin_from(1)
+    memory.table.window_start = 1
     with pytest.raises(MemoryBudgetError, match=rf"2 blocks .* need {4 * PAGE_BYTES} bytes"):
         memory.append(payload(9, 2 * TOKENS_A_PAGE), start_s=3.0, fidelity=Fidelity.CLEAR, score=0.0)
     assert forgotten == []
-    assert 0 in memory
+    assert 0 in memory.table
 
 
 def test_window_blocks_that_lie_apart_are_moved_together_when_only_that_makes_room() -> None:
@@ -189,7 +190,7 @@ def test_window_blocks_that_lie_apart_are_moved_together_when_only_that_makes_ro
     fill(memory, 4)
     memory.fetch([1, 3])
     fill(memory, 2)  # 4 and 5 take the pages of 0 and 2, between those of 1 and 3
-    memory.pin_from(4)
+    memory.table.window_start = 4
     memory.append(payload(9, 2 * TOKENS_A_PAGE), start_s=6.0, fidelity=Fidelity.FUZZY, score=0.0)
     assert forgotten == [0, 2, 1, 3]
     assert all(map(torch.equal, memory.fetch([4, 5, 6]), [payload(0), payload(1), payload(9, 2 * TOKENS_A_PAGE)]))
@@ -200,14 +201,14 @@ def test_a_fetched_payload_survives_the_eviction_of_its_block() -> None:
     fill(memory, 1)
     (fetched,) = memory.fetch([0])
     memory.append(payload(7), start_s=1.0, fidelity=Fidelity.CLEAR, score=0.0)
-    assert 0 not in memory
+    assert 0 not in memory.table
     assert torch.equal(fetched, payload(0))
 
 
 def test_a_snapshot_does_not_see_later_appends_extensions_or_evictions() -> None:
     memory, _ = memory_of(n_pages=2)
     fill(memory, 2)
-    seen = memory.snapshot()
+    seen = memory.table.snapshot()
     memory.extend(9.0)
     fill(memory, 2)
     assert [(line.id, line.end_s) for line in seen] == [(0, 0.0), (1, 1.0)]

@@ -36,7 +36,7 @@ def sure_questions(draw: st.DrawFn) -> StandingQuestion:
 frames_seen = st.lists(st.tuples(st.floats(0.01, 10), st.sampled_from(Fidelity), probabilities), max_size=60)
 
 
-def vigil(standing: StandingQuestion) -> ArmedQuestion:
+def armed(standing: StandingQuestion) -> ArmedQuestion:
     return ArmedQuestion("id", standing)
 
 
@@ -44,7 +44,7 @@ def vigil(standing: StandingQuestion) -> ArmedQuestion:
 def test_it_fires_once_per_occurrence_and_misses_none_that_it_may_tell(
     standing: StandingQuestion, seen: list[tuple[float, Fidelity, float]]
 ) -> None:
-    watch, time_s = vigil(standing), 0.0
+    watch, time_s = armed(standing), 0.0
     checks: list[tuple[float, float, bool]] = []
     for elapsed_s, fidelity, probability in seen:
         time_s += elapsed_s
@@ -92,10 +92,10 @@ def test_pocket_says_of_the_frame_of_now_whether_a_thing_is_there(
 ) -> None:
     session = Session(pocket, SessionConfig())
     shown = [a for a in world.appearances if a.start_s < 38]
-    watch = [vigil(StandingQuestion(f"did you see a {a.thing.name}?", cool_down_s=0.0)) for a in shown]
+    watch = [armed(StandingQuestion(f"did you see a {a.thing.name}?", cool_down_s=0.0)) for a in shown]
     fired_s: dict[ArmedQuestion, list[float]] = {one: [] for one in watch}
     for start in range(0, 40, 8):
-        for seen in session.runner.run(session.watch(frames[start : start + 8])):
+        for seen in session.runner.run(session.watcher.watch(frames[start : start + 8])):
             for one, told in session.runner.run(check(session.runner, watch, seen)):
                 assert told.time_s == seen.decision.time_s
                 fired_s[one].append(told.time_s)
@@ -116,7 +116,7 @@ def test_a_live_stream_is_checked_at_turning_points_and_on_a_timer(device: str) 
     checked: list[float] = []
     fired: list[Fired] = []
     standing_id = armed_by_hand(engine, live, ALWAYS, fired.append)
-    (watch,) = live.stream.armed_questions.armed
+    (watch,) = live.scheduled.armed_questions.armed
     assert watch.standing_id == standing_id
     judge = watch.judge
 
@@ -128,14 +128,14 @@ def test_a_live_stream_is_checked_at_turning_points_and_on_a_timer(device: str) 
     for _ in range(3):
         offer(live, 10)
         engine.finish()
-    log = list(live.stream.session.log)
+    log = list(live.scheduled.session.log)
     assert {d.time_s for d in log if d.fidelity is Fidelity.CLEAR} <= set(checked)
     assert all(later - earlier <= 3 for earlier, later in pairwise(checked))
     assert len(checked) < 30
     assert [told.time_s for told in fired] == [0], "once, as it is never released"
     assert fired[0].question == "abc?"
     assert [(seen.start_s, seen.end_s) for seen in fired[0].evidence] == [(0, 0)]
-    assert engine.tally.n_fired == 1
+    assert engine.counters.n_fired == 1
 
 
 def armed_by_hand(engine: ByHand, live: Any, standing: StandingQuestion, listener: Any) -> str:
@@ -175,6 +175,6 @@ def test_checking_changes_nothing_in_what_is_remembered(device: str) -> None:
     for engine, live in zip(engines, lives, strict=True):
         offer(live, 12)
         engine.finish()
-    one, other = (live.stream.session for live in lives)
+    one, other = (live.scheduled.session for live in lives)
     assert one.blocks() == other.blocks()
     assert [d.score for d in one.log] == [d.score for d in other.log]

@@ -15,7 +15,7 @@ from streamvlm.models.base import Sight, VideoLanguageModel
 from streamvlm.session.answer import Answer
 from streamvlm.session.config import SessionConfig
 from streamvlm.session.model_runner import ModelRunner
-from streamvlm.session.question_work import Question, QuestionWork
+from streamvlm.session.question_work import Question, QuestionScope, QuestionWork
 from streamvlm.session.session import Session
 from streamvlm.session.steps import Look, Task, Work
 
@@ -45,8 +45,10 @@ def together(runner: ModelRunner, works: Sequence[Work[Any]]) -> list[Any]:
     return [task.result() for task in tasks]
 
 
-def inquiry(session: Session, question: str, **settings: Any) -> QuestionWork:
-    return session.inquire(Question(question, **settings), session.moment(), lambda piece: None, time.perf_counter())
+def work_on(session: Session, question: str, **settings: Any) -> QuestionWork:
+    memory = session.stream_memory
+    scope = QuestionScope.of(session.watcher, memory)
+    return QuestionWork(memory, session.dialogue, Question(question, **settings), scope, time.perf_counter())
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def watched(pocket: VideoLanguageModel, frames: list[Frame]) -> tuple[list[Sessi
     companions = [Session(pocket, runner=runner) for _ in SLICES]
     for start in (0, 8):
         chunks = [frames[part][start : start + 8] for part in SLICES]
-        together(runner, [session.watch(chunk) for session, chunk in zip(companions, chunks, strict=True)])
+        together(runner, [session.watcher.watch(chunk) for session, chunk in zip(companions, chunks, strict=True)])
     return alone, companions, counted
 
 
@@ -80,7 +82,9 @@ def test_watched_together_is_watched_alone(watched: tuple[list[Session], list[Se
             (b.start_s, b.end_s, b.fidelity) for b in lines_alone
         ]
         ids = [line.id for line in lines]
-        for got, expected in zip(companion._stream.blocks.fetch(ids), alone._stream.blocks.fetch(ids), strict=True):
+        for got, expected in zip(
+            companion.stream_memory.blocks.fetch(ids), alone.stream_memory.blocks.fetch(ids), strict=True
+        ):
             torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -89,7 +93,7 @@ def test_answered_together_is_answered_alone(watched: tuple[list[Session], list[
     runner = companions[0].runner
     asked = [(i, question) for i in range(len(SLICES)) for question in QUESTIONS]
     answers: list[Answer] = together(
-        runner, [inquiry(companions[i], question, out_of_band=True).work() for i, question in asked]
+        runner, [work_on(companions[i], question, out_of_band=True).steps() for i, question in asked]
     )
     expected = [alone[i].ask(question, out_of_band=True).answer for i, question in asked]
     assert [(a.text, a.retrieved, a.tokens) for a in answers] == [(a.text, a.retrieved, a.tokens) for a in expected]
@@ -105,7 +109,7 @@ def test_an_answer_is_not_disturbed_by_frames_watched_between_its_steps(
     undisturbed.observe(frames[:24])
     session.observe(frames[:24])
     expected = undisturbed.ask(QUESTIONS[2]).answer
-    asked = Task(inquiry(session, QUESTIONS[2]).work())
+    asked = Task(work_on(session, QUESTIONS[2]).steps())
     for chunk in (frames[24:27], frames[27:30], frames[30:33]):
         runner.advance([asked])
         session.observe(chunk)
@@ -123,7 +127,11 @@ def test_only_the_work_that_is_at_fault_fails(pocket: VideoLanguageModel, frames
     def look_at_nothing() -> Work[None]:
         yield Look([torch.zeros(0).numpy()])
 
-    tasks: list[Task[Any]] = [Task(look_at_nothing()), Task(good.watch(frames[:2])), Task(bad.watch(frames[5:3:-1]))]
+    tasks: list[Task[Any]] = [
+        Task(look_at_nothing()),
+        Task(good.watcher.watch(frames[:2])),
+        Task(bad.watcher.watch(frames[5:3:-1])),
+    ]
     while not all(task.has_ended for task in tasks):
         runner.advance(tasks)
     assert len(tasks[1].result()) == 2
@@ -139,8 +147,8 @@ def test_closed_work_leaves_no_trace(pocket: VideoLanguageModel, frames: list[Fr
     session = Session(pocket)
     session.observe(frames[:8])
     expected = session.ask(QUESTIONS[0], out_of_band=True).answer.text
-    asked = inquiry(session, QUESTIONS[0])
-    task = Task(asked.work())
+    asked = work_on(session, QUESTIONS[0])
+    task = Task(asked.steps())
     for _ in range(2):
         session.runner.advance([task])
     task.close()
@@ -148,7 +156,7 @@ def test_closed_work_leaves_no_trace(pocket: VideoLanguageModel, frames: list[Fr
     broken_off = asked.answer(cancelled=True)
     assert broken_off.cancelled
     assert expected.startswith(broken_off.text)
-    assert not session._dialogue.payloads
+    assert not session.dialogue.payloads
 
 
 def test_an_answer_has_no_more_tokens_than_asked_for(pocket: VideoLanguageModel, frames: list[Frame]) -> None:

@@ -31,7 +31,7 @@ def test_what_has_gone_from_disk_behind_the_streams_back_is_forgotten_when_it_is
         for block_id in gone:
             archive.store.quarantine(block_id)
         left = [block_id for block_id in ids if block_id not in gone]
-        assert [kept.block_id for kept in session._stream.read(ids)] == left
+        assert [kept.block_id for kept in session.stream_memory.read(ids)] == left
         assert [block.id for block in session.blocks()] == left
         assert session.ask("what did you see?").answer.text
         session.close()

@@ -10,10 +10,11 @@ from tiny_model import TinyModel, colour
 
 from streamvlm.archive.ownership import Ownership
 from streamvlm.engine.config import EngineConfig
+from streamvlm.engine.counters import EngineCounters
 from streamvlm.engine.live_session import LiveSession, QuestionHandle
 from streamvlm.engine.notices import Notices
 from streamvlm.engine.queued_question import Piece
-from streamvlm.engine.scheduled_session import EngineCounters, ScheduledSession
+from streamvlm.engine.scheduled_session import ScheduledSession
 from streamvlm.engine.scheduler import Scheduler
 from streamvlm.engine.worker import Worker
 from streamvlm.errors import StreamVlmError
@@ -49,25 +50,25 @@ class ByHand:
     config: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
-        self.changed, self.tally = threading.Condition(), EngineCounters()
+        self.changed, self.counters = threading.Condition(), EngineCounters()
         self.runner = ModelRunner(self.model)
-        self.worker = Worker(Scheduler(self.runner, self.config, self.tally), self.changed)
+        self.worker = Worker(Scheduler(self.runner, self.config, self.counters), self.changed)
         self.lives: list[LiveSession] = []
 
     def open(self) -> LiveSession:
         session = Session(self.model, self.config.session, runner=self.runner)
-        stream = ScheduledSession(session, self.config, self.changed, self.tally, Notices(str(len(self.lives))))
+        scheduled = ScheduledSession(session, self.config, self.changed, self.counters, Notices(str(len(self.lives))))
         live = LiveSession(
-            str(len(self.lives)), Ownership(), stream, self.worker, self.changed,
+            str(len(self.lives)), Ownership(), scheduled, self.worker, self.changed,
             config=self.config, folder=None, close=lambda live: None,
         )  # fmt: skip
-        self.worker.add(stream)
+        self.worker.add(scheduled)
         self.lives.append(live)
         return live
 
     @property
     def has_work(self) -> bool:
-        return any(live.stream.has_work for live in self.lives)
+        return any(live.scheduled.has_work for live in self.lives)
 
     def step(self) -> None:
         self.worker.step()
@@ -80,7 +81,7 @@ class ByHand:
 def offer(live: LiveSession, n: int = 1) -> None:
     """Offers the next frames, a second apart."""
     for _ in range(n):
-        newest_s = live.stream.queue.newest_s
+        newest_s = live.scheduled.queue.newest_s
         time_s = 0.0 if newest_s is None else newest_s + 1.0
         live.offer(colour(int(time_s)), time_s=time_s)
 

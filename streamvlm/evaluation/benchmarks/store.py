@@ -22,7 +22,7 @@ from streamvlm.frame import Fidelity
 from streamvlm.memory.block import BlockLayout, KVBlock
 from streamvlm.memory.disk.catalog import BlockLocation
 from streamvlm.memory.disk.store import DiskStore, Put
-from streamvlm.memory.host_arena import PAGE_BYTES, SlabArena, slot_bytes
+from streamvlm.memory.host_arena import PAGE_BYTES, SlabArena, whole_pages
 
 TOKENS = 16
 FETCHED = 64
@@ -59,7 +59,7 @@ def _measure(folder: Path, layout: BlockLayout, n_bytes: int, n_blocks: int) -> 
     puts = [Put(line, payloads[line.id % 2], rows) for line in lines]
     a_batch = max(1, _BATCH_BYTES // n_bytes)
     batches = [puts[i : i + a_batch] for i in range(0, n_blocks, a_batch)]
-    slot = slot_bytes(n_bytes) + PAGE_BYTES
+    slot = whole_pages(n_bytes) + PAGE_BYTES
 
     store = DiskStore(folder, layout, "bench", budget_bytes=4 * n_blocks * slot)
     plain = _PlainFile(folder / "plain", slot, n_blocks)
@@ -160,7 +160,7 @@ def _read_both(
     *, cold: bool, clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, float]:  # fmt: skip
     """Seconds that the store and plain calls take for the same blocks, ``a_batch`` into memory at a time."""
-    n_bytes = slot_bytes(plain._slot - PAGE_BYTES)
+    n_bytes = whole_pages(plain._slot - PAGE_BYTES)
     arena = SlabArena(a_batch * n_bytes)
     extents = [arena.alloc(n_bytes) for _ in range(a_batch)]
     buffers: list[Tensor] = [arena.view(extent) for extent in extents if extent is not None]

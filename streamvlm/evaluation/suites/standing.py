@@ -113,9 +113,9 @@ def _watch(runner: ModelRunner, world: World, names: Sequence[str], standing: St
     for start in range(0, int(world.duration_s), size):
         seconds = range(start, min(start + size, int(world.duration_s)))
         chunk = [Frame(second, float(second), render(world, float(second))) for second in seconds]
-        for seen in runner.run(session.watch(chunk)):
-            for vigil, told in runner.run(check(runner, armed_questions, seen)):
-                fired[vigil.standing_id].append(told.time_s)
+        for seen in runner.run(session.watcher.watch(chunk)):
+            for armed, told in runner.run(check(runner, armed_questions, seen)):
+                fired[armed.standing_id].append(told.time_s)
     return [Watch(name, _events(world, name), fired[name]) for name in names]
 
 

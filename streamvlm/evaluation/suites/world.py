@@ -24,7 +24,7 @@ from streamvlm.errors import UsageError
 from streamvlm.frame import Fidelity, Frame, Picture
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.disk.codec import Codec
-from streamvlm.memory.host_arena import slot_bytes
+from streamvlm.memory.host_arena import whole_pages
 from streamvlm.models.base import Sight, VideoLanguageModel
 from streamvlm.retrieval.mean_key import MeanKeyScorer
 from streamvlm.retrieval.scorer import Ids
@@ -151,7 +151,7 @@ def _small_host_bytes(model: VideoLanguageModel, config: SessionConfig) -> int:
     """RAM for the window and what a question or two may fetch."""
     (sight,) = model.see([np.zeros((240, 320, 3), np.uint8)])
     n_tokens = len(model.frame_tokens(sight, 0.0, Fidelity.CLEAR))
-    return (config.window_blocks + 2 * config.top_k) * slot_bytes(n_tokens * model.layout.token_bytes)
+    return (config.window_blocks + 2 * config.top_k) * whole_pages(n_tokens * model.layout.token_bytes)
 
 
 def run_world_suite(

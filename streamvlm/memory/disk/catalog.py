@@ -37,7 +37,7 @@ _COLUMNS: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class BlockLocation:
-    """Where a block lies, and its line as stored: a faded block has fewer tokens than it came with."""
+    """Where a block lies, and its entry as stored: a faded block has fewer tokens than it came with."""
 
     block: KVBlock
     segment: int

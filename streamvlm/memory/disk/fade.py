@@ -17,16 +17,16 @@ def fade(block: KVBlock, payload: Tensor, rows: Tensor) -> tuple[KVBlock, Tensor
     merged: merged ones lose detail.
 
     Args:
-        block: Its line.
+        block: Its entry.
         payload: (L, 2, K, N, D) keys and values.
         rows: (N, sources, D) index rows.
 
     Returns:
-        Line, payload and index rows of the fuzzy block, of ceil(N / 2) tokens in their old order.
+        Entry, payload and index rows of the fuzzy block, of ceil(N / 2) tokens in their old order.
     """
     keys = payload[:, 0].float()
     distance = (keys - keys.mean(dim=-2, keepdim=True)).square().sum(dim=(0, 1, 3))
     kept = distance.topk(-(-block.n_tokens // 2)).indices.sort().values
     positions = block.positions.keep(kept) if block.positions else None
-    line = replace(block, fidelity=Fidelity.FUZZY, n_tokens=len(kept), positions=positions)
-    return line, payload[..., kept, :].contiguous(), rows[kept].contiguous()
+    fuzzy = replace(block, fidelity=Fidelity.FUZZY, n_tokens=len(kept), positions=positions)
+    return fuzzy, payload[..., kept, :].contiguous(), rows[kept].contiguous()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import heapq
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from itertools import count
 
 from streamvlm.errors import StoreError
+from streamvlm.memory.disk.catalog import BlockLocation
 from streamvlm.memory.disk.quota import DiskQuota
 from streamvlm.memory.disk.segment import segment_bytes
-from streamvlm.memory.disk.segment_files import SegmentFiles, Spot
+from streamvlm.memory.disk.segment_files import SegmentFiles, Spot, spot
 from streamvlm.memory.disk.slot import SlotShape
 from streamvlm.memory.host_arena import PAGE_BYTES
 
@@ -23,36 +26,51 @@ class FreeSlots:
 
     Args:
         segments: Grow and go here alone.
-        used: Slots that are not free.
+        used: Places of the blocks that are there: their slots are not free.
         budget_bytes: Most bytes of segment files.
         quota: What this and other stores may take together.
         on_event: Told in a sentence when the disk is full.
 
     Attributes:
         budget_bytes: Lowered to what there is once the disk is full.
+        in_hand: Segments that the commit under way writes to, or has freed slots of.
+        sequences: Numbers of the writes to come, each higher than all before.
     """
 
     def __init__(
         self,
         segments: SegmentFiles,
-        used: Collection[Spot],
+        used: Collection[BlockLocation],
         budget_bytes: int,
         quota: DiskQuota,
         on_event: Callable[[str], None],
     ) -> None:
         self._segments, self.budget_bytes, self._quota, self._tell = segments, budget_bytes, quota, on_event
+        self.in_hand: set[int] = set()
+        # Above what a process that was killed wrote and never committed, too: a repair takes the highest.
+        highest = max((place.sequence for place in used), default=0)
+        self.sequences = count(max(highest + 1, time.time_ns()))
+        taken = {spot(place) for place in used}
         self._free: defaultdict[SlotShape, list[Spot]] = defaultdict(list)  # heaps
         for number, segment in sorted(segments.all().items()):
             spots = [(number, slot) for slot in range(segment.n_slots)]
-            self._free[segment.shape] += [one for one in spots if one not in used]
+            self._free[segment.shape] += [one for one in spots if one not in taken]
+
+    def begin(self) -> None:
+        """Begins a commit: until the next one, blocks in the slots that are given out are not yet in the catalog."""
+        self.in_hand.clear()
 
     def take(self, shape: SlotShape) -> Spot | None:
-        """A slot of this shape, if one is free."""
-        return heapq.heappop(self._free[shape]) if self._free[shape] else None
+        """Returns a slot of this shape, if one is free."""
+        if not self._free[shape]:
+            return None
+        taken = heapq.heappop(self._free[shape])
+        self.in_hand.add(taken[0])
+        return taken
 
-    def give_back(self, shape: SlotShape, spot: Spot) -> None:
-        """Lets a slot be taken again."""
-        heapq.heappush(self._free[shape], spot)
+    def give_back(self, place: BlockLocation) -> None:
+        """Lets a place's slot be taken again."""
+        heapq.heappush(self._free[self._segments.shape_of(place)], spot(place))
 
     def add(self, shape: SlotShape, share: float) -> bool:
         """Makes a segment within this share of the budget; False if there is no room for one more slot.

@@ -1,26 +1,22 @@
-"""Room on disk: where it is used up, blocks fade, and blocks are dropped, so that others find a slot.
+"""Reclaims slots: where none is free, segments are added, blocks fade, and blocks are dropped.
 
-First come free slots and new segments. Then, of the blocks in slots of the wanted shape, the oldest and flattest fade,
-or are dropped once they have. Where the shape has too little of the disk, segments of other shapes are given up for it.
+First come new segments. Then, of the blocks in slots of the wanted shape, the oldest and flattest fade, or are dropped
+once they have. Where the shape has too little of the disk, segments of other shapes are given up for it.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import count
-
-from torch import Tensor
 
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.disk.catalog import BlockLocation, Catalog
-from streamvlm.memory.disk.codec import Codec, encode
+from streamvlm.memory.disk.codec import encode
 from streamvlm.memory.disk.fade import fade
 from streamvlm.memory.disk.free_slots import FreeSlots
 from streamvlm.memory.disk.segment import segment_bytes
-from streamvlm.memory.disk.segment_files import Sealed, SegmentFiles, Spot, spot
+from streamvlm.memory.disk.segment_files import Sealed, SegmentFiles, Spot
 from streamvlm.memory.disk.slot import SlotShape
 
 _CLEAR_SHARE = 0.75
@@ -28,19 +24,19 @@ _CLEAR_SHARE = 0.75
 
 
 class Reclaimer:
-    """Finds slots for the blocks of a store; used by the thread that commits.
+    """Finds slots for blocks of a store where none is free; used by the thread that commits.
 
     Args:
         places: Where the committed blocks lie, kept up to date here; other threads may read it, and take blocks out.
         catalog: Where that is committed.
         segments: What the slots are part of.
         slots: Those that are free.
-        on_event: Told in a sentence of what fades and what is dropped.
+        on_event: Gets a sentence about what fades and what is dropped.
 
     Attributes:
         n_faded: Blocks so far.
         n_dropped: Blocks so far.
-        dropped: Ids of blocks that were dropped, until somebody takes them.
+        dropped: Ids of blocks that were dropped, until the store takes them.
     """
 
     def __init__(
@@ -55,28 +51,16 @@ class Reclaimer:
         self._tell = on_event
         self.n_faded = self.n_dropped = 0
         self.dropped: set[int] = set()
-        self._in_hand: set[int] = set()  # segments that the commit under way writes to, or has freed slots of
-        # Above what a process that was killed wrote and never committed, too: a repair takes the highest.
-        highest = max((place.sequence for place in places.values()), default=0)
-        self._sequence = count(max(highest + 1, time.time_ns()))
 
-    def begin(self) -> None:
-        """Begins a commit: until the next one the slots that are given out are not yet in ``places``."""
-        self._in_hand.clear()
-
-    def seal(self, block: KVBlock, rows: Tensor, encoded: Tensor, codec: Codec) -> Sealed | None:
-        """Reserves a slot for a block; None if no room can be made for it.
+    def take(self, shape: SlotShape, block: KVBlock) -> Spot | None:
+        """Takes a slot of a new segment, or one whose block fades or is dropped; None if no room can be made.
 
         Raises:
             OSError: If the disk cannot be written.
             sqlite3.Error: Likewise.
             StoreError: If it does not keep what is written to it.
         """
-        taken = self._take(SlotShape.of(block, rows.nbytes, len(encoded)), block)
-        if taken is None:
-            return None
-        self._in_hand.add(taken[0])
-        return Sealed(BlockLocation(block, *taken, next(self._sequence), codec), rows, encoded)
+        return self._slots.take(shape) if self._make_room(shape, block) else None
 
     def keep_within(self, budget_bytes: int) -> None:
         """Gives up segments until the others fit, those first that were written to longest ago."""
@@ -85,13 +69,6 @@ class Reclaimer:
             numbers = self._written_longest_ago(self._by_segment(), excess_bytes)
             self._empty(numbers)
             self._slots.remove(numbers)
-
-    def _take(self, shape: SlotShape, block: KVBlock) -> Spot | None:
-        """Reserves a slot: a free one, one of a new segment, or one whose block fades or is dropped for it."""
-        taken = self._slots.take(shape)
-        if taken is None and self._make_room(shape, block):
-            taken = self._slots.take(shape)
-        return taken
 
     def _make_room(self, shape: SlotShape, block: KVBlock) -> bool:
         own = [place for _, place in sorted(self._places.items()) if self._segments.shape_of(place) == shape]
@@ -112,7 +89,7 @@ class Reclaimer:
             number: places
             for number, places in self._by_segment().items()
             if segments[number].shape != shape
-            and number not in self._in_hand
+            and number not in self._slots.in_hand
             and all(one.sequence < since and one.block.fidelity in fidelities for one in places)
         }
         numbers = self._written_longest_ago(stale, segment_bytes(shape, 1))
@@ -127,13 +104,13 @@ class Reclaimer:
             return False
         older = own[: -(-len(own) // 2)]
         leaving = sorted(older, key=lambda place: place.block.score)[: -(-len(older) // 4)]
-        self._in_hand |= {place.segment for place in leaving}
+        self._slots.in_hand |= {place.segment for place in leaving}
         faded = [sealed for place in leaving if (sealed := self._faded(place)) is not None]
         self._segments.write(faded)
         kept = {one.place.block.id: one.place for one in faded}
         self._replace(kept, {place.block.id for place in leaving} - kept.keys())
         for place in leaving:
-            self._slots.give_back(shape, spot(place))
+            self._slots.give_back(place)
         self._tell(
             f"the memory's {self._segments.n_bytes} bytes of disk are used up: of the oldest, flattest blocks "
             f"{len(kept)} fade and {len(leaving) - len(kept)} are forgotten"
@@ -146,11 +123,15 @@ class Reclaimer:
         rows, payload = self._segments.rows(place), self._segments.payload(place)
         if rows is None or payload is None:
             return None
-        line, payload, rows = fade(place.block, payload, rows)
+        block, payload, rows = fade(place.block, payload, rows)
         encoded = encode(place.codec, payload)
-        if SlotShape.of(line, rows.nbytes, len(encoded)).n_bytes >= self._segments.shape_of(place).n_bytes:
+        shape = SlotShape.of(block, rows.nbytes, encoded.nbytes)
+        if shape.n_bytes >= self._segments.shape_of(place).n_bytes:
             return None  # it would not free anything
-        return self.seal(line, rows, encoded, place.codec)
+        taken = self._slots.take(shape) or self.take(shape, block)
+        if taken is None:
+            return None
+        return Sealed(BlockLocation(block, *taken, next(self._slots.sequences), place.codec), rows, encoded)
 
     def _empty(self, numbers: Collection[int]) -> None:
         """Drops the blocks in some segments, which are in the way."""

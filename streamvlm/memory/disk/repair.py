@@ -11,7 +11,7 @@ from streamvlm.errors import StoreError
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.disk.catalog import NAME, BlockLocation, Catalog
 from streamvlm.memory.disk.segment import Segment
-from streamvlm.memory.disk.segment_files import is_line_of, is_of, open_segments
+from streamvlm.memory.disk.segment_files import is_entry_of, is_of, open_segments
 from streamvlm.memory.disk.slot import SlotHeader, describe, holds_payload
 from streamvlm.memory.disk.system_calls import SystemCalls
 
@@ -51,7 +51,7 @@ def repair(folder: Path, io: SystemCalls | None = None) -> tuple[int, int]:
 
 
 def check_blocks(folder: Path, io: SystemCalls | None = None) -> tuple[int, list[KVBlock]]:
-    """Reads every block of a folder without a model: how many are whole, and the lines of those that are not.
+    """Reads every block of a folder without a model: how many are whole, and those that are not.
 
     Raises:
         StoreError: If the catalog or a segment's first page is damaged or cannot be read.
@@ -73,7 +73,7 @@ def _opened(folder: Path, io: SystemCalls | None) -> Iterator[dict[int, Segment]
 
 
 def _blocks(segment: Segment) -> Iterator[tuple[int, SlotHeader | None, KVBlock | None]]:
-    """Of every slot that is not free its header, and the line of its block if that is whole; None if unreadable."""
+    """Yields of every slot that is not free its header, and its block if that is whole; None if unreadable."""
     for slot in range(segment.n_slots):
         header = block = None
         try:
@@ -91,14 +91,14 @@ def _holds(segment: Segment | None, place: BlockLocation) -> bool:
         header = segment.header_of(place.slot) if segment is not None else None
         if segment is None or header is None or not is_of(header, place):
             return False
-        line = _whole_block(segment, place.slot, header)
+        block = _whole_block(segment, place.slot, header)
     except OSError:
         return False
-    return line is not None and is_line_of(line, place)
+    return block is not None and is_entry_of(block, place)
 
 
 def _whole_block(segment: Segment, slot: int, header: SlotHeader) -> KVBlock | None:
-    """The block's line if the slot holds all that was written."""
+    """Returns the block if the slot holds all that was written."""
     head, body = bytearray(segment.shape.head_bytes), bytearray(segment.shape.body_bytes)
     segment.read(slot, [memoryview(head), memoryview(body)])
     described = describe(header, memoryview(head))

@@ -62,7 +62,7 @@ class Segment:
         except BaseException:
             self.close()
             raise
-        self.shape = self.header.shape
+        self.shape, self._slot_bytes = self.header.shape, self.header.shape.n_bytes
         self.n_slots = self.header.n_slots
 
     @classmethod
@@ -109,7 +109,7 @@ class Segment:
 
     def announce(self, first_slot: int, n_slots: int) -> None:
         """Tells the kernel that these slots will be read, so that they come while others are worked on."""
-        length = n_slots * self.shape.n_bytes
+        length = n_slots * self._slot_bytes
         os.posix_fadvise(self._fd, self._offset(first_slot), length, os.POSIX_FADV_WILLNEED)
 
     def drop_cache(self) -> None:
@@ -129,7 +129,7 @@ class Segment:
         return header if header is not None and header.fingerprint == self.header.fingerprint else None
 
     def _offset(self, slot: int) -> int:
-        return PAGE_BYTES + slot * self.shape.n_bytes
+        return PAGE_BYTES + slot * self._slot_bytes
 
     def _read_header(self) -> SegmentHeader:
         page = bytearray(PAGE_BYTES)

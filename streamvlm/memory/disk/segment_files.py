@@ -19,7 +19,7 @@ from streamvlm.memory.disk.codec import Codec, decode, encoded_bytes
 from streamvlm.memory.disk.segment import DRAFT_PATTERN, PATTERN, Segment
 from streamvlm.memory.disk.slot import SlotHeader, SlotShape, arrived, describe, unpack_header, write_head
 from streamvlm.memory.disk.system_calls import SystemCalls
-from streamvlm.memory.host_arena import slot_bytes
+from streamvlm.memory.host_arena import whole_pages
 
 _PIECE_BYTES = 1 << 17
 """Read in one call: little enough to be checked while the processor's cache still holds it."""
@@ -27,7 +27,7 @@ _LONG_RUN_BYTES = 4 << 20
 
 
 class Sealed(NamedTuple):
-    """A block on its way to its place: index rows (N, sources, D) and encoded payload (bytes,) uint8."""
+    """A block on its way to its place: index rows (N, sources, D) and encoded payload, of any shape and dtype."""
 
     place: BlockLocation
     rows: Tensor
@@ -51,6 +51,7 @@ class SegmentFiles:
         on_event: Told in a sentence of what cannot be read.
 
     Attributes:
+        n_bytes: Bytes of all files.
         unread: Segments and slots that the disk refused to read: what they hold may be whole all the same.
 
     Raises:
@@ -66,12 +67,8 @@ class SegmentFiles:
         for draft in folder.glob(DRAFT_PATTERN):
             draft.unlink()  # of a process that was killed while it made a segment
         self._segments = open_segments(folder, fingerprint, io)
+        self.n_bytes = sum(segment.n_bytes for segment in self._segments.values())
         self._numbers = count(max(self._segments, default=0) + 1)  # never one again: readers may still look for the old
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of all files."""
-        return sum(segment.n_bytes for segment in list(self._segments.values()))
 
     def all(self) -> dict[int, Segment]:
         """The segments by their numbers, as of now."""
@@ -99,12 +96,14 @@ class SegmentFiles:
         """
         number = next(self._numbers)
         path = self.folder / _name(number)
-        self._segments[number] = Segment.create(path, shape, n_slots, self._fingerprint, self._io)
+        segment = self._segments[number] = Segment.create(path, shape, n_slots, self._fingerprint, self._io)
+        self.n_bytes += segment.n_bytes
         return [(number, slot) for slot in range(n_slots)]
 
     def remove(self, number: int) -> int:
         """Deletes a segment, and returns how many bytes it had; who is reading it now may read to the end."""
         segment = self._segments.pop(number)
+        self.n_bytes -= segment.n_bytes
         segment.path.unlink()
         return segment.n_bytes
 
@@ -146,11 +145,11 @@ class SegmentFiles:
 
     def payload(self, place: BlockLocation) -> Tensor | None:
         """A block's payload (L, 2, K, N, D); None if it cannot be read whole."""
-        buffer = torch.empty(slot_bytes(self._layout.token_bytes * place.block.n_tokens), dtype=torch.uint8)
+        buffer = torch.empty(whole_pages(self._layout.token_bytes * place.block.n_tokens), dtype=torch.uint8)
         return self._view(place.block, buffer) if self._load_run([(place, buffer)])[0] else None
 
     def rows(self, place: BlockLocation) -> Tensor | None:
-        """A block's index rows (N, sources, D); None if they are not whole, or the slot tells of another line."""
+        """Returns a block's index rows (N, sources, D); None if they are not whole, or belong to another entry."""
         segment = self._segments.get(place.segment)
         if segment is None:
             return None
@@ -164,7 +163,7 @@ class SegmentFiles:
         if header is None or not is_of(header, place):
             return None
         described = describe(header, memoryview(head))
-        if described is None or not is_line_of(described[0], place):
+        if described is None or not is_entry_of(described[0], place):
             return None
         data = torch.frombuffer(bytearray(described[1]), dtype=torch.uint8).view(self._layout.dtype)
         return data.view(place.block.n_tokens, -1, self._layout.head_dim)
@@ -263,9 +262,9 @@ def is_of(header: SlotHeader, place: BlockLocation) -> bool:
     return (header.block.id, header.sequence, header.codec) == (place.block.id, place.sequence, place.codec)
 
 
-def is_line_of(line: KVBlock, place: BlockLocation) -> bool:
-    """Whether a slot's line is the catalog's, which has no checksums: all but the end, which only ever moves on."""
-    return line == replace(place.block, end_s=line.end_s) and line.end_s <= place.block.end_s
+def is_entry_of(block: KVBlock, place: BlockLocation) -> bool:
+    """Whether a slot's entry is the catalog's, which has no checksums: all but the end, which only ever moves on."""
+    return block == replace(place.block, end_s=block.end_s) and block.end_s <= place.block.end_s
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -16,7 +16,7 @@ import xxhash
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock, Positions
 from streamvlm.memory.disk.codec import Codec
-from streamvlm.memory.host_arena import slot_bytes
+from streamvlm.memory.host_arena import whole_pages
 
 _MAGIC = b"SVLMBLK2"
 # magic, sequence, id, start, end, score, bytes of payload, rows and positions, extent, tokens, fidelity, codec,
@@ -42,7 +42,7 @@ class SlotShape:
     @classmethod
     def of(cls, block: KVBlock, n_row_bytes: int, n_payload_bytes: int) -> SlotShape:
         """The smallest that holds a block with index rows and an encoded payload of these sizes."""
-        return cls(slot_bytes(HEADER_BYTES + n_row_bytes + len(_position_bytes(block))), slot_bytes(n_payload_bytes))
+        return cls(whole_pages(HEADER_BYTES + n_row_bytes + len(_position_bytes(block))), whole_pages(n_payload_bytes))
 
     @property
     def n_bytes(self) -> int:
@@ -55,7 +55,7 @@ class SlotHeader:
     """A slot's header.
 
     Attributes:
-        block: The block's line as it was when written; ``describe`` adds the positions.
+        block: The block's entry as it was when written; ``describe`` adds the positions.
         sequence: Rises with every write of a store: of two slots with one block, the higher holds.
         codec: How the payload is encoded.
         n_row_bytes: Bytes of index rows.
@@ -109,7 +109,7 @@ def unpack_header(data: memoryview) -> SlotHeader | None:
 
 
 def describe(header: SlotHeader, head: memoryview) -> tuple[KVBlock, memoryview] | None:
-    """The whole line and the index rows in a slot's first pages; None unless they are those that were written."""
+    """Returns the whole entry and the index rows in a slot's first pages; None unless they are as they were written."""
     n_bytes = header.n_row_bytes + header.n_position_bytes
     described = head[HEADER_BYTES : HEADER_BYTES + n_bytes]
     if xxhash.xxh3_64_intdigest(described) != header.row_checksum:

@@ -23,12 +23,13 @@ from streamvlm.memory.disk.free_slots import FreeSlots
 from streamvlm.memory.disk.quota import DiskQuota
 from streamvlm.memory.disk.reclaim import Reclaimer
 from streamvlm.memory.disk.segment_files import Sealed, SegmentFiles, spot
+from streamvlm.memory.disk.slot import SlotShape
 from streamvlm.memory.disk.system_calls import SystemCalls
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A block to be written: its line, payload (L, 2, K, N, D) and index rows (N, sources, D), both on the CPU."""
+    """A block to be written: its entry, payload (L, 2, K, N, D) and index rows (N, sources, D), both on the CPU."""
 
     block: KVBlock
     payload: Tensor
@@ -87,16 +88,16 @@ class DiskStore:
             self._segments = SegmentFiles(folder, layout, fingerprint, io or SystemCalls(), on_event)
             opened.callback(self._segments.close)
             self._take_up()
-            used = {spot(place) for place in self._places.values()}
-            self._slots = FreeSlots(self._segments, used, budget_bytes, quota or DiskQuota(sys.maxsize), on_event)
-            self._room = Reclaimer(self._places, self._catalog, self._segments, self._slots, on_event)
-            self._room.keep_within(budget_bytes)
+            quota = quota or DiskQuota(sys.maxsize)
+            self._slots = FreeSlots(self._segments, self._places.values(), budget_bytes, quota, on_event)
+            self._reclaimer = Reclaimer(self._places, self._catalog, self._segments, self._slots, on_event)
+            self._reclaimer.keep_within(budget_bytes)
             opened.pop_all()
 
     # --- reading: any thread ---
 
     def blocks(self) -> list[KVBlock]:
-        """Lines of all committed blocks, oldest first."""
+        """Returns all committed blocks, oldest first."""
         return [place.block for _, place in sorted(self._places.items())]
 
     def next_id(self) -> int:
@@ -152,8 +153,8 @@ class DiskStore:
             len(self._places),
             self._segments.n_bytes,
             self._slots.budget_bytes,
-            self._room.n_faded,
-            self._room.n_dropped,
+            self._reclaimer.n_faded,
+            self._reclaimer.n_dropped,
             self._n_damaged,
         )
 
@@ -177,7 +178,7 @@ class DiskStore:
         if not self._catalog.path.exists():
             # Open files outlive their folder, and would take everything with them when this process ends.
             raise FileNotFoundError(errno.ENOENT, "the folder is gone")
-        self._room.begin()
+        self._slots.begin()
         sealed = [one for put in puts if (one := self._seal(put)) is not None]
         self._segments.write(sealed)
         quarantined, self._quarantined = self._quarantined, []
@@ -190,18 +191,23 @@ class DiskStore:
         return set(stored)
 
     def _seal(self, put: Put) -> Sealed | None:
-        encoded = encode(self._codec, put.payload)
-        sealed = self._room.seal(put.block, put.rows, encoded, self._codec)
-        if sealed is not None:
-            self._starved.discard(len(encoded))
-        elif len(encoded) not in self._starved:
-            self._starved.add(len(encoded))
+        """Reserves a slot for a block: a free one, or one that is reclaimed; None if no room can be made for it."""
+        raw = self._codec is Codec.RAW  # then the payload is written as it lies in RAM
+        encoded = put.payload if raw else encode(self._codec, put.payload)
+        shape = SlotShape.of(put.block, put.rows.nbytes, encoded.nbytes)
+        taken = self._slots.take(shape) or self._reclaimer.take(shape, put.block)
+        if taken is not None:
+            self._starved.discard(encoded.nbytes)
+            place = BlockLocation(put.block, *taken, next(self._slots.sequences), self._codec)
+            return Sealed(place, put.rows, encoded)
+        if encoded.nbytes not in self._starved:
+            self._starved.add(encoded.nbytes)
             self._tell(f"no disk is left for {self.folder}: what is seen goes on in RAM alone until there is")
-        return sealed
+        return None
 
     def dropped(self) -> set[int]:
-        """Ids of blocks dropped for want of room since this was last asked."""
-        dropped, self._room.dropped = self._room.dropped, set()
+        """Returns the ids of blocks dropped for want of room since the last call."""
+        dropped, self._reclaimer.dropped = self._reclaimer.dropped, set()
         return dropped
 
     def close(self) -> None:

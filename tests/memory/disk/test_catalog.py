@@ -18,7 +18,7 @@ from streamvlm.memory.disk.catalog import Catalog
 from streamvlm.memory.disk.database import reading
 from streamvlm.memory.disk.repair import check_blocks, repair
 from streamvlm.memory.disk.store import DiskStore
-from streamvlm.memory.host_arena import slot_bytes
+from streamvlm.memory.host_arena import whole_pages
 
 N_BLOCKS = 60
 FLIPS_A_PAGE = 20
@@ -45,7 +45,7 @@ def served(folder: Path) -> list[KVBlock]:
         for line in lines:
             place = store.locate(line.id)
             assert place is not None
-            buffer = torch.zeros(slot_bytes(line.n_tokens * LAYOUT.token_bytes), dtype=torch.uint8)
+            buffer = torch.zeros(whole_pages(line.n_tokens * LAYOUT.token_bytes), dtype=torch.uint8)
             assert store.load([(place, buffer)]) == [True]
             payload = buffer[: line.n_tokens * LAYOUT.token_bytes].view(LAYOUT.dtype)
             assert torch.equal(payload, content(line.id, line.n_tokens).flatten())

@@ -26,7 +26,7 @@ from streamvlm.memory.disk.quota import DiskQuota
 from streamvlm.memory.disk.repair import check_blocks, repair
 from streamvlm.memory.disk.store import DiskStore, Put
 from streamvlm.memory.disk.system_calls import SystemCalls
-from streamvlm.memory.host_arena import slot_bytes
+from streamvlm.memory.host_arena import whole_pages
 
 MODEL = "a-model"
 
@@ -41,7 +41,7 @@ def get(store: DiskStore, block_id: int) -> Tensor | None:
     if place is None:
         return None
     n_bytes = place.block.n_tokens * LAYOUT.token_bytes
-    buffer = torch.zeros(slot_bytes(n_bytes), dtype=torch.uint8)
+    buffer = torch.zeros(whole_pages(n_bytes), dtype=torch.uint8)
     (whole,) = store.load([(place, buffer)])
     return buffer[:n_bytes].view(LAYOUT.dtype).view(LAYOUT.shape(place.block.n_tokens)) if whole else None
 
@@ -93,7 +93,7 @@ def test_a_flipped_bit_anywhere_gives_no_block_and_never_a_wrong_one(tmp_path: P
     assert place is not None
     store.close()
     (path,) = tmp_path.glob("seg-*.kv")
-    shape_bytes = 4096 + slot_bytes(LAYOUT.token_bytes * CLEAR_TOKENS)
+    shape_bytes = 4096 + whole_pages(LAYOUT.token_bytes * CLEAR_TOKENS)
     slot = 4096 + place.slot * shape_bytes
     at = {"header": slot + 20, "rows": slot + 140, "payload": slot + 4096 + 77, "segment page": 25}[part]
     with path.open("r+b") as file:
@@ -128,7 +128,7 @@ def test_a_truncated_or_missing_segment_loses_its_blocks_alone(tmp_path: Path) -
     last = places[8]
     assert last is not None
     with clear.open("r+b") as file:
-        file.truncate(4096 + last.slot * (4096 + slot_bytes(LAYOUT.token_bytes * CLEAR_TOKENS)) + 5000)
+        file.truncate(4096 + last.slot * (4096 + whole_pages(LAYOUT.token_bytes * CLEAR_TOKENS)) + 5000)
     fuzzy.unlink()
     again = open_store(tmp_path, on_event=events.append)
     assert get(again, 0) is None
@@ -471,7 +471,7 @@ def test_a_segment_may_go_while_its_blocks_are_read(tmp_path: Path) -> None:
     again = open_store(tmp_path, budget_bytes=1 << 20, codec=Codec.INT8, io=io, on_event=events.append)
     wanted = [place for block in again.blocks() if (place := again.locate(block.id)) is not None]
     buffers = [
-        torch.zeros(slot_bytes(place.block.n_tokens * LAYOUT.token_bytes), dtype=torch.uint8) for place in wanted
+        torch.zeros(whole_pages(place.block.n_tokens * LAYOUT.token_bytes), dtype=torch.uint8) for place in wanted
     ]
     newer = count(40)
 

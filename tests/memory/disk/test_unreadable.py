@@ -16,7 +16,7 @@ from streamvlm.errors import StoreError
 from streamvlm.memory.disk.repair import check_blocks, repair
 from streamvlm.memory.disk.store import DiskStore
 from streamvlm.memory.disk.system_calls import SystemCalls
-from streamvlm.memory.host_arena import PAGE_BYTES, slot_bytes
+from streamvlm.memory.host_arena import PAGE_BYTES, whole_pages
 
 N_BLOCKS = 6
 
@@ -50,7 +50,7 @@ def slot_of(folder: Path, block_id: int) -> BadSpot:
     with closing(opened(folder)) as store:
         place = store.locate(block_id)
         assert place is not None
-        n_bytes = PAGE_BYTES + slot_bytes(LAYOUT.token_bytes * place.block.n_tokens)
+        n_bytes = PAGE_BYTES + whole_pages(LAYOUT.token_bytes * place.block.n_tokens)
         return BadSpot(PAGE_BYTES + place.slot * n_bytes, PAGE_BYTES + (place.slot + 1) * n_bytes)
 
 
@@ -72,7 +72,7 @@ def test_a_block_that_cannot_be_read_when_it_is_wanted_is_back_when_the_disk_is(
     with closing(opened(folder, slot_of(folder, 2))) as store:
         place = store.locate(2)
         assert place is not None
-        buffer = torch.zeros(slot_bytes(LAYOUT.token_bytes * place.block.n_tokens), dtype=torch.uint8)
+        buffer = torch.zeros(whole_pages(LAYOUT.token_bytes * place.block.n_tokens), dtype=torch.uint8)
         assert store.load([(place, buffer)]) == [False]
         store.quarantine(2)
         assert store.locate(2) is None

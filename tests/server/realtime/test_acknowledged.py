@@ -53,7 +53,7 @@ def session_of(server: LiveServer, session_id: str) -> LiveSession:
 
 def watched_s(session: LiveSession) -> list[float]:
     """When the frames were that were watched, once none waits."""
-    wait_until(lambda: not session.stream.has_work)
+    wait_until(lambda: not session.scheduled.has_work)
     assert session.stats().n_dropped == 0
     return [decision.time_s for decision in session.timeline().decisions]
 
@@ -175,7 +175,7 @@ def test_frames_that_give_way_push_no_item_out(narrow: LiveServer) -> None:
             return session_id
 
     session = session_of(narrow, asyncio.run(use()))
-    wait_until(lambda: not session.stream.has_work)
+    wait_until(lambda: not session.scheduled.has_work)
     times_s = [decision.time_s for decision in session.timeline().decisions]
     assert times_s[:QUEUE] == list(range(QUEUE))
     assert times_s[-1] == 49
@@ -292,7 +292,7 @@ def test_breaking_an_answer_off_waits_for_no_picture(narrow: LiveServer) -> None
                 await client.receive("response.created")
                 await send_items(client, *[shown(NOISE_URL)] * 30)
                 await client.send("response.cancel")
-                await asyncio.to_thread(wait_until, lambda: session.stream.questions[0].is_cancelled)
+                await asyncio.to_thread(wait_until, lambda: session.scheduled.questions[0].is_cancelled)
                 assert session.stats().n_offered == QUEUE
             assert (await client.receive("response.done"))["response"]["status"] == "cancelled"
 

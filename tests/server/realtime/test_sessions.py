@@ -166,7 +166,7 @@ def test_a_session_whose_folder_vanishes_is_told_so_and_goes_on(live: LiveServer
             assert live.service.config.home is not None
             (live.service.config.home / "vanishing").rename(tmp_path / "elsewhere")
             await show(client, 40.0)
-            live.engine.find("vanishing").stream.session.flush()
+            live.engine.find("vanishing").scheduled.session.flush()
             return (await client.receive("streamvlm.notice"))["message"], await client.ask("what do you see now?")
 
     message, answer = asyncio.run(lose())
