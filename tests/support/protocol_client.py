@@ -21,17 +21,19 @@ IMAGE = {"type": "input_image", "image_url": "data:image/jpeg;base64,AAAA"}
 
 @dataclass
 class Client:
-    """Sends events to a protocol and keeps what comes back, as JSON objects."""
+    """Sends events to a protocol and keeps what comes back, as JSON objects and as their texts."""
 
     stream: ScriptedStream = field(default_factory=ScriptedStream)
     received: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.protocol = RealtimeProtocol(self.stream, self._receive, model="pocket", resume_token="secret")
         self.protocol.open()
 
     def _receive(self, event: ServerEvent) -> None:
-        self.received.append(json.loads(event.model_dump_json()))
+        self.texts.append(event.model_dump_json())
+        self.received.append(json.loads(self.texts[-1]))
 
     def send(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
         """Sends an event and returns what came back for it."""
