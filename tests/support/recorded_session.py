@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from protocol_client import PICTURE, Client
-from scripted_stream import HasFired
+from scripted_stream import has_fired
 
 import streamvlm.errors
 import streamvlm_server.errors
@@ -62,8 +62,8 @@ def _refusing(client: Client, name: str | None, message: str = "") -> None:
 
 
 def _decision(client: Client, time_s: float, fidelity: str) -> None:
-    if client.stream.on_decision is not None:
-        client.stream.on_decision(Decision(time_s, Fidelity(fidelity), Reason.OPENING, 0.1, 0.2, 0.3, 0.4, 0.5))
+    if client.stream.decide is not None:
+        client.stream.decide(Decision(time_s, Fidelity(fidelity), Reason.OPENING, 0.1, 0.2, 0.3, 0.4, 0.5))
 
 
 def _notice(client: Client, sentence: str) -> None:
@@ -73,7 +73,7 @@ def _notice(client: Client, sentence: str) -> None:
 
 def _fired(client: Client, standing_id: str, time_s: float, probability: float, number: int, n_missed: int) -> None:
     if client.stream.fire is not None:
-        client.stream.fire(HasFired(standing_id, "is it red?", time_s, probability, number=number, n_missed=n_missed))
+        client.stream.fire(has_fired(standing_id, "is it red?", time_s, probability, number=number, n_missed=n_missed))
 
 
 def _ended(client: Client, error: str | None, warning: str | None) -> None:
@@ -85,10 +85,10 @@ def _frame(client: Client, *shown_s: float, time_s: float | None = None) -> None
 
 
 _HAPPENS: dict[str, Callable[..., None]] = {
-    "text": lambda client, n, piece: client.stream.asked[n].reply.text(piece),
+    "text": lambda client, n, piece: client.stream.asked[n].text(piece),
     "done": lambda client, n: client.stream.asked[n].complete(),
     "cut": lambda client, n: client.stream.asked[n].complete(is_cut=True),
-    "failed": lambda client, n, name, message: client.stream.asked[n].reply.failed(_error(name, message)),
+    "failed": lambda client, n, name, message: client.stream.asked[n].fail(_error(name, message)),
     "frame": lambda client, time_s, *shown_s: _frame(client, *shown_s, time_s=time_s),
     "tick": lambda client: client.protocol.tick(),
     "decision": _decision,
@@ -98,6 +98,6 @@ _HAPPENS: dict[str, Callable[..., None]] = {
     "ended": _ended,
     "refusing": _refusing,
     "refuse": _refuse,
-    "going_away": lambda client, reason, time_left_s: client.protocol.going_away(reason, time_left_s),
+    "going_away": lambda client, reason, time_left_s: client.protocol.leave(reason, time_left_s),
     "close": lambda client: client.protocol.close(),
 }

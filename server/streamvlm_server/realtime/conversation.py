@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamvlm_server.errors import ProtocolError
-from streamvlm_server.realtime.shapes import Item
+from streamvlm_server.realtime.shapes import ImagePart, Item, NewItem
 
 MAX_ITEMS, MAX_CHARS = 512, 1 << 20
 
@@ -81,6 +81,15 @@ class Conversation:
         raise ProtocolError(f"There is no item {item_id} in the conversation.", code=code, param=param)
 
 
+def images_of(item: NewItem) -> dict[str, ImagePart]:
+    """Returns the pictures of a client's item, by their places in its event."""
+    return {
+        f"item.content.{place}.image_url": part
+        for place, part in enumerate(item.content)
+        if isinstance(part, ImagePart)
+    }
+
+
 def text_of(item: Item) -> str:
-    """Its words, a line a part."""
+    """Returns the words of an item, one line for each part."""
     return "\n".join(part.text for part in item.content if part.text)

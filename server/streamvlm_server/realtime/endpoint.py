@@ -13,13 +13,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamvlm_server.errors import ModelNotFoundError, error_object, wire
+from streamvlm_server.errors import ModelNotFoundError, wire
 from streamvlm_server.monitoring.logs import about
 from streamvlm_server.realtime.connection import Connection, close
 from streamvlm_server.realtime.engine_stream import EngineStream
 from streamvlm_server.realtime.schema import schema
 from streamvlm_server.realtime.server_events import ErrorEvent
-from streamvlm_server.realtime.shapes import ErrorBody
 from streamvlm_server.service import Service, principal_of
 from streamvlm_server.session_leases import TAKEN_OVER
 from streamvlm_server.untrusted.picture_threads import PictureDecoder
@@ -122,13 +121,13 @@ class Realtime:
             raise ModelNotFoundError(f"The model {str(asked)[:80]!r} is not served here; name {name!r}.", param="model")
 
     async def _refuse(self, websocket: WebSocket, error: Exception) -> None:
-        """Tells what went wrong, twice: as an event, and as the reason of the close."""
-        told, line = ErrorBody.model_validate(error_object(error)), wire(error)
+        """Sends what went wrong twice: as an event, and as the reason of the close."""
+        told, line = ErrorEvent.of(error), wire(error)
         self._service.metrics.refused(line.code)
         self._service.metrics.ws_closed(line.close)
         try:
-            await websocket.send_text(ErrorEvent(error=told).model_dump_json())
-            await close(websocket, line.close, told.message)
+            await websocket.send_text(told.model_dump_json())
+            await close(websocket, line.close, told.error.message)
         except (WebSocketDisconnect, RuntimeError):
             logger.debug("the client had gone before it could be told of %s", line.code)
 
