@@ -46,11 +46,11 @@ class Realtime:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Closes sessions that nobody comes back to, all the while."""
+        """Closes sessions that no client comes back to, as long as the server runs."""
         async with asyncio.TaskGroup() as tasks:
-            sweeping = tasks.create_task(self._service.attachments.sweep())
+            closing = tasks.create_task(self._service.session_leases.close_expired())
             yield
-            sweeping.cancel()
+            closing.cancel()
         self._decoder.close()
 
     async def show_schema(self, request: Request) -> Response:
@@ -58,7 +58,7 @@ class Realtime:
         return JSONResponse(schema())
 
     async def connect(self, websocket: WebSocket) -> None:
-        """Serves one client, whom the guard has let in."""
+        """Serves one client that has passed the guard."""
         offered = websocket.scope["subprotocols"]
         await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         try:
@@ -81,15 +81,17 @@ class Realtime:
 
         session_id = websocket.query_params.get("session_id")
         if session_id is None:
-            principal.meter.check_sessions()  # before one is made, and another has to make room for it
-        attached = service.attachments.attach(
+            principal.meter.check_sessions()  # before one is made, for which another may have to be closed
+        lease = service.session_leases.lease(
             session_id,
             owner=principal.owner,
             token=_token(websocket),
             taken_over=leave,
         )
-        async with attached as (session, token):
-            with principal.meter.session():  # not before: who comes back would be one too many beside its own old self
+        async with lease as (session, token):
+            with (
+                principal.meter.session()
+            ):  # not before: a client that comes back would be counted beside its own old connection
                 stream = EngineStream(
                     session,
                     principal.meter,
