@@ -11,7 +11,6 @@ from scripted_stream import Asked, ScriptedStream
 from streamvlm.frame import Picture
 from streamvlm_server.errors import ProtocolError
 from streamvlm_server.realtime.client_events import ItemCreate, parse
-from streamvlm_server.realtime.conversation import images_of
 from streamvlm_server.realtime.protocol import RealtimeProtocol
 from streamvlm_server.realtime.queues import Outbox
 
@@ -55,7 +54,7 @@ class Client:
         except ProtocolError as error:
             self.protocol.refuse(error)
         else:
-            images = images_of(event.item) if isinstance(event, ItemCreate) else {}
+            images = event.images if isinstance(event, ItemCreate) else {}
             self.protocol.handle(event, [(0.0, PICTURE) for _ in images])
         return self.received[n_before:]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -24,11 +25,9 @@ from streamvlm_server.config import ServerConfig
 from streamvlm_server.errors import ProtocolError, RateLimitError, in_part, wire
 from streamvlm_server.monitoring.metrics import Metrics
 from streamvlm_server.realtime.client_events import ClientEvent, ItemCreate, ResponseCancel, SourceOpen, parse
-from streamvlm_server.realtime.conversation import images_of
 from streamvlm_server.realtime.engine_stream import EngineStream
 from streamvlm_server.realtime.protocol import ProtocolState, RealtimeProtocol
 from streamvlm_server.realtime.queues import Inbox, Outbox
-from streamvlm_server.realtime.shapes import NewItem
 from streamvlm_server.untrusted.picture import Timed
 from streamvlm_server.untrusted.picture_threads import PictureDecoder
 from streamvlm_server.untrusted.source_url import check_source
@@ -221,18 +220,15 @@ class Connection:
         try:
             if isinstance(event, SourceOpen):
                 await check_source(event.url, self._config)
-            pictures = await self._pictures(event.item) if isinstance(event, ItemCreate) else []
+            pictures = await self._pictures(event.images) if isinstance(event, ItemCreate) and event.images else []
         except StreamVlmError as error:
             self._metrics.frame_refused(wire(error).code)
             self._protocol.refuse(error, event.event_id)
             return
         self._protocol.handle(event, pictures)
 
-    async def _pictures(self, item: NewItem) -> list[Timed]:
-        """The pictures of an item, as soon as the key and the stream have room for them: none of them is dropped."""
-        urls = {param: image.image_url for param, image in images_of(item).items()}
-        if not urls:
-            return []
+    async def _pictures(self, urls: Mapping[str, str]) -> list[Timed]:
+        """Decodes the pictures of an item, once the key and the stream have room for them: none of them is dropped."""
         await self._meter.frames_in_time(len(urls), sum(map(len, urls.values())) * 3 // 4)
         await self._stream.room()
         pictures = await self._decoder.decode_urls(urls)

@@ -14,7 +14,7 @@ from enum import Enum
 from streamvlm.errors import StreamVlmError
 from streamvlm_server.errors import DrainingError, ProtocolError
 from streamvlm_server.realtime import client_events, server_events
-from streamvlm_server.realtime.conversation import Conversation, images_of
+from streamvlm_server.realtime.conversation import Conversation
 from streamvlm_server.realtime.event_sink import EventSink
 from streamvlm_server.realtime.extension import Extension
 from streamvlm_server.realtime.responses import Responses
@@ -183,7 +183,7 @@ class RealtimeProtocol:
         item_id = event.item.id or server_events.new_id("item")
         place = self._conversation.place(item_id, event.previous_item_id)
         times = event.item.streamvlm or FrameTimes()
-        if times.time_s is not None and len(images_of(event.item)) != 1:
+        if times.time_s is not None and len(event.images) != 1:
             raise ProtocolError("A time is of one picture; send each in its own item.", param="item.streamvlm.time_s")
         self._offer(pictures, time_s=times.time_s, wall_s=times.captured_s, keep=True)
         item = _shown(event.item, item_id)

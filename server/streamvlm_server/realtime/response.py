@@ -28,23 +28,35 @@ class ResponseWriter:
 
     Args:
         sink: Takes the events.
-        response: As it was created.
         conversation: What its message joins; None for an out-of-band response.
+        max_output_tokens: Most tokens of the answer.
+        metadata: Of the client; sent back as it is.
         session_id: Id of the session, for links in the evidence; None sends no evidence.
-        ended: Called once, when the response is done.
+        ended: Called once, with the id of the response, just before it is done.
+
+    Attributes:
+        id: Of the response.
     """
 
     def __init__(
         self,
         sink: EventSink,
-        response: Response,
         conversation: Conversation | None,
         *,
+        max_output_tokens: int | Literal["inf"],
+        metadata: dict[str, str] | None,
         session_id: str | None,
-        ended: Callable[[], None],
+        ended: Callable[[str], object],
     ) -> None:
-        self._sink, self._response, self._conversation = sink, response, conversation
+        self.id = events.new_id("resp")
+        self._sink, self._conversation = sink, conversation
         self._session_id, self._has_ended = session_id, ended
+        self._response = Response(
+            id=self.id,
+            conversation_id=None if conversation is None else conversation.id,
+            max_output_tokens=max_output_tokens,
+            metadata=metadata,
+        )
         self._item_id, self._text = events.new_id("item"), ""
         self._previous: str | None = None
         self._is_open = False
@@ -66,7 +78,7 @@ class ResponseWriter:
     def _write(self, piece: str) -> None:
         self._open()
         self._text += piece
-        self._sink.send(events.TextDelta(response_id=self._response.id, item_id=self._item_id, delta=piece))
+        self._sink.send(events.TextDelta(response_id=self.id, item_id=self._item_id, delta=piece))
 
     def _done(self, answer: Answer) -> None:
         if answer.cancelled:
@@ -92,21 +104,21 @@ class ResponseWriter:
             return
         self._is_open = True
         item = self._item("in_progress", [])
-        self._sink.send(events.OutputItemAdded(response_id=self._response.id, item=item))
+        self._sink.send(events.OutputItemAdded(response_id=self.id, item=item))
         if self._conversation is not None:
             self._previous = self._conversation.append(item)
             self._sink.send(events.ItemAdded(previous_item_id=self._previous, item=item))
         part = events.OutputPart(text="")
-        self._sink.send(events.ContentPartAdded(response_id=self._response.id, item_id=self._item_id, part=part))
+        self._sink.send(events.ContentPartAdded(response_id=self.id, item_id=self._item_id, part=part))
 
     def _close(self, status: Literal["completed", "incomplete"]) -> None:
         if not self._is_open:
             return
-        response_id, part = self._response.id, events.OutputPart(text=self._text)
-        self._sink.send(events.TextDone(response_id=response_id, item_id=self._item_id, text=self._text))
-        self._sink.send(events.ContentPartDone(response_id=response_id, item_id=self._item_id, part=part))
+        part = events.OutputPart(text=self._text)
+        self._sink.send(events.TextDone(response_id=self.id, item_id=self._item_id, text=self._text))
+        self._sink.send(events.ContentPartDone(response_id=self.id, item_id=self._item_id, part=part))
         item = self._item(status, [ContentPart(type="output_text", text=self._text)])
-        self._sink.send(events.OutputItemDone(response_id=self._response.id, item=item))
+        self._sink.send(events.OutputItemDone(response_id=self.id, item=item))
         if self._conversation is not None:
             self._conversation.update(item)
             self._sink.send(events.ItemDone(previous_item_id=self._previous, item=item))
@@ -115,13 +127,13 @@ class ResponseWriter:
     def _finish(self, details: StatusDetails | None, usage: Usage) -> None:
         status = details.type if details else "completed"
         update = {"status": status, "status_details": details, "usage": usage}
-        self._has_ended()
+        self._has_ended(self.id)
         self._sink.send(events.ResponseDone(response=self._response.model_copy(update=update)))
 
     def _send_evidence(self, answer: Answer, session_id: str) -> None:
         self._sink.send(
             events.EvidenceEvent(
-                response_id=self._response.id,
+                response_id=self.id,
                 asked_at_s=answer.asked_at_s,
                 evidence=[events.Seen.of(seen, session_id) for seen in answer.evidence],
                 ttft_s=answer.timings.ttft_s,

@@ -6,18 +6,16 @@ One response at a time writes to the conversation; responses out of band leave i
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 from streamvlm_server.errors import ProtocolError
-from streamvlm_server.realtime.conversation import Conversation, images_of, text_of
+from streamvlm_server.realtime.conversation import Conversation, text_of
 from streamvlm_server.realtime.event_sink import EventSink
 from streamvlm_server.realtime.response import ResponseWriter
-from streamvlm_server.realtime.server_events import new_id
 from streamvlm_server.realtime.shapes import (
+    ImagePart,
     ItemReference,
     NewItem,
-    Response,
     ResponseExtension,
     ResponseSettings,
     TextPart,
@@ -39,8 +37,7 @@ class Responses:
 
     def __init__(self, stream: StreamProtocol, sink: EventSink, conversation: Conversation) -> None:
         self._stream, self._sink, self._conversation = stream, sink, conversation
-        self._conversation_id = new_id("conv")
-        self._active: str | None = None  # the response that writes to the conversation
+        self._active: str | None = None  # the last response that wrote to the conversation
         self.under_way: dict[str, Callable[[], None]] = {}
 
     def create(
@@ -57,26 +54,21 @@ class Responses:
             StreamVlmError: If there is nothing to ask, or the question is refused.
         """
         in_band = settings.conversation != "none"
-        if in_band and self._active is not None:
+        if in_band and self._active in self.under_way:
             raise ProtocolError(
                 f"Conversation already has an active response in progress: {self._active}. Wait until it is done.",
                 code="conversation_already_has_active_response",
             )
         question = self._question(settings, in_band=in_band)
-        response = Response(
-            id=new_id("resp"),
-            conversation_id=self._conversation_id if in_band else None,
-            max_output_tokens=max_output_tokens,
-            metadata=settings.metadata,
-        )
         writer = ResponseWriter(
             self._sink,
-            response,
             self._conversation if in_band else None,
+            max_output_tokens=max_output_tokens,
+            metadata=settings.metadata,
             session_id=self._stream.id if with_evidence else None,
-            ended=partial(self._end, response.id),
+            ended=self.under_way.pop,
         )
-        self.under_way[response.id] = self._stream.ask(
+        self.under_way[writer.id] = self._stream.ask(
             question,
             writer.hear,
             at_s=(settings.streamvlm or ResponseExtension()).at_s,
@@ -84,7 +76,7 @@ class Responses:
             max_tokens=None if max_output_tokens == "inf" else max_output_tokens,
         )
         if in_band:
-            self._active = response.id
+            self._active = writer.id
         writer.begin()
 
     def cancel(self, response_id: str | None) -> None:
@@ -128,14 +120,9 @@ class Responses:
     def _input_text(self, item: NewItem | ItemReference) -> str:
         if isinstance(item, ItemReference):
             return text_of(self._conversation.get(item.id))
-        if images_of(item):
+        if any(isinstance(part, ImagePart) for part in item.content):
             raise ProtocolError(
                 "Pictures belong to the stream, not to a response; send them with conversation.item.create.",
                 param="response.input",
             )
         return "\n".join(part.text for part in item.content if isinstance(part, TextPart))
-
-    def _end(self, response_id: str) -> None:
-        self.under_way.pop(response_id, None)
-        if self._active == response_id:
-            self._active = None
