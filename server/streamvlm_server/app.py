@@ -59,16 +59,16 @@ def build_app(engine: Engine, config: ServerConfig) -> Starlette:
     Raises:
         UsageError: If the keys file cannot be read.
     """
-    waiting_room = AdmissionQueue(config.max_waiting, _WAITING_BODIES * config.max_body, config.queue_timeout_s)
+    admission_queue = AdmissionQueue(config.max_waiting, _WAITING_BODIES * config.max_body, config.queue_timeout_s)
     service = Service(
         engine=engine,
         config=config,
         keys=load_keys(config.keys_file),
         drain=Drain(),
         fetcher=MediaFetcher(config),
-        metrics=Metrics(engine, waiting_room),
-        attachments=SessionLeases(engine, config.linger_s),
-        waiting_room=waiting_room,
+        metrics=Metrics(engine, admission_queue),
+        session_leases=SessionLeases(engine, config.linger_s),
+        admission_queue=admission_queue,
     )
     realtime = Realtime(service)
     api = [

@@ -222,13 +222,19 @@ def wire(error: BaseException) -> Wire:
     return next((WIRE[kind] for kind in type(error).__mro__ if kind in WIRE), INTERNAL)
 
 
+def in_part(error: StreamVlmError, medium: Medium, *, param: str) -> StreamVlmError:
+    """Returns an error of a picture or video as that of its part of a request, and any other error as it is."""
+    is_of_medium = isinstance(error, MediaError | TooLargeError | SourceError)
+    return PartError(error, medium, param=param) if is_of_medium else error
+
+
 @contextmanager
 def of_part(param: str, medium: Medium) -> Iterator[None]:
-    """Has what proves wrong with a picture or video told as that of its part of a request."""
+    """Raises errors of a picture or video as those of its part of a request."""
     try:
         yield
     except (MediaError, TooLargeError, SourceError) as error:
-        raise PartError(error, medium, param=param) from error
+        raise in_part(error, medium, param=param) from error
 
 
 def error_object(error: BaseException) -> dict[str, str | None]:

@@ -27,8 +27,8 @@ class Service:
     drain: Drain
     fetcher: MediaFetcher
     metrics: Metrics
-    attachments: SessionLeases
-    waiting_room: AdmissionQueue
+    session_leases: SessionLeases
+    admission_queue: AdmissionQueue
 
     @property
     def bounds(self) -> PictureBounds:

@@ -1,4 +1,4 @@
-"""Sessions outlive their connections: who holds which one, and what becomes of one that nobody holds."""
+"""Sessions outlive their connections: which connection holds which session, and when one that is left is closed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from streamvlm.engine.engine import Engine
@@ -17,18 +17,19 @@ from streamvlm.errors import BusyError, SessionNotFoundError, SessionRefusedErro
 logger = logging.getLogger(__name__)
 
 TAKEN_OVER = "Another connection has taken the session up."
-_SWEEP_EVERY_S = 0.2
+_LOOK_AGAIN_S = 0.2
+"""At a session that is due, and whose last questions are still being answered."""
 
 
 @dataclass(eq=False, slots=True)
 class _Lease:
-    """A session that is or was held.
+    """A session, and the connection that holds it or has left it.
 
     Attributes:
         session: As it was last opened.
-        holding: Locked while a connection holds it.
-        newest: Has the newest of the connections that want it leave, whether it holds it or still waits.
-        left_at_s: Since when nobody holds it (``time.monotonic``); None while somebody does.
+        holding: Locked while a connection holds the session.
+        newest: Ends the newest connection that wants the session, whether it holds it or still waits for it.
+        left_at_s: When the last connection left it (``time.monotonic``); None while one holds it.
     """
 
     session: LiveSession
@@ -38,124 +39,145 @@ class _Lease:
 
 
 class SessionLeases:
-    """Gives sessions to connections, one connection each; the newest wins, as the older may be half open.
+    """Leases sessions to connections, one connection each; the newest wins, as the older may be half open.
 
-    A session that is left lingers, so that its client may come back to it, and is then closed: its place is free, and
-    where the engine has a home its memory stays. Where all places are taken, what has lingered longest goes first.
+    A session that is left stays open for a while, so that its client may come back, and is then closed; where the
+    engine keeps sessions on disk, its memory stays there. Where all places are taken, the session that was left first
+    is closed first.
 
     Args:
-        engine: Whose sessions they are.
-        linger_s: How long a session keeps its place after it was left.
+        engine: Opens the sessions.
+        linger_s: Seconds that a session stays open after it was left.
     """
 
     def __init__(self, engine: Engine, linger_s: float) -> None:
         self._engine, self._linger_s = engine, linger_s
-        self._places: dict[str, _Lease] = {}
+        self._leases: dict[str, _Lease] = {}
+        self._left = asyncio.Event()
 
     @asynccontextmanager
-    async def attach(
+    async def lease(
         self, session_id: str | None, *, owner: str, token: str | None, taken_over: Callable[[], None]
     ) -> AsyncIterator[tuple[LiveSession, str]]:
-        """Holds a session, a new one or one taken up again; yields it with the token that takes it up again.
+        """Leases a session, a new one or one taken up again; yields it with the token that takes it up again.
 
         Args:
             session_id: Of the session; None for a new one.
-            owner: Whose it is.
-            token: Proves the right to a session that is nobody's.
-            taken_over: Called when another connection takes the session up; this one should leave at once.
+            owner: Owner of the session.
+            token: Proves the right to a session that has no owner.
+            taken_over: Called when another connection takes the session up; this one should end at once.
 
         Raises:
             UsageError, SessionRefusedError, BusyError, StoreError: As ``Engine.open`` does.
-            SessionRefusedError: Likewise if a newer connection took the session up while this one waited for it.
+            SessionRefusedError: Also if a newer connection took the session up while this one waited for it.
         """
         secret = token or secrets.token_urlsafe(24)
-        session = await self._open(session_id, owner, secret)  # first of all: who may not have it disturbs nobody
+        session = await self._open(session_id, owner, secret)  # first: a client that is refused disturbs no other
         while True:
-            place = self._places.setdefault(session.id, _Lease(session))
-            if place.newest is not None:
-                place.newest()
-            place.newest = taken_over
-            async with place.holding:
-                if self._places.get(session.id) is not place:
-                    continue  # it was swept away meanwhile
-                place.session = await self._open(session.id, owner, secret)
-                if place.newest is not taken_over:  # which has not been told, as it held nothing yet
+            lease = self._lease_of(session)
+            if lease.newest is not None:
+                lease.newest()
+            lease.newest = taken_over
+            async with lease.holding:
+                if self._leases.get(session.id) is not lease:
+                    continue  # it was closed meanwhile
+                lease.session = await self._open(session.id, owner, secret)
+                if lease.newest is not taken_over:  # while this one waited, and there was no connection to end yet
                     raise SessionRefusedError(TAKEN_OVER)
-                place.left_at_s = None
+                lease.left_at_s = None
                 try:
-                    yield place.session, secret
+                    yield lease.session, secret
                 finally:
-                    place.left_at_s = time.monotonic()
-                    if place.newest is taken_over:
-                        place.newest = None
-                    if _is_unused(place.session):
-                        await self._close(place, forget=True)
+                    self._leave(lease)
+                    if lease.newest is taken_over:
+                        lease.newest = None
+                    if _is_empty(lease.session):
+                        await self._close(lease, forget=True)
             return
 
     async def visit(self, session_id: str, *, owner: str) -> LiveSession:
-        """A session for the while of a request; one that nobody holds then lingers as if it had been left just now.
+        """Returns a session for the time of a request; if no connection holds it, it counts as left just now.
 
         Raises:
             SessionNotFoundError, BusyError, StoreError: As ``Engine.find`` does.
         """
         session = await self.with_room(lambda: self._engine.find(session_id, owner=owner))
-        place = self._places.setdefault(session.id, _Lease(session))
-        if not place.holding.locked():
-            place.session, place.left_at_s = session, time.monotonic()
+        lease = self._lease_of(session)
+        if not lease.holding.locked():
+            lease.session = session
+            self._leave(lease)
         return session
 
     async def with_room(self, opened: Callable[[], LiveSession]) -> LiveSession:
-        """Opens a session by ``opened``, on a thread; where all places are taken, those that linger make room."""
+        """Opens a session by ``opened``, on a thread; while no place is free, closes sessions that were left."""
         while True:
             try:
                 return await asyncio.to_thread(opened)
             except BusyError:
-                if not (lingering := self._lingering()):
+                if not (left := self._unused()):
                     raise
-                await self._close_if_left(lingering[0])
+                await self._close_if_left(left[0])
 
-    async def sweep(self) -> None:
-        """Closes sessions that have lingered long enough, for ever."""
+    async def close_expired(self) -> None:
+        """Closes sessions ``linger_s`` after they were left; never returns."""
         while True:
-            await asyncio.sleep(_SWEEP_EVERY_S)
-            for place in self._lingering():
-                if place.left_at_s is not None and time.monotonic() - place.left_at_s >= self._linger_s:
+            self._left.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._due_in_s()):
+                    await self._left.wait()
+            for lease in self._unused():
+                if lease.left_at_s is not None and time.monotonic() - lease.left_at_s >= self._linger_s:
                     try:
-                        await self._close_if_left(place)
+                        await self._close_if_left(lease)
                     except Exception:  # the others have to be closed nevertheless
-                        logger.exception("session %s could not be closed in order", place.session.id)
+                        logger.exception("session %s could not be closed in order", lease.session.id)
 
-    def _lingering(self) -> list[_Lease]:
-        """Sessions that nobody holds or asks, those left longest ago first."""
-        left = [
-            place
-            for place in self._places.values()
-            if place.left_at_s is not None and not place.holding.locked() and not place.session.stats().n_questions
+    def _due_in_s(self) -> float | None:
+        """Returns the seconds until the session that was left first is to be closed; None if none was left."""
+        left_at_s = [lease.left_at_s for lease in self._leases.values() if lease.left_at_s is not None]
+        if not left_at_s:
+            return None
+        return max(min(left_at_s) + self._linger_s - time.monotonic(), _LOOK_AGAIN_S)
+
+    def _lease_of(self, session: LiveSession) -> _Lease:
+        self._left.set()  # a new lease begins as left
+        return self._leases.setdefault(session.id, _Lease(session))
+
+    def _leave(self, lease: _Lease) -> None:
+        lease.left_at_s = time.monotonic()
+        self._left.set()
+
+    def _unused(self) -> list[_Lease]:
+        """Returns the sessions that no connection holds and no question asks, those left first at the front."""
+        unused = [
+            lease
+            for lease in self._leases.values()
+            if lease.left_at_s is not None and not lease.holding.locked() and not lease.session.stats().n_questions
         ]
-        return sorted(left, key=lambda place: place.left_at_s or 0.0)
+        return sorted(unused, key=lambda lease: lease.left_at_s or 0.0)
 
     async def _open(self, session_id: str | None, owner: str, secret: str) -> LiveSession:
         return await self.with_room(lambda: self._engine.open(session_id, owner=owner, secret=secret))
 
-    async def _close_if_left(self, place: _Lease) -> None:
-        async with place.holding:
-            if place.left_at_s is not None and self._places.get(place.session.id) is place:
-                await self._close(place)
+    async def _close_if_left(self, lease: _Lease) -> None:
+        async with lease.holding:
+            if lease.left_at_s is not None and self._leases.get(lease.session.id) is lease:
+                await self._close(lease)
 
-    async def _close(self, place: _Lease, *, forget: bool = False) -> None:
-        """Closes a session whose place is held; ``forget`` leaves nothing of it on disk either."""
-        session = place.session
-        del self._places[session.id]
+    async def _close(self, lease: _Lease, *, forget: bool = False) -> None:
+        """Closes a session whose lease is locked; ``forget`` deletes it from disk too."""
+        session = lease.session
+        del self._leases[session.id]
         try:
             if forget:
                 await asyncio.to_thread(self._engine.delete, session.id, owner=session.owner)
             else:
                 await asyncio.to_thread(session.close)
-        except SessionNotFoundError:  # somebody has deleted it already
+        except SessionNotFoundError:  # it was deleted meanwhile
             logger.debug("session %s was gone already", session.id)
 
 
-def _is_unused(session: LiveSession) -> bool:
-    """Whether nothing would be lost with it: it was shown nothing, and waits for nothing."""
+def _is_empty(session: LiveSession) -> bool:
+    """Whether nothing is lost if it is closed: it has seen nothing, and has no standing question."""
     now = session.stats()
     return now.n_offered == 0 and now.time_s is None and not session.standing()

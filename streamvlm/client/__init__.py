@@ -1,4 +1,4 @@
-"""The Python client of a StreamVLM server: send pictures, ask questions, be told when something happens."""
+"""The Python client of a StreamVLM server: send pictures, ask questions, hear when something happens."""
 
 from streamvlm.client.errors import RemoteError
 from streamvlm.client.reply import EvidenceSpan, RemoteAnswer, Reply

@@ -1,4 +1,4 @@
-"""What a server answers instead of doing what it was asked."""
+"""The error of a server that refuses or cannot be reached."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class RemoteError(StreamVlmError):
     """A server that refuses, fails, or cannot be reached.
 
     Attributes:
-        code: What went wrong, in the server's words, such as ``invalid_image``; ``connection_lost`` and
+        code: The server's code of the error, such as ``invalid_image``; ``connection_lost`` and
             ``unreachable`` are the client's own.
     """
 

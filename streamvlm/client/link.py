@@ -1,4 +1,4 @@
-"""The connection under a remote session: opens it, opens it again when it is lost, and tells events from errors."""
+"""The connection of a remote session, opened again when it is lost."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Event = dict[str, Any]
 
 
 def address(url: str, **query: str | None) -> str:
-    """Where a server's WebSocket is: of ``ws://host:8000``, ``http://host:8000/v1`` or the whole URL.
+    """Returns the URL of a server's WebSocket, given ``ws://host:8000``, ``http://host:8000/v1`` or the whole URL.
 
     Raises:
-        RemoteError: If it is no such URL.
+        RemoteError: If it is no URL of a server.
     """
     scheme, netloc, path, asked, _ = urlsplit(url)
     secure = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}.get(scheme)
@@ -47,16 +47,17 @@ class Link:
     """Keeps a connection to a session.
 
     Args:
-        url: Of the server.
+        url: URL of the server.
         key: API key, if the server asks for one.
         setting: ``session.streamvlm`` of every connection.
-        reconnect_s: How long to try when the connection is lost; 0 gives up at once.
+        session: ``session_id`` and ``resume_token`` of the session; None for a new one.
+        reconnect_s: Seconds to try when the connection is lost; 0 gives up at once.
 
     Attributes:
-        session: ``session.streamvlm`` as the server last told it; has ``session_id``, ``resume_token``, ``time_s`` and
+        session: ``session.streamvlm`` as the server sent it last; has ``session_id``, ``resume_token``, ``time_s`` and
             ``standing``.
-        setting: As given, and as it goes out with the next connection; ``fired_after`` is to be kept up with.
-        reconnects: Whether another connection is tried for when one is lost.
+        setting: As given; the next connection sends it, so ``fired_after`` has to be kept up to date.
+        reconnects: Whether a lost connection is followed by another.
     """
 
     def __init__(self, url: str, *, key: str | None, setting: Event, session: Event, reconnect_s: float) -> None:
@@ -64,7 +65,7 @@ class Link:
         self.reconnects = reconnect_s > 0
         self._url, self._key, self._reconnect_s = url, key, reconnect_s
         self._socket: ClientConnection | None = None
-        self._stands, self._stays = asyncio.Event(), asyncio.Event()
+        self._connected, self._staying = asyncio.Event(), asyncio.Event()
         self._failure: RemoteError | None = None
 
     async def open(self) -> None:
@@ -74,52 +75,52 @@ class Link:
             RemoteError: If the server cannot be reached, or refuses.
         """
         self._socket = await self._connect()
-        self._open_doors()
+        self._set_ready()
 
     async def ready(self) -> None:
-        """Returns when there is a connection that stays, for what takes more than one message.
+        """Returns when there is a connection that stays open, for requests of more than one message.
 
         Raises:
             RemoteError: If the connection is lost for good.
         """
-        while not self._stays.is_set():  # it may be lost again before its waiters have their turn
-            await self._stays.wait()
+        while not self._staying.is_set():  # it may be lost again before this runs on
+            await self._staying.wait()
         if self._failure is not None:
             raise self._failure
 
     async def send(self, frame: bytes) -> None:
-        """Sends a frame once the connection stands; one that meets a lost connection goes over the next.
+        """Sends a frame once there is a connection; if that is lost meanwhile, over the next one.
 
         Raises:
             RemoteError: If the connection is lost for good.
         """
         while True:
-            await self._stands.wait()
+            await self._connected.wait()
             if self._failure is not None:
                 raise self._failure
             socket = self._socket
-            assert socket is not None, "a link that stands has a socket"
+            assert socket is not None, "a connected link has a socket"
             try:
                 await socket.send(frame)
             except ConnectionClosed:
-                if self._socket is socket:  # the next one's doors are not its business
-                    self._shut_doors()  # until `events` has noticed too, and connected again
+                if self._socket is socket:  # else there is another one already
+                    self._set_lost()  # until `events` has connected again
             else:
                 return
 
     async def tell(self, event: Event) -> None:
-        """Sends an event over the connection that stands now: what it belongs with went over no other.
+        """Sends an event over the connection of now, as the events before it went over that one too.
 
-        Whoever cancels this has sent it all the same.
+        The event is sent even if this is cancelled.
 
         Raises:
             RemoteError: If the connection is lost.
         """
         if self._failure is not None:
             raise self._failure
-        if not self._stands.is_set():
+        if not self._connected.is_set():
             raise RemoteError("The connection is lost.", code="connection_lost")
-        assert self._socket is not None, "a link that stands has a socket"
+        assert self._socket is not None, "a connected link has a socket"
         try:
             await self._socket.send(json.dumps(event))
         except ConnectionClosed as closed:
@@ -128,14 +129,14 @@ class Link:
     async def events(
         self, lost: Callable[[RemoteError], None], greeting: Callable[[], list[Event]]
     ) -> AsyncIterator[Event]:
-        """Every event, over all connections.
+        """Yields every event, over all connections.
 
         Args:
-            lost: Told when a connection is lost, whether or not another follows.
-            greeting: What to send first over every further one.
+            lost: Called when a connection is lost, whether or not another follows.
+            greeting: Returns the events to send first over every further connection.
 
         Raises:
-            RemoteError: When the connection is lost for good; all else raises it too from then on.
+            RemoteError: When the connection is lost for good; from then on all other methods raise it too.
         """
         try:
             while True:
@@ -144,44 +145,44 @@ class Link:
                     while True:
                         yield json.loads(await self._socket.recv())
                 except ConnectionClosed as closed:
-                    self._shut_doors()
+                    self._set_lost()
                     lost(_lost(closed))
                     if _code(closed) not in _RETRIED_CODES or not self.reconnects:
                         raise _lost(closed) from closed
                     await self._connect_again(_lost(closed), greeting)
-                self._open_doors()
+                self._set_ready()
         except RemoteError as error:
             self._give_up(error)
             raise
 
     def expect_end(self) -> None:
-        """The server is about to stop: what has begun may end, and what has not waits for the next connection."""
-        self._stays.clear()
+        """Lets further requests wait for the next connection, as the server is about to stop."""
+        self._staying.clear()
 
     async def leave_if_expected(self) -> None:
-        """Closes a connection whose end is expected, so that the server reads all that was sent; another follows."""
-        if not self._stays.is_set() and self._stands.is_set():
-            assert self._socket is not None, "a link that stands has a socket"
-            self._shut_doors()
+        """Closes a connection whose end is expected, so that the server reads all that was sent first."""
+        if not self._staying.is_set() and self._connected.is_set():
+            assert self._socket is not None, "a connected link has a socket"
+            self._set_lost()
             await self._socket.close(_LEAVING)
 
     async def close(self) -> None:
-        """Leaves for good; the session stays at the server for a while."""
+        """Closes the connection for good; the server keeps the session for a while."""
         self._give_up(session_left())
         if self._socket is not None:
             await self._socket.close()
 
-    def _open_doors(self) -> None:
-        self._stands.set()
-        self._stays.set()
+    def _set_ready(self) -> None:
+        self._connected.set()
+        self._staying.set()
 
     def _give_up(self, error: RemoteError) -> None:
         self._failure = error
-        self._open_doors()  # so that nobody waits for what never comes
+        self._set_ready()  # so that no caller waits for ever
 
-    def _shut_doors(self) -> None:
-        self._stands.clear()
-        self._stays.clear()
+    def _set_lost(self) -> None:
+        self._connected.clear()
+        self._staying.clear()
 
     async def _connect_again(self, why: RemoteError, greeting: Callable[[], list[Event]]) -> None:
         pause_s, loop = 0.1, asyncio.get_running_loop()
@@ -225,7 +226,7 @@ class Link:
             await socket.close()
             raise
         except TimeoutError as error:
-            socket.transport.abort()  # who says nothing would not answer a close either
+            socket.transport.abort()  # a silent server would not answer a close frame either
             raise RemoteError(
                 f"{urlsplit(where).netloc} took the connection and did not tell of a session within "
                 f"{_GREETED_WITHIN_S:g} s; check that it is a StreamVLM server, and not overloaded.",
@@ -237,7 +238,7 @@ class Link:
         return socket
 
     async def _introduce(self, socket: ClientConnection) -> None:
-        """Says what is wanted of the session, and takes in what the server tells of it."""
+        """Sends the settings of the session, and takes its state from the server."""
         wanted = {"type": "session.update", "session": {"type": "realtime", "streamvlm": self.setting}}
         try:
             with suppress(ConnectionClosed):  # what a server says before it closes can still be read
@@ -252,12 +253,12 @@ class Link:
 
 
 def told_error(event: Event) -> RemoteError:
-    """The error of an error event."""
+    """Returns the error of an error event."""
     return RemoteError(event["error"]["message"], code=event["error"]["code"])
 
 
 def session_left() -> RemoteError:
-    """What is told to who still waits for something of a session that was left."""
+    """Returns the error for calls that still wait when the session is left."""
     return RemoteError("The session was left.", code="connection_lost")
 
 

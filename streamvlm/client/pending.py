@@ -1,4 +1,4 @@
-"""What was asked of a server that answers with one event each, in the order in which it was asked."""
+"""Requests to a server that it answers with one event each, in their order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _OPENED, _ENDED = "streamvlm.source.opened", "streamvlm.source.ended"
 
 
 class Pending:
-    """Knows which answers are to come over a connection, and hands them to who waits for them.
+    """Keeps the requests whose answers are to come over a connection, and sets their futures.
 
-    Whoever gives up waiting cancels the future. Its answer comes all the same, and then belongs to nobody: the next of
-    its type is the answer to what was asked next.
+    A caller that gives up cancels its future. The answer comes all the same, and is dropped: the next event of its
+    type answers the next request.
     """
 
     def __init__(self) -> None:
@@ -23,17 +23,17 @@ class Pending:
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether anybody waits for any of it."""
+        """Whether any answer is waited for."""
         return any(not future.done() for _, future in self._expected.values())
 
     def expect(self, event_id: str, answer: str) -> asyncio.Future[Event]:
-        """Returns what will be the event of this type that answers an event."""
+        """Returns the future of the event of this type that will answer an event."""
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         self._expected[event_id] = (answer, future)
         return future
 
     def take(self, event: Event) -> None:
-        """Takes in what the server tells; most of it answers nothing."""
+        """Takes an event of the server, which may be an answer."""
         kind = event["type"]
         if kind == _OPENED:
             self._reads_source = True
@@ -45,14 +45,14 @@ class Pending:
         self._answer_oldest(kind, event)
 
     def refuse(self, event_id: str, error: RemoteError) -> bool:
-        """Takes in that no answer to an event will come; says whether one was to come."""
+        """Fails the answer to an event; returns whether one was expected."""
         if event_id not in self._expected:
             return False
         self._answer(event_id, error)
         return True
 
     def fail(self, error: RemoteError) -> None:
-        """Takes in that the connection is lost, and no answer will come to anything."""
+        """Fails every answer, as the connection is lost."""
         for event_id in list(self._expected):
             self._answer(event_id, error)
         self._reads_source = False

@@ -13,7 +13,7 @@ from streamvlm.client.errors import RemoteError
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSpan:
-    """A span of the stream that something rests on: stream times in seconds, and its share of the attention.
+    """A span of the stream that an answer or alert rests on: stream times in seconds, and its share of the attention.
 
     ``block_id`` and ``thumbnail``, a path on the server, are None for the frame at question time, which is in no block.
     """
@@ -32,9 +32,9 @@ class RemoteAnswer:
 
     Attributes:
         text: The whole answer.
-        status: Whether it is whole, was cut at its longest, or cancelled.
-        asked_at_s: Stream time that it looks back from.
-        evidence: What it rests on, most attended to first.
+        status: ``completed``, ``incomplete`` if it reached its most tokens, or ``cancelled``.
+        asked_at_s: Stream time as of which it answers.
+        evidence: The spans of the stream that it rests on, most attended to first.
         ttft_s: Seconds that the server took from the question to the first words.
         usage: Tokens read and written, in the words of OpenAI's API.
     """
@@ -48,7 +48,7 @@ class RemoteAnswer:
 
 
 def spans(told: list[dict[str, Any]]) -> tuple[EvidenceSpan, ...]:
-    """Evidence as the server tells it."""
+    """Converts evidence as the server sends it."""
     return tuple(EvidenceSpan(**seen) for seen in told)
 
 
@@ -56,15 +56,15 @@ class Reply(AsyncIterator[str]):
     """An answer under way; the question is sent when the first piece is waited for.
 
     Args:
-        begin: Sends the question; its answer comes to ``feed``.
-        cancel: Has the server break off the response of an id.
-        over: Called once, when nothing more comes.
+        begin: Sends the question; its events are then passed to ``feed``.
+        cancel: Cancels the response of an id.
+        ended: Called once, when nothing more comes.
     """
 
     def __init__(
-        self, begin: Callable[[], Awaitable[None]], cancel: Callable[[str], Awaitable[None]], over: Callable[[], None]
+        self, begin: Callable[[], Awaitable[None]], cancel: Callable[[str], Awaitable[None]], ended: Callable[[], None]
     ) -> None:
-        self._begin, self._cancel, self._over = begin, cancel, over
+        self._begin, self._cancel, self._has_ended = begin, cancel, ended
         self._has_begun = self._is_cancelled = False
         self._response_id: str | None = None
         self._evidence: dict[str, Any] = {}
@@ -103,25 +103,25 @@ class Reply(AsyncIterator[str]):
         return self.answer
 
     async def cancel(self) -> None:
-        """Breaks the answer off; what there is of it is still told."""
+        """Cancels the answer; the pieces that are written already still come."""
         self._is_cancelled = True
         if self._response_id is not None:
             await self._cancel(self._response_id)
 
     async def begin_again(self) -> None:
-        """Asks once more what was refused; what goes wrong with that is told to who iterates."""
+        """Asks once more after a refusal; an error is raised where the reply is iterated."""
         try:
             await self._begin()
         except RemoteError as error:
             self.fail(error)
 
     async def feed(self, event: dict[str, Any]) -> None:
-        """Takes an event of its response."""
+        """Takes an event of the response."""
         match event["type"]:
             case "response.created":
                 self._response_id = event["response"]["id"]
                 if self._is_cancelled:
-                    with suppress(RemoteError):  # what is lost with its connection needs no breaking off
+                    with suppress(RemoteError):  # a connection that is lost ends its responses
                         await self._cancel(event["response"]["id"])
             case "response.output_text.delta":
                 self._text += event["delta"]
@@ -132,9 +132,9 @@ class Reply(AsyncIterator[str]):
                 self._finish(event["response"])
 
     def fail(self, error: RemoteError) -> None:
-        """Nothing more comes of it."""
+        """Ends the reply with an error."""
         self._told.put_nowait(error)
-        self._over()
+        self._has_ended()
 
     async def _next(self) -> str | RemoteAnswer | RemoteError:
         if not self._has_begun:
@@ -160,4 +160,4 @@ class Reply(AsyncIterator[str]):
                 response["usage"],
             )
         )
-        self._over()
+        self._has_ended()

@@ -1,4 +1,4 @@
-"""A live session of a server, as if it were here: send pictures, ask, and be told when something happens."""
+"""A live session of a server, as if it ran here: send pictures, ask, and hear when something happens."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import cv2
 from streamvlm.client.errors import RemoteError
 from streamvlm.client.link import Event, Link, session_left, told_error
 from streamvlm.client.pending import Pending
+from streamvlm.client.question import RemoteQuestion
 from streamvlm.client.reply import EvidenceSpan, Reply, spans
 from streamvlm.frame import Picture
 from streamvlm.wire import FrameMessage
@@ -25,14 +26,14 @@ _ARM, _ARMED = "streamvlm.standing.arm", "streamvlm.standing.armed"
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A standing question whose answer has turned to yes.
+    """A standing question whose answer has become yes.
 
     Attributes:
         question: As it was armed.
-        time_s: Stream time at which it did.
+        time_s: Stream time at which its answer became yes.
         probability: How likely yes is, in [0, 1].
-        evidence: What it rests on.
-        n_missed: How many before it were not kept for you, as they were too many while you were not there.
+        evidence: The spans of the stream that it rests on.
+        n_missed: How many alerts before it the server did not keep, as there were too many while you were away.
     """
 
     question: str
@@ -56,13 +57,13 @@ async def connect(
     """Opens a session of a server, a new one or one taken up again; leaving it does not end it.
 
     Args:
-        url: Of the server, such as ``ws://host:8000``.
+        url: URL of the server, such as ``ws://host:8000``.
         key: API key, if the server asks for one.
-        session_id: Of a session to take up again; one that does not exist is made under this name.
-        resume_token: Of that session, where no key proves whose it is.
-        events: Which events to be told unasked: statistics once a second, decisions of the gate.
-        on_event: Told those, and news of sources and of the server; must return at once.
-        reconnect_s: How long to try to take the session up again when the connection is lost.
+        session_id: Id of a session to take up again; if there is none of it, one is made.
+        resume_token: Token of that session, where no key proves who owns it.
+        events: Which events the server sends unasked: statistics once a second, decisions of the gate.
+        on_event: Called with those events, and with news of sources and of the server; must return at once.
+        reconnect_s: How many seconds to try to take the session up again when the connection is lost.
 
     Raises:
         RemoteError: If the server cannot be reached, or refuses.
@@ -76,7 +77,7 @@ async def connect(
     )
     await link.open()
     session = RemoteSession(link, on_event or (lambda event: None))
-    listening = asyncio.create_task(session.listen())  # no TaskGroup: what the caller raises shall come out as it is
+    listening = asyncio.create_task(session.listen())  # no TaskGroup, which would wrap what the caller raises
     try:
         yield session
     finally:
@@ -94,38 +95,38 @@ class RemoteSession:
         self._link, self._on_event = link, on_event
         self._sequence = 0
         self._turn = asyncio.Lock()  # the conversation has one response at a time
-        self._asked: dict[str, Reply] = {}  # by the id that the question's events carry
-        self._responses: dict[str, str] = {}  # that id, by the id of the response
+        self._asked: dict[str, Reply] = {}  # by the id of the question
+        self._responses: dict[str, str] = {}  # id of the question, by the id of the response
         self._started: set[asyncio.Task[None]] = set()
         self._pending = Pending()
-        self._standing: dict[str, Event] = {}  # what was armed, by our own id, which outlives a connection
+        self._standing: dict[str, Event] = {}  # by our own ids, which outlive a connection
         self._server_ids: dict[str, str] = {}
         self._alerts: asyncio.Queue[Alert | RemoteError] = asyncio.Queue()
 
     @property
     def session_id(self) -> str:
-        """By which it is taken up again."""
+        """The id by which the session is taken up again."""
         return str(self._link.session["session_id"])
 
     @property
     def resume_token(self) -> str | None:
-        """Proves the right to, where no key does."""
+        """The token that proves the right to take it up again, where no key does."""
         token: str | None = self._link.session["resume_token"]
         return token
 
     @property
     def resumed_at_s(self) -> float | None:
-        """Stream time of the newest frame when the connection was opened; None if there was none."""
+        """Stream time of the newest frame when the connection was opened; None if there was no frame."""
         time_s: float | None = self._link.session["time_s"]
         return time_s
 
     @property
     def standing(self) -> dict[str, str]:
-        """The questions that were armed in the session when the connection was opened, by their ids, for ``disarm``."""
+        """The questions that were armed when the connection was opened, by their ids, for ``disarm``."""
         return {armed["standing_id"]: armed["question"] for armed in self._link.session["standing"]}
 
     async def ready(self) -> None:
-        """Returns when the connection stands, and is not about to end; raises RemoteError if it is lost for good."""
+        """Returns when there is a connection that is not about to end; raises RemoteError if it is lost for good."""
         await self._link.ready()
 
     async def send(
@@ -134,8 +135,8 @@ class RemoteSession:
         """Sends the next frame.
 
         Args:
-            picture: (height, width, 3) uint8 RGB, which is sent as JPEG, or the file of a still picture.
-            time_s: Its stream time, later than that of the one before; by default the server's clock says.
+            picture: (height, width, 3) uint8 RGB, which is sent as JPEG, or the bytes of a picture file.
+            time_s: Its stream time, later than that of the frame before; by default the server's clock gives it.
             captured_s: Unix time of capture, if known.
 
         Raises:
@@ -154,62 +155,30 @@ class RemoteSession:
         Args:
             question: In plain words.
             at_s: Answer as of this earlier stream time.
-            out_of_band: Neither see the dialogue so far nor become part of it, nor wait for a turn in it.
+            out_of_band: Whether the question neither sees the dialogue nor becomes part of it, nor waits its turn.
             max_tokens: Most tokens of the answer.
         """
-        asked_id = f"ask_{secrets.token_hex(8)}"
-        item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": question}]}
-        response: Event = {"metadata": {"asked_id": asked_id}, "max_output_tokens": max_tokens}
-        response["streamvlm"] = {"at_s": at_s}
-        if out_of_band:
-            response |= {"conversation": "none", "input": [item]}
-
-        has_turn = False
-
-        async def begin() -> None:
-            nonlocal has_turn
-            if not (out_of_band or has_turn):  # what is asked again has kept its turn
-                has_turn = await self._turn.acquire()
-            try:
-                await self._link.ready()
-            except BaseException:
-                over()
-                raise
-            self._asked[asked_id] = reply
-            self._start(send())  # whole, whoever gives up: an item alone would be part of the next question
-
-        async def send() -> None:
-            try:
-                if not out_of_band:
-                    await self._send("conversation.item.create", asked_id, item=item)
-                await self._send("response.create", asked_id, response=response)
-            except RemoteError as error:
-                if asked_id in self._asked:  # or it was refused meanwhile, and waits for the next connection
-                    reply.fail(error)
-
-        async def cancel(response_id: str) -> None:
-            await self._send("response.cancel", f"cancel_{asked_id}", response_id=response_id)
-
-        def over() -> None:
-            nonlocal has_turn
-            self._asked.pop(asked_id, None)
-            if has_turn:
-                has_turn = False
-                self._turn.release()
-
-        reply = Reply(begin, cancel, over)
-        return reply
+        asked = RemoteQuestion(
+            self._link,
+            question,
+            at_s=at_s,
+            max_tokens=max_tokens,
+            turn=None if out_of_band else self._turn,
+            asked=self._asked,
+            start=self._start,
+        )
+        return asked.reply
 
     async def arm(self, question: str, **settings: float) -> str:
-        """Has a yes-or-no question asked again and again; ``alerts`` tells when it turns to yes.
+        """Arms a standing question, to be answered yes or no; ``alerts`` yields when its answer becomes yes.
 
         Args:
             question: In plain words.
             **settings: ``threshold``, ``release``, ``every_s``, ``cool_down_s``; see the server's schema.
 
         Returns:
-            Its id, for ``disarm``; it belongs to the session, and stays armed whoever comes and goes. Whoever gives up
-            waiting for it may have armed it all the same; armed once more, it is still one.
+            Its id, for ``disarm``. It belongs to the session, and stays armed when you leave. If this call is
+            cancelled, the question may be armed all the same; to arm it once more does not double it.
 
         Raises:
             RemoteError: If it is refused.
@@ -223,11 +192,11 @@ class RemoteSession:
     async def disarm(self, standing_id: str) -> None:
         """Ends a standing question, armed here or one of ``standing``; raises as ``arm`` does."""
         self._standing.pop(standing_id, None)
-        its_id = self._server_ids.pop(standing_id, standing_id)
-        await self._request("streamvlm.standing.disarm", "streamvlm.standing.disarmed", standing_id=its_id)
+        server_id = self._server_ids.pop(standing_id, standing_id)
+        await self._request("streamvlm.standing.disarm", "streamvlm.standing.disarmed", standing_id=server_id)
 
     async def alerts(self) -> AsyncGenerator[Alert, None]:
-        """Every alert, as long as the session lasts; first those that nobody was told of.
+        """Yields every alert, as long as the session lasts; first those that came while no client was connected.
 
         Raises:
             RemoteError: When the connection is lost for good.
@@ -239,17 +208,17 @@ class RemoteSession:
             yield told
 
     async def open_source(self, url: str, *, fps: float = 1.0, stream: int | None = None) -> None:
-        """Has the server read a video itself, of several video streams that one; raises RemoteError if it may not."""
+        """Lets the server read a video itself, or one of its video streams; raises RemoteError if it is refused."""
         await self._request("streamvlm.source.open", "streamvlm.source.opened", url=url, fps=fps, stream=stream)
 
     async def close_source(self) -> None:
-        """Has it stop; raises RemoteError if there is none."""
+        """Lets the server stop reading; raises RemoteError if it reads no source."""
         await self._request("streamvlm.source.close", "streamvlm.source.ended")
 
     # --- what goes out and what comes in ---
 
     async def listen(self) -> None:
-        """Takes what the server sends, until the connection is lost for good; ``connect`` runs it."""
+        """Handles what the server sends, until the connection is lost for good; ``connect`` runs it."""
         try:
             async for event in self._link.events(self._lost, self._greeting):
                 await self._take(event)
@@ -262,22 +231,19 @@ class RemoteSession:
             raise
 
     def _end(self, error: RemoteError) -> None:
-        """Nobody listens any more, so nobody shall wait."""
+        """Fails all that is waited for, as nothing more comes."""
         self._lost(error)
         self._alerts.put_nowait(error)
-
-    async def _send(self, kind: str, event_id: str, **fields: Any) -> None:
-        await self._link.tell({"type": kind, "event_id": event_id, **fields})
 
     async def _request(self, kind: str, answer: str, **fields: Any) -> Event:
         await self._link.ready()
         event_id = f"request_{secrets.token_hex(8)}"
         expected = self._pending.expect(event_id, answer)
         try:
-            await self._send(kind, event_id, **fields)
+            await self._link.tell({"type": kind, "event_id": event_id, **fields})
             return await expected
         except BaseException:
-            expected.cancel()  # nobody waits for it any more
+            expected.cancel()  # its answer is waited for no more
             raise
 
     async def _take(self, event: Event) -> None:
@@ -317,7 +283,7 @@ class RemoteSession:
             self._on_event(event)
 
     def _ask_again(self, reply: Reply) -> None:
-        """Has the next connection asked what came too late for this one."""
+        """Asks the next connection, as the question came too late for this one."""
         self._link.expect_end()
         self._start(reply.begin_again())
 
@@ -327,14 +293,14 @@ class RemoteSession:
         task.add_done_callback(self._started.discard)
 
     def _lost(self, error: RemoteError) -> None:
-        """A connection is lost, and with it whatever was to come over it."""
+        """Fails all that was to come over a connection that is lost."""
         self._responses.clear()
         for reply in list(self._asked.values()):
             reply.fail(error)
         self._pending.fail(error)
 
     def _greeting(self) -> list[Event]:
-        """What a new connection is told first: what was armed here, in case the server has lost the session."""
+        """Returns what a new connection sends first: arms what was armed here, as the server may have lost it."""
         for standing_id in self._standing:
             armed = self._pending.expect(standing_id, _ARMED)
             armed.add_done_callback(partial(self._armed_again, standing_id))

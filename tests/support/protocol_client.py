@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,27 +10,37 @@ from scripted_stream import Asked, ScriptedStream
 
 from streamvlm.frame import Picture
 from streamvlm_server.errors import ProtocolError
-from streamvlm_server.realtime.client_events import parse
+from streamvlm_server.realtime.client_events import ItemCreate, parse
 from streamvlm_server.realtime.protocol import RealtimeProtocol
-from streamvlm_server.realtime.server_events import ServerEvent
+from streamvlm_server.realtime.queues import Outbox
 
 PICTURE: Picture = np.zeros((4, 4, 3), dtype=np.uint8)
 IMAGE = {"type": "input_image", "image_url": "data:image/jpeg;base64,AAAA"}
 
 
-@dataclass
 class Client:
-    """Sends events to a protocol and keeps what comes back, as JSON objects."""
+    """Sends events to a protocol and keeps what comes back, as texts and as JSON objects.
 
-    stream: ScriptedStream = field(default_factory=ScriptedStream)
-    received: list[dict[str, Any]] = field(default_factory=list)
+    Attributes:
+        stream: What the protocol calls.
+    """
 
-    def __post_init__(self) -> None:
-        self.protocol = RealtimeProtocol(self.stream, self._receive, model="pocket", resume_token="secret")
+    def __init__(self, stream: ScriptedStream | None = None) -> None:
+        self.stream = stream or ScriptedStream()
+        self._outbox, self._texts = Outbox(on_error=lambda code: None), list[str]()
+        self.protocol = RealtimeProtocol(self.stream, self._outbox, model="pocket", resume_token="secret")
         self.protocol.open()
 
-    def _receive(self, event: ServerEvent) -> None:
-        self.received.append(json.loads(event.model_dump_json()))
+    @property
+    def texts(self) -> list[str]:
+        """Every event that came back."""
+        self._texts += self._outbox.drain()
+        return self._texts
+
+    @property
+    def received(self) -> list[dict[str, Any]]:
+        """Every event that came back, read."""
+        return [json.loads(text) for text in self.texts]
 
     def send(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
         """Sends an event and returns what came back for it."""
@@ -45,7 +54,7 @@ class Client:
         except ProtocolError as error:
             self.protocol.refuse(error)
         else:
-            images = getattr(getattr(event, "item", None), "images", [])
+            images = event.images if isinstance(event, ItemCreate) else {}
             self.protocol.handle(event, [(0.0, PICTURE) for _ in images])
         return self.received[n_before:]
 

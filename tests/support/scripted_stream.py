@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+from streamvlm.engine.queued_question import Piece
+from streamvlm.engine.source_reader import SourceEvent, SourceState
 from streamvlm.errors import StreamVlmError, UsageError
 from streamvlm.frame import Fidelity, Picture
 from streamvlm.gate.gate import Decision
 from streamvlm.memory.hierarchy import MemoryStats
 from streamvlm.retrieval.evidence import Evidence
 from streamvlm.session.answer import Answer, Timings, TokenCounts
-from streamvlm.session.standing_question import StandingQuestion
-from streamvlm_server.realtime.client_events import StandingArm
+from streamvlm.session.standing_question import Fired, StandingQuestion
 from streamvlm_server.realtime.server_events import StatsEvent
-from streamvlm_server.realtime.stream_protocol import AnswerSink, Fired
+from streamvlm_server.realtime.stream_protocol import AnswerListener
 
 EVIDENCE = Evidence(1.0, 2.0, Fidelity.CLEAR, 0.75, 4)
 _MEMORY = MemoryStats(3, 2, 1, 0, 1000, 4000, 0, 0)
@@ -34,7 +36,7 @@ class Asked:
     """A question that was asked of the stream, to be answered by the test."""
 
     question: str
-    reply: AnswerSink
+    listener: AnswerListener
     at_s: float | None
     out_of_band: bool
     max_tokens: int | None
@@ -43,25 +45,27 @@ class Asked:
     def complete(self, *pieces: str, is_cut: bool = False) -> None:
         """Answers in pieces; a cancelled question ends as such."""
         for piece in pieces:
-            self.reply.text(piece)
-        self.reply.done(answer(self.question, "".join(pieces), is_cut=is_cut, cancelled=self.is_cancelled))
+            self.text(piece)
+        self.listener(answer(self.question, "".join(pieces), is_cut=is_cut, cancelled=self.is_cancelled))
+
+    def text(self, piece: str) -> None:
+        """Answers one piece."""
+        self.listener(Piece(piece))
+
+    def fail(self, error: Any) -> None:
+        """Ends it with an error."""
+        self.listener(error)
 
     def cancel(self) -> None:
         """Breaks it off."""
         self.is_cancelled = True
 
 
-@dataclass
-class HasFired:
+def has_fired(
+    standing_id: str, question: str, time_s: float, probability: float, number: int = 1, n_missed: int = 0
+) -> Fired:
     """What a standing question tells."""
-
-    standing_id: str
-    question: str
-    time_s: float
-    probability: float
-    evidence: tuple[Evidence, ...] = (EVIDENCE,)
-    number: int = 1
-    n_missed: int = 0
+    return Fired(standing_id, question, time_s, probability, (EVIDENCE,), number, n_missed)
 
 
 @dataclass
@@ -77,10 +81,9 @@ class ScriptedStream:
     fired_after: int | None = None
     pulling: str | None = None
     refusal: StreamVlmError | None = None
-    on_decision: Callable[[Decision], None] | None = None
+    decide: Callable[[Decision], None] | None = None
     notice: Callable[[str], None] | None = None
-    opened: Callable[[], None] = lambda: None
-    ended: Callable[[StreamVlmError | None, str | None], None] = lambda error, warning: None
+    on_source: Callable[[SourceEvent], None] = lambda event: None
 
     def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None, keep: bool) -> float:
         newest = self.offered[-1][1] if self.offered else None
@@ -91,17 +94,17 @@ class ScriptedStream:
         return float(len(self.offered)) if time_s is None else time_s
 
     def ask(
-        self, question: str, reply: AnswerSink, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
+        self, question: str, listener: AnswerListener, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
     ) -> Callable[[], None]:
         if self.refusal is not None:
             raise self.refusal
-        asked = Asked(question, reply, at_s, out_of_band, max_tokens)
+        asked = Asked(question, listener, at_s, out_of_band, max_tokens)
         self.asked.append(asked)
         return asked.cancel
 
     def arm(
         self,
-        settings: StandingArm,
+        question: StandingQuestion,
         *,
         armed: Callable[[str], None],
         refused: Callable[[StreamVlmError], None],
@@ -110,7 +113,7 @@ class ScriptedStream:
             refused(self.refusal)
             return
         standing_id = f"standing_{len(self.armed)}"
-        self.armed[standing_id] = StandingQuestion(settings.question, settings.threshold, settings.release)
+        self.armed[standing_id] = question
         armed(standing_id)
 
     def disarm(self, standing_id: str) -> None:
@@ -123,25 +126,26 @@ class ScriptedStream:
         self.fire, self.fired_after = listener, after
         return after or 0
 
-    def pull(
-        self,
-        url: str,
-        *,
-        fps: float,
-        stream: int | None,
-        opened: Callable[[], None],
-        ended: Callable[[StreamVlmError | None, str | None], None],
-    ) -> None:
+    def pull(self, url: str, *, fps: float, stream: int | None, listener: Callable[[SourceEvent], None]) -> None:
         if self.refusal is not None:
             raise self.refusal
-        self.pulling, self.opened, self.ended = url, opened, ended
+        self.pulling, self.on_source = url, listener
+
+    def opened(self) -> None:
+        """The source has been opened."""
+        self.on_source(SourceEvent(SourceState.OPENED))
+
+    def ended(self, error: StreamVlmError | None, warning: str | None) -> None:
+        """The source has ended."""
+        state = SourceState.ENDED if error is None else SourceState.FAILED
+        self.on_source(SourceEvent(state, error=error, warning=warning))
 
     def stop_pulling(self) -> None:
         self.pulling = None
-        self.ended(None, None)
+        self.on_source(SourceEvent(SourceState.STOPPED))
 
-    def watch_decisions(self, listener: Callable[[Decision], None] | None) -> None:
-        self.on_decision = listener
+    def on_decision(self, listener: Callable[[Decision], None] | None) -> None:
+        self.decide = listener
 
     def on_notice(self, listener: Callable[[str], None] | None) -> None:
         self.notice = listener

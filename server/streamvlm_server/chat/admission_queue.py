@@ -1,4 +1,4 @@
-"""Where requests wait for a session of their own while all are in use: bounded, and fair to every owner."""
+"""Requests that wait for a session of their own while all are in use: bounded, and fair to every owner."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from streamvlm.errors import BusyError
 
-_LOOK_EVERY_S = 0.2
-"""Places become free in more ways than are told here."""
+_RETRY_S = 0.2
+"""How often the first request tries again: not every place that becomes free is notified."""
 
 T = TypeVar("T")
 
@@ -24,17 +24,17 @@ class _Ticket:
 
 
 class AdmissionQueue:
-    """Lets requests through one by one: owners take turns, and of each the first goes first. For one thread alone.
+    """Admits requests one by one: owners take turns, and each owner's first request goes first. For one thread alone.
 
     Args:
-        most: Requests that may wait.
-        most_bytes: Media that they may hold, all of them together.
-        within_s: How long each may wait.
+        most: Most requests that may wait.
+        most_bytes: Most bytes of media that they may hold, all of them together.
+        within_s: Longest time that each may wait.
     """
 
     def __init__(self, most: int, most_bytes: int, within_s: float) -> None:
         self._most, self._most_bytes, self._within_s = most, most_bytes, within_s
-        self._queues: dict[str, deque[_Ticket]] = {}  # of each owner who waits, in the order of their turns
+        self._queues: dict[str, deque[_Ticket]] = {}  # by owner, in the order of their turns
         self._changed = asyncio.Event()
 
     @property
@@ -42,16 +42,16 @@ class AdmissionQueue:
         """Requests that wait."""
         return sum(map(len, self._queues.values()))
 
-    async def through(self, owner: str, n_bytes: int, opened: Callable[[], Awaitable[T]]) -> T:
-        """What ``opened`` gives, tried until it raises BusyError no more.
+    async def admit(self, owner: str, n_bytes: int, opened: Callable[[], Awaitable[T]]) -> T:
+        """Returns what ``opened`` returns, tried until it raises BusyError no more.
 
         Args:
-            owner: Whose request it is.
-            n_bytes: Media that it holds meanwhile.
-            opened: Tried at once if nobody waits, and else when it is this request's turn.
+            owner: Owner of the request.
+            n_bytes: Bytes of media that the request holds while it waits.
+            opened: Tried at once if no request waits, else when it is this request's turn.
 
         Raises:
-            BusyError: If too much waits already, or it has waited for too long.
+            BusyError: If too many requests or bytes wait already, or this one has waited too long.
         """
         if not self._queues:
             with suppress(BusyError):
@@ -65,8 +65,8 @@ class AdmissionQueue:
                         return await opened()
                 await self._change(changed, ends_at_s)
 
-    def stir(self) -> None:
-        """Something has changed: whoever's turn it is tries again."""
+    def notify(self) -> None:
+        """Lets the first request try again, as a place may have become free."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -84,7 +84,7 @@ class AdmissionQueue:
             yield ticket
         finally:
             self._leave(ticket)
-            self.stir()
+            self.notify()
 
     def _leave(self, ticket: _Ticket) -> None:
         had_turn = self._first is ticket
@@ -100,5 +100,5 @@ class AdmissionQueue:
         if now_s >= ends_at_s:
             raise BusyError(f"No place became free within {self._within_s:g} s; try again later.")
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(min(ends_at_s, now_s + _LOOK_EVERY_S)):
+            async with asyncio.timeout_at(min(ends_at_s, now_s + _RETRY_S)):
                 await changed.wait()

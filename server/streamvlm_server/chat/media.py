@@ -14,8 +14,9 @@ from streamvlm.ingest.source import open_upload
 from streamvlm_server.chat.request import Shown
 from streamvlm_server.errors import MediaUrlError, TooLargeError, of_part
 from streamvlm_server.service import Service
+from streamvlm_server.untrusted.data_url import decode_base64, is_data_url, parse_data_url
 from streamvlm_server.untrusted.fetch import Fetched
-from streamvlm_server.untrusted.picture import decode_base64, is_data_url, open_still, parse_data_url
+from streamvlm_server.untrusted.picture import open_still
 
 STILL_S = 1.0
 """How long a picture lasts, in stream time."""

@@ -69,7 +69,7 @@ async def _temporary_session(service: Service, owner: str, n_bytes: int) -> Asyn
 
     async def opened() -> LiveSession:
         opening = asyncio.ensure_future(
-            service.attachments.with_room(lambda: service.engine.open(owner=owner, is_temporary=True))
+            service.session_leases.with_room(lambda: service.engine.open(owner=owner, is_temporary=True))
         )
         try:
             return await asyncio.shield(opening)
@@ -79,12 +79,12 @@ async def _temporary_session(service: Service, owner: str, n_bytes: int) -> Asyn
                 await asyncio.to_thread(opening.result().close)
             raise
 
-    session = await service.waiting_room.through(owner, n_bytes, opened)
+    session = await service.admission_queue.admit(owner, n_bytes, opened)
     try:
         yield session
     finally:
         await asyncio.shield(asyncio.to_thread(session.close))
-        service.waiting_room.stir()
+        service.admission_queue.notify()
 
 
 async def _go_through(

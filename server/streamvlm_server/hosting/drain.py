@@ -1,4 +1,4 @@
-"""Stopping without losing anything: nothing new is taken, and what runs may end."""
+"""Stopping without losing anything: no new request is taken, and those under way may end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 class Drain:
-    """Knows what is running, and whether the server is about to stop; for one thread, the event loop's.
+    """Counts the requests and connections under way, and stops taking new ones; for one thread, the event loop's.
 
     Attributes:
-        is_draining: Whether nothing new is taken any more.
+        is_draining: Whether new requests and connections are refused.
     """
 
     def __init__(self) -> None:
@@ -31,20 +31,20 @@ class Drain:
         return len(self._running)
 
     def check(self) -> None:
-        """Raises DrainingError if nothing new is taken any more."""
+        """Raises DrainingError if new requests are refused."""
         if self.is_draining:
             raise DrainingError("This server is about to stop; try again in a moment.")
 
     @contextmanager
     def running(self, going_away: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Holds a request or connection that the server waits for before it stops.
+        """Makes the server wait, before it stops, for a request or connection.
 
         Args:
-            going_away: Called once when the server is about to stop, so that what would never end by itself, a
-                WebSocket say, can tell its client and come to an end. Must return at once.
+            going_away: Called once when the server is about to stop, so that a connection that would never end by
+                itself can warn its client and end. Must return at once.
 
         Raises:
-            DrainingError: If nothing new is taken any more.
+            DrainingError: If new requests are refused.
         """
         self.check()
         key = object()
@@ -58,7 +58,7 @@ class Drain:
                 self._idle.set()
 
     async def finish(self, within_s: float) -> None:
-        """Takes nothing new from now on, and returns when what runs has ended, or after ``within_s``."""
+        """Refuses new requests from now on; returns when those under way have ended, or after ``within_s``."""
         self.is_draining = True
         logger.info("stopping: nothing new is taken, %d requests and connections may end", self.n_running)
         for going_away in list(self._running.values()):

@@ -25,12 +25,12 @@ _LINGER_S = round(CLOSE_S) + 1
 
 
 class DrainingServer(uvicorn.Server):
-    """Stops in order: on the first SIGTERM or SIGINT what runs may end, on the second nothing is waited for.
+    """Stops in order: after the first SIGTERM or SIGINT it waits for what runs, after the second for nothing.
 
     Args:
         app: As ``build_app`` makes it.
-        config: Of the same server.
-        on_ready: Called when it takes requests.
+        config: Configuration of the same server.
+        on_ready: Called when the server takes requests.
     """
 
     def __init__(self, app: Starlette, config: ServerConfig, *, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -43,19 +43,19 @@ class DrainingServer(uvicorn.Server):
 
     @property
     def time_left_s(self) -> float:
-        """Of the time that a stop may take; none if it shall be waited for no longer."""
+        """Seconds that are left for the stop; 0 after a second signal."""
         return 0.0 if self.force_exit else max(0.0, self._ends_at_s - time.monotonic())
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serves until it is stopped, and returns when everything has ended."""
+        """Serves until the server is stopped; returns when everything has ended."""
         self._loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
             stopping = tasks.create_task(self._stop_when_asked())
-            await super().serve(sockets)
+            await tasks.create_task(super().serve(sockets))
             stopping.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to take requests."""
+        """Opens the sockets, and calls ``on_ready``."""
         await super().startup(sockets)
         if self.started:
             self._on_ready()
@@ -66,7 +66,7 @@ class DrainingServer(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._stop_asked.set)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Takes a signal; uvicorn's own way would close every WebSocket at once, and then exit as if killed."""
+        """Handles a signal; uvicorn's own handler would close every WebSocket at once, and exit as if killed."""
         if self._stop_asked.is_set():
             self.should_exit = self.force_exit = True
         else:

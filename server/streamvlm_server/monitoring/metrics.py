@@ -29,20 +29,20 @@ class Metrics:
 
     Args:
         engine: Whose counts are read.
-        waiting_room: Likewise.
+        admission_queue: Likewise.
 
     Attributes:
         started_unix_s: When the server began.
     """
 
-    def __init__(self, engine: Engine, waiting_room: AdmissionQueue) -> None:
+    def __init__(self, engine: Engine, admission_queue: AdmissionQueue) -> None:
         self.started_unix_s = int(time.time())
         self._registry = CollectorRegistry()
         self._registry.register(EngineCollector(engine))
         Gauge(
             "num_requests_without_session", "Requests that wait while all sessions are in use.",
             namespace=_PREFIX, registry=self._registry,
-        ).set_function(lambda: waiting_room.n_waiting)  # fmt: skip
+        ).set_function(lambda: admission_queue.n_waiting)  # fmt: skip
         self._ttft = self._histogram("time_to_first_token_seconds", "From the question to its first words.", _ANSWER_S)
         self._between = self._histogram("inter_token_latency_seconds", "Between one token and the next.", _TOKEN_S)
         self._queued = self._histogram("request_queue_time_seconds", "From the question to its beginning.", _ANSWER_S)

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from streamvlm_server.errors import ProtocolError
-from streamvlm_server.realtime.shapes import Id, NewItem, ResponseSettings, SessionSettings, Shape, Text
+from streamvlm_server.realtime.shapes import Id, ImagePart, NewItem, ResponseSettings, SessionSettings, Shape, Text
 from streamvlm_server.untrusted.json_size import MAX_MARKS, is_costly_to_parse
 from streamvlm_server.untrusted.validation import first_fault
 
@@ -48,6 +48,15 @@ class ItemCreate(ClientEvent):
     type: Literal["conversation.item.create"]
     item: NewItem
     previous_item_id: Id | None = Field(default=None, description='After which item; "root" is the very front.')
+
+    @property
+    def images(self) -> dict[str, str]:
+        """The URLs of its pictures, by their places in the event."""
+        return {
+            f"item.content.{place}.image_url": part.image_url
+            for place, part in enumerate(self.item.content)
+            if isinstance(part, ImagePart)
+        }
 
 
 class ItemRetrieve(ClientEvent):

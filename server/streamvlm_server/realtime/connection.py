@@ -1,9 +1,10 @@
-"""One WebSocket: four tasks around a protocol, none of which waits for the engine.
+"""One WebSocket: five tasks around a protocol, none of which waits for the engine.
 
-    reading   socket → inbox                 waits for room there, and for nothing else
-    following inbox → protocol               decodes pictures on threads; those of items wait for room in the stream
-    writing   outbox → socket                the only one that sends
-    watching  ticks, idle peers, the end     and peers that read too slowly
+    reading    socket → inbox                waits for room there, and for nothing else
+    following  inbox → protocol              decodes pictures on threads; those of items wait for room in the stream
+    writing    outbox → socket               the only one that sends
+    watching   ticks, idle clients, the end
+    bounding   ends it when the outbox is full, as the client reads too slowly
 
 Both boxes are bounded, and the protocol's calls on the engine return at once.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -20,14 +22,12 @@ from streamvlm.errors import StreamVlmError, UsageError
 from streamvlm.wire import FrameMessage
 from streamvlm_server.access.limits import Meter, TokenBucket
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.errors import ProtocolError, RateLimitError, of_part, wire
+from streamvlm_server.errors import ProtocolError, RateLimitError, in_part, wire
 from streamvlm_server.monitoring.metrics import Metrics
 from streamvlm_server.realtime.client_events import ClientEvent, ItemCreate, ResponseCancel, SourceOpen, parse
 from streamvlm_server.realtime.engine_stream import EngineStream
-from streamvlm_server.realtime.protocol import RealtimeProtocol
+from streamvlm_server.realtime.protocol import ProtocolState, RealtimeProtocol
 from streamvlm_server.realtime.queues import Inbox, Outbox
-from streamvlm_server.realtime.server_events import ErrorEvent, ServerEvent
-from streamvlm_server.realtime.shapes import NewItem
 from streamvlm_server.untrusted.picture import Timed
 from streamvlm_server.untrusted.picture_threads import PictureDecoder
 from streamvlm_server.untrusted.source_url import check_source
@@ -45,9 +45,9 @@ class ConnectionEnd(Exception):
     """A connection is over.
 
     Attributes:
-        code: WebSocket close code; None if the peer has closed it.
+        code: WebSocket close code; None if the client has closed it.
         reason: In a sentence.
-        error: Told the client as an event first, if there is one.
+        error: Sent to the client as an event first; None for none.
     """
 
     def __init__(self, code: int | None, reason: str = "", *, error: Exception | None = None) -> None:
@@ -83,11 +83,10 @@ class Connection:
     ) -> None:
         self._websocket, self._stream, self._decoder = websocket, stream, decoder
         self._meter, self._metrics, self._config = meter, metrics, config
-        self._inbox, self._outbox = Inbox(), Outbox()
-        self._protocol = RealtimeProtocol(stream, self._send, model=model, resume_token=token)
+        self._inbox, self._outbox = Inbox(), Outbox(metrics.refused)
+        self._protocol = RealtimeProtocol(stream, self._outbox, model=model, resume_token=token)
         self._ending: ConnectionEnd | None = None
         self._ended = asyncio.Event()
-        self._is_leaving = False
         self._heard_at_s = self._answered_at_s = time.monotonic()
 
     async def serve(self) -> ConnectionEnd:
@@ -95,7 +94,7 @@ class Connection:
         self._protocol.open()
         try:
             async with asyncio.TaskGroup() as tasks:
-                for part in (self._read, self._follow, self._write, self._watch):
+                for part in (self._read, self._follow, self._write, self._watch, self._bound):
                     tasks.create_task(part())
         except* ConnectionEnd as endings:
             self._ending = endings.exceptions[0]  # type: ignore[assignment]
@@ -112,14 +111,14 @@ class Connection:
         self._ended.set()
 
     def go_away(self) -> None:
-        """The server is about to stop: the client is told, and what is being answered may end."""
-        self._protocol.going_away("The server is about to stop.", self._config.answers_drain_s)
-        self._is_leaving, self._answered_at_s = True, time.monotonic()
+        """Warns the client that the server is about to stop, and has the connection end once all is answered."""
+        self._protocol.leave("The server is about to stop.", self._config.answers_drain_s)
+        self._answered_at_s = time.monotonic()
         self._ended.set()
 
     async def close(self, ending: ConnectionEnd) -> None:
-        """Sends what waits to be sent, and closes the socket; whoever does not read at all is not told."""
-        # Of what was too much nothing more is sent: the reason would come behind it, and too late.
+        """Sends the events that wait, as far as the client reads them, and closes the socket."""
+        # Nothing more is sent to a client that reads too slowly: the reason would come behind it, and too late.
         unsent = () if self._outbox.overflowed.is_set() else self._outbox.drain()
         with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):  # the last: it is closed already
             async with asyncio.timeout(CLOSE_S):
@@ -128,14 +127,14 @@ class Connection:
                         await self._websocket.send_text(message)
                     await close(self._websocket, ending.code, ending.reason)
 
-    # --- the four tasks ---
+    # --- the five tasks ---
 
     async def _read(self) -> None:
         bucket = TokenBucket(MAX_MESSAGES_PER_S, 2 * MAX_MESSAGES_PER_S, time.monotonic)
         while True:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
-                await self._inbox.followed()  # frames are watched, whoever has gone since
+                await self._inbox.followed()  # its frames are watched, though it has gone
                 raise ConnectionEnd(None, str(message.get("reason") or ""))
             self._heard_at_s = time.monotonic()
             if wait_s := bucket.wait_s(1):
@@ -148,9 +147,9 @@ class Connection:
             if text is None:
                 await self._inbox.put_frame(message["bytes"])
             else:
-                await self._hear(text)
+                await self._take_text(text)
 
-    async def _hear(self, text: str) -> None:
+    async def _take_text(self, text: str) -> None:
         event = _parsed(text)
         if isinstance(event, ResponseCancel) and self._inbox.holds_pictures_alone:
             self._protocol.handle(event)  # it may be long before all those are watched
@@ -160,8 +159,9 @@ class Connection:
     async def _follow(self) -> None:
         while True:
             message = await self._inbox.get()
-            self._count_late(self._inbox.n_dropped)
-            self._inbox.n_dropped = 0
+            if self._inbox.n_dropped:
+                self._count_late(self._inbox.n_dropped)
+                self._inbox.n_dropped = 0
             if isinstance(message, bytes):
                 await self._follow_frame(message)
             elif isinstance(message, ProtocolError):
@@ -170,7 +170,7 @@ class Connection:
                 await self._follow_event(message)
 
     async def _write(self) -> None:
-        with suppress(WebSocketDisconnect):  # who reads is told of it too
+        with suppress(WebSocketDisconnect):  # the reading task gets it too
             while True:
                 await self._websocket.send_text(await self._outbox.next())
                 self._outbox.drop_next()
@@ -188,11 +188,17 @@ class Connection:
                 raise self._ending
             if self._is_leaving and self._has_ended():
                 raise ConnectionEnd(1012, "The server is about to stop; connect again in a moment.")
-            if self._outbox.overflowed.is_set():
-                raise ConnectionEnd(1008, "You read too slowly: more than a mebibyte of events waits for you.")
             silent_s = time.monotonic() - self._heard_at_s
             if silent_s > self._config.idle_s and self._inbox.is_followed and not self._protocol.is_waited_for:
                 raise ConnectionEnd(1000, f"Nothing was heard of you for {self._config.idle_s:g} s.")
+
+    async def _bound(self) -> None:
+        await self._outbox.overflowed.wait()
+        raise ConnectionEnd(1008, "You read too slowly: more than a mebibyte of events waits for you.")
+
+    @property
+    def _is_leaving(self) -> bool:
+        return self._protocol.state is ProtocolState.LEAVING
 
     async def _follow_rest(self) -> None:
         """Returns when all that came was followed, within reason."""
@@ -205,7 +211,7 @@ class Connection:
         if self._protocol.is_answering:
             self._answered_at_s = time.monotonic()
             return False
-        farewell_s = min(_FAREWELL_S, self._config.answers_drain_s / 2) if self._protocol.is_told_of_ours else 0.0
+        farewell_s = min(_FAREWELL_S, self._config.answers_drain_s / 2) if self._protocol.is_extended else 0.0
         return self._inbox.is_followed and time.monotonic() - self._answered_at_s >= farewell_s
 
     # --- what came in ---
@@ -214,18 +220,15 @@ class Connection:
         try:
             if isinstance(event, SourceOpen):
                 await check_source(event.url, self._config)
-            pictures = await self._pictures(event.item) if isinstance(event, ItemCreate) else []
+            pictures = await self._pictures(event.images) if isinstance(event, ItemCreate) and event.images else []
         except StreamVlmError as error:
             self._metrics.frame_refused(wire(error).code)
             self._protocol.refuse(error, event.event_id)
             return
         self._protocol.handle(event, pictures)
 
-    async def _pictures(self, item: NewItem) -> list[Timed]:
-        """The pictures of an item, as soon as the key and the stream have room for them: none of them is dropped."""
-        urls = {param: image.image_url for param, image in item.images.items()}
-        if not urls:
-            return []
+    async def _pictures(self, urls: Mapping[str, str]) -> list[Timed]:
+        """Decodes the pictures of an item, once the key and the stream have room for them: none of them is dropped."""
         await self._meter.frames_in_time(len(urls), sum(map(len, urls.values())) * 3 // 4)
         await self._stream.room()
         pictures = await self._decoder.decode_urls(urls)
@@ -242,13 +245,14 @@ class Connection:
             if self._inbox.holds_frame and self._stream.is_behind:
                 self._count_late(1)  # decoding what a newer frame will push out would only take the model's time
             elif self._admits(1, len(message)):
-                with of_part(f"frame {sequence}", "image"):
-                    pictures = await self._decoder.decode(frame.picture)
+                pictures = await self._decoder.decode(frame.picture)
                 self._meter.owe_frames(len(pictures) - 1)
                 self._protocol.frame(pictures, time_s=frame.time_s, wall_s=frame.captured_s)
         except StreamVlmError as error:
-            self._metrics.frame_refused(wire(error).code)
-            self._protocol.refuse(error, param=None if sequence is None else f"frame {sequence}")
+            param = None if sequence is None else f"frame {sequence}"
+            told = error if param is None else in_part(error, "image", param=param)
+            self._metrics.frame_refused(wire(told).code)
+            self._protocol.refuse(told, param=param)
 
     def _count_late(self, n_frames: int) -> None:
         self._stream.n_lost += n_frames
@@ -263,13 +267,6 @@ class Connection:
             self._metrics.frame_refused(wire(error).code, n_frames)
             return False
         return True
-
-    def _send(self, event: ServerEvent) -> None:
-        if isinstance(event, ErrorEvent):
-            self._metrics.refused(event.error.code)
-        self._outbox.put(event.model_dump_json())
-        if self._outbox.overflowed.is_set():
-            self._ended.set()
 
 
 def _parsed(text: str) -> ClientEvent | ProtocolError:

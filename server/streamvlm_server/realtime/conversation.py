@@ -1,22 +1,28 @@
-"""The items of a session's conversation, as the API shows them; what the model has in view is the engine's business."""
+"""The items of a conversation, as the API shows them; what the model sees of it, the engine decides."""
 
 from __future__ import annotations
 
 from streamvlm_server.errors import ProtocolError
+from streamvlm_server.realtime.server_events import new_id
 from streamvlm_server.realtime.shapes import Item
 
 MAX_ITEMS, MAX_CHARS = 512, 1 << 20
 
 
 class Conversation:
-    """Items in order; the oldest leave beyond 512 items or a million characters, as every frame is an item."""
+    """Items in order; the oldest leave beyond 512 items or a million characters, as every frame is an item.
+
+    Attributes:
+        id: Of the conversation.
+    """
 
     def __init__(self) -> None:
+        self.id = new_id("conv")
         self._items: list[Item] = []
         self._unasked: set[str] = set()
 
     def place(self, item_id: str, after: str | None) -> int:
-        """Where a new item goes.
+        """Returns the place of a new item.
 
         Args:
             item_id: Of the new item.
@@ -32,7 +38,7 @@ class Conversation:
         return len(self._items) if after is None else self._find(after, "invalid_event", "previous_item_id") + 1
 
     def insert(self, place: int, item: Item) -> str | None:
-        """Adds an item; its text, if it is a user's, waits to be asked. Returns the id of the item before it."""
+        """Adds an item, and returns the id of the item before it; a user's text waits to be asked."""
         before = self._items[place - 1].id if place else None
         self._items.insert(place, item)
         if item.role == "user" and text_of(item):
@@ -46,11 +52,11 @@ class Conversation:
         return self.insert(len(self._items), item)
 
     def update(self, item: Item) -> None:
-        """Puts an item in the place of its earlier self, if that is still there."""
+        """Replaces the item of the same id, if it is still there."""
         self._items = [item if kept.id == item.id else kept for kept in self._items]
 
     def get(self, item_id: str, *, code: str = "invalid_event") -> Item:
-        """The item of an id.
+        """Returns the item of an id.
 
         Raises:
             ProtocolError: With ``code``, if there is none.
@@ -67,11 +73,11 @@ class Conversation:
         self._unasked.discard(item_id)
 
     def question(self) -> str:
-        """What users have said since they were last answered, a line a message."""
+        """Returns the texts of users that were not asked yet, one line for each message."""
         return "\n".join(text_of(item) for item in self._items if item.id in self._unasked)
 
     def mark_asked(self) -> None:
-        """Everything said so far has been asked."""
+        """Marks all texts as asked."""
         self._unasked.clear()
 
     def _find(self, item_id: str, code: str, param: str) -> int:
@@ -82,5 +88,5 @@ class Conversation:
 
 
 def text_of(item: Item) -> str:
-    """Its words, a line a part."""
+    """Returns the words of an item, one line for each part."""
     return "\n".join(part.text for part in item.content if part.text)

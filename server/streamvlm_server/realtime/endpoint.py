@@ -13,13 +13,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamvlm_server.errors import ModelNotFoundError, error_object, wire
+from streamvlm_server.errors import ModelNotFoundError, wire
 from streamvlm_server.monitoring.logs import about
 from streamvlm_server.realtime.connection import Connection, close
 from streamvlm_server.realtime.engine_stream import EngineStream
 from streamvlm_server.realtime.schema import schema
 from streamvlm_server.realtime.server_events import ErrorEvent
-from streamvlm_server.realtime.shapes import ErrorBody
 from streamvlm_server.service import Service, principal_of
 from streamvlm_server.session_leases import TAKEN_OVER
 from streamvlm_server.untrusted.picture_threads import PictureDecoder
@@ -47,11 +46,11 @@ class Realtime:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Closes sessions that nobody comes back to, all the while."""
+        """Closes sessions that no client comes back to, as long as the server runs."""
         async with asyncio.TaskGroup() as tasks:
-            sweeping = tasks.create_task(self._service.attachments.sweep())
+            closing = tasks.create_task(self._service.session_leases.close_expired())
             yield
-            sweeping.cancel()
+            closing.cancel()
         self._decoder.close()
 
     async def show_schema(self, request: Request) -> Response:
@@ -59,7 +58,7 @@ class Realtime:
         return JSONResponse(schema())
 
     async def connect(self, websocket: WebSocket) -> None:
-        """Serves one client, whom the guard has let in."""
+        """Serves one client that has passed the guard."""
         offered = websocket.scope["subprotocols"]
         await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         try:
@@ -82,15 +81,17 @@ class Realtime:
 
         session_id = websocket.query_params.get("session_id")
         if session_id is None:
-            principal.meter.check_sessions()  # before one is made, and another has to make room for it
-        attached = service.attachments.attach(
+            principal.meter.check_sessions()  # before one is made, for which another may have to be closed
+        lease = service.session_leases.lease(
             session_id,
             owner=principal.owner,
             token=_token(websocket),
             taken_over=leave,
         )
-        async with attached as (session, token):
-            with principal.meter.session():  # not before: who comes back would be one too many beside its own old self
+        async with lease as (session, token):
+            with (
+                principal.meter.session()
+            ):  # not before: a client that comes back would be counted beside its own old connection
                 stream = EngineStream(
                     session,
                     principal.meter,
@@ -122,13 +123,13 @@ class Realtime:
             raise ModelNotFoundError(f"The model {str(asked)[:80]!r} is not served here; name {name!r}.", param="model")
 
     async def _refuse(self, websocket: WebSocket, error: Exception) -> None:
-        """Tells what went wrong, twice: as an event, and as the reason of the close."""
-        told, line = ErrorBody.model_validate(error_object(error)), wire(error)
+        """Sends what went wrong twice: as an event, and as the reason of the close."""
+        told, line = ErrorEvent.of(error), wire(error)
         self._service.metrics.refused(line.code)
         self._service.metrics.ws_closed(line.close)
         try:
-            await websocket.send_text(ErrorEvent(error=told).model_dump_json())
-            await close(websocket, line.close, told.message)
+            await websocket.send_text(told.model_dump_json())
+            await close(websocket, line.close, told.error.message)
         except (WebSocketDisconnect, RuntimeError):
             logger.debug("the client had gone before it could be told of %s", line.code)
 

@@ -1,4 +1,4 @@
-"""A live session of the engine as the protocol wants it: what the engine's threads tell arrives on the event loop."""
+"""A live session of the engine as the protocol needs it: listeners are called on the event loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 
 from streamvlm.engine.live_session import LiveSession
 from streamvlm.engine.queued_question import Piece
-from streamvlm.engine.source_reader import SourceEvent, SourceState
+from streamvlm.engine.source_reader import SourceEvent
 from streamvlm.errors import StreamVlmError
 from streamvlm.frame import Picture
 from streamvlm.gate.gate import Decision
@@ -20,24 +20,23 @@ from streamvlm_server.access.limits import Meter
 from streamvlm_server.errors import wire
 from streamvlm_server.monitoring.metrics import Metrics
 from streamvlm_server.queue_space import room_in
-from streamvlm_server.realtime.client_events import StandingArm
 from streamvlm_server.realtime.server_events import StatsEvent
-from streamvlm_server.realtime.stream_protocol import AnswerSink
+from streamvlm_server.realtime.stream_protocol import AnswerListener
 
 
 class EngineStream:
-    """Passes calls on and brings what is told back to the loop it was made on.
+    """Brings what the engine's threads tell to the event loop, and holds a client to the limits of its key.
 
     Args:
         session: Of the engine.
         meter: Counts questions.
         metrics: Counts answers.
-        admit: Looks at every URL that a source on the web leads to.
+        admit: Checks every URL that a source on the web leads to.
         max_kept_bytes: How much of a source may be brought to disk.
 
     Attributes:
         id: Of the session.
-        n_lost: Frames that never reached the session: dropped at the door, or beyond what the key allows.
+        n_lost: Frames that never reached the session: they came too late, or were more than the key allows.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class EngineStream:
 
     @property
     def is_behind(self) -> bool:
-        """Whether one more frame would push another out."""
+        """Whether one more frame would push another out of the queue."""
         return self._session.is_behind
 
     async def room(self) -> None:
@@ -64,29 +63,26 @@ class EngineStream:
         return self._session.offer(picture, time_s=time_s, wall_s=wall_s, keep=keep)
 
     def ask(
-        self, question: str, reply: AnswerSink, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
+        self, question: str, listener: AnswerListener, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
     ) -> Callable[[], None]:
-        """Asks, if the key allows one more; see ``LiveSession.ask``."""
+        """Asks, if the key allows one more question; see ``LiveSession.ask``."""
         self._meter.question()
-        hear = partial(self._on_loop, partial(self._hear, reply))
+        hear = partial(self._on_loop, partial(self._hear, listener))
         return self._session.ask(question, hear, at_s=at_s, out_of_band=out_of_band, max_tokens=max_tokens).cancel
 
     def arm(
         self,
-        settings: StandingArm,
+        question: StandingQuestion,
         *,
         armed: Callable[[str], None],
         refused: Callable[[StreamVlmError], None],
     ) -> None:
-        """Asks a standing question; see ``LiveSession.arm``, which may wait for a step and so gets a thread."""
-        standing = StandingQuestion(
-            settings.question, settings.threshold, settings.release, settings.every_s, settings.cool_down_s
-        )
+        """Arms a standing question on a thread, as ``LiveSession.arm`` may wait for a step."""
 
         async def arm() -> None:
             async with self._arming:
                 try:
-                    standing_id = await asyncio.to_thread(self._session.arm, standing)
+                    standing_id = await asyncio.to_thread(self._session.arm, question)
                 except StreamVlmError as error:
                     refused(error)
                 else:
@@ -97,52 +93,42 @@ class EngineStream:
         task.add_done_callback(self._tasks.discard)
 
     def disarm(self, standing_id: str) -> None:
-        """Asks it no more."""
+        """Ends a standing question."""
         self._session.disarm(standing_id)
 
     def standing(self) -> Mapping[str, StandingQuestion]:
-        """What is armed now."""
+        """Returns the armed questions."""
         return self._session.standing()
 
     def on_fired(self, listener: Callable[[Fired], None] | None, *, after: int | None) -> int:
-        """Tells each time a standing question fires; see ``LiveSession.on_fired``."""
+        """Sets the listener for standing questions that fire; see ``LiveSession.on_fired``."""
         return self._session.on_fired(None if listener is None else partial(self._on_loop, listener), after=after)
 
-    def pull(
-        self,
-        url: str,
-        *,
-        fps: float,
-        stream: int | None,
-        opened: Callable[[], None],
-        ended: Callable[[StreamVlmError | None, str | None], None],
-    ) -> None:
+    def pull(self, url: str, *, fps: float, stream: int | None, listener: Callable[[SourceEvent], None]) -> None:
         """Reads a source; see ``LiveSession.pull``."""
-
-        def told(event: SourceEvent) -> None:
-            if event.state is SourceState.OPENED:
-                self._on_loop(opened)
-            else:
-                self._on_loop(ended, event.error, event.warning)
-
         self._session.pull(
-            url, fps=fps, stream=stream, listener=told, admit=self._admit, max_kept_bytes=self._max_kept_bytes
+            url,
+            fps=fps,
+            stream=stream,
+            listener=partial(self._on_loop, listener),
+            admit=self._admit,
+            max_kept_bytes=self._max_kept_bytes,
         )
 
     def stop_pulling(self) -> None:
-        """Stops reading."""
+        """Stops reading the source."""
         self._session.stop_pulling()
 
-    def watch_decisions(self, listener: Callable[[Decision], None] | None) -> None:
-        """Tells of the gate's decisions."""
+    def on_decision(self, listener: Callable[[Decision], None] | None) -> None:
+        """Sets the listener for the gate's decisions."""
         self._session.on_decision(None if listener is None else partial(self._on_loop, listener))
 
     def on_notice(self, listener: Callable[[str], None] | None) -> None:
-        """Tells what should not go unnoticed; see ``LiveSession.on_notice``."""
+        """Sets the listener for warnings; see ``LiveSession.on_notice``."""
         self._session.on_notice(None if listener is None else partial(self._on_loop, listener))
 
     def stats(self) -> StatsEvent:
-        """How the stream is doing."""
+        """Returns the statistics of now, which count the lost frames too."""
         now = self._session.stats()
         return StatsEvent(
             time_s=now.time_s,
@@ -160,17 +146,14 @@ class EngineStream:
             questions=now.n_questions,
         )
 
-    def _hear(self, reply: AnswerSink, told: Piece | Answer | StreamVlmError) -> None:
+    def _hear(self, listener: AnswerListener, told: Piece | Answer | StreamVlmError) -> None:
         match told:
-            case Piece(text):
-                reply.text(text)
             case Answer():
                 self._metrics.answered(told, "abort" if told.cancelled else "length" if told.is_cut else "stop")
-                reply.done(told)
-            case _:
+            case StreamVlmError():
                 self._metrics.refused(wire(told).code)
-                reply.failed(told)
+        listener(told)
 
     def _on_loop(self, listen: Callable[..., None], *told: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens any more
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every listener
             self._loop.call_soon_threadsafe(listen, *told)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from streamvlm_server.errors import ProtocolError
 from streamvlm_server.realtime.client_events import ClientEvent, ItemCreate
+from streamvlm_server.realtime.server_events import ErrorEvent, ServerEvent
 
 MAX_WAITING_CHARS = 16 << 20
 MAX_WAITING_MESSAGES = 256
@@ -90,17 +92,33 @@ class Inbox:
 
 
 class Outbox:
-    """Messages to a client that wait to be sent.
+    """Messages to a client that wait to be sent: the sink of the protocol's events.
+
+    Args:
+        on_error: Called with the code of every error event.
 
     Attributes:
         overflowed: Set once more than a mebibyte waits: the client reads too slowly to be served.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_error: Callable[[str], None]) -> None:
         self.overflowed = asyncio.Event()
+        self._on_error, self._is_closed = on_error, False
         self._messages: deque[str] = deque()
         self._bytes = 0
         self._some = asyncio.Event()
+
+    def send(self, event: ServerEvent) -> None:
+        """Adds an event; once the outbox is closed, does nothing."""
+        if self._is_closed:
+            return
+        if isinstance(event, ErrorEvent):
+            self._on_error(event.error.code)
+        self.put(event.model_dump_json())
+
+    def close(self) -> None:
+        """Takes no more events; the messages that wait can still be sent."""
+        self._is_closed = True
 
     def put(self, message: str) -> None:
         """Adds a message; beyond the bound nothing is kept."""

@@ -1,14 +1,16 @@
-"""The life of one response: created, written piece by piece, done; each step is told in the API's order."""
+"""The life of one response: created, written piece by piece, done; its events come in the API's order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal
 
+from streamvlm.engine.queued_question import Piece
 from streamvlm.session.answer import Answer
 from streamvlm_server.errors import error_object
 from streamvlm_server.realtime import server_events as events
 from streamvlm_server.realtime.conversation import Conversation
+from streamvlm_server.realtime.event_sink import EventSink
 from streamvlm_server.realtime.shapes import (
     ContentPart,
     InputTokenDetails,
@@ -20,47 +22,65 @@ from streamvlm_server.realtime.shapes import (
     Usage,
 )
 
-Send = Callable[[events.ServerEvent], None]
-
 
 class ResponseWriter:
-    """Hears one answer and tells the client.
+    """Writes an answer, piece by piece, as the events of one response.
 
     Args:
-        send: Takes the events.
-        response: As it was created.
+        sink: Takes the events.
         conversation: What its message joins; None for an out-of-band response.
-        session_id: Whose evidence to tell; None leaves it out.
-        ended: Called once, when it is over.
+        max_output_tokens: Most tokens of the answer.
+        metadata: Of the client; sent back as it is.
+        session_id: Id of the session, for links in the evidence; None sends no evidence.
+        ended: Called once, with the id of the response, just before it is done.
+
+    Attributes:
+        id: Of the response.
     """
 
     def __init__(
         self,
-        send: Send,
-        response: Response,
+        sink: EventSink,
         conversation: Conversation | None,
         *,
+        max_output_tokens: int | Literal["inf"],
+        metadata: dict[str, str] | None,
         session_id: str | None,
-        ended: Callable[[], None],
+        ended: Callable[[str], object],
     ) -> None:
-        self._send, self._response, self._conversation = send, response, conversation
-        self._session_id, self._ended = session_id, ended
+        self.id = events.new_id("resp")
+        self._sink, self._conversation = sink, conversation
+        self._session_id, self._has_ended = session_id, ended
+        self._response = Response(
+            id=self.id,
+            conversation_id=None if conversation is None else conversation.id,
+            max_output_tokens=max_output_tokens,
+            metadata=metadata,
+        )
         self._item_id, self._text = events.new_id("item"), ""
         self._previous: str | None = None
         self._is_open = False
 
     def begin(self) -> None:
-        """The response is under way."""
-        self._send(events.ResponseCreated(response=self._response))
+        """Sends that the response is under way."""
+        self._sink.send(events.ResponseCreated(response=self._response))
 
-    def text(self, piece: str) -> None:
-        """The next piece of the answer."""
+    def hear(self, told: Piece | Answer | Exception) -> None:
+        """Takes the next piece of the answer, or its end: the whole answer, or the error it came to."""
+        match told:
+            case Piece(text):
+                self._write(text)
+            case Answer():
+                self._done(told)
+            case _:
+                self._failed(told)
+
+    def _write(self, piece: str) -> None:
         self._open()
         self._text += piece
-        self._send(events.TextDelta(response_id=self._response.id, item_id=self._item_id, delta=piece))
+        self._sink.send(events.TextDelta(response_id=self.id, item_id=self._item_id, delta=piece))
 
-    def done(self, answer: Answer) -> None:
-        """The answer has ended, whole, cut at its longest, or cancelled."""
+    def _done(self, answer: Answer) -> None:
         if answer.cancelled:
             details = StatusDetails(type="cancelled", reason="client_cancelled")
         elif answer.is_cut:
@@ -70,11 +90,10 @@ class ResponseWriter:
             self._open()
         self._close("incomplete" if details else "completed")
         if self._session_id is not None:
-            self._tell_evidence(answer, self._session_id)
+            self._send_evidence(answer, self._session_id)
         self._finish(details, _usage(answer))
 
-    def failed(self, error: Exception) -> None:
-        """The answer has come to nothing."""
+    def _failed(self, error: Exception) -> None:
         self._close("incomplete")
         told = error_object(error)
         error_body = StatusError(type=str(told["type"]), code=str(told["code"]), message=str(told["message"]))
@@ -85,36 +104,36 @@ class ResponseWriter:
             return
         self._is_open = True
         item = self._item("in_progress", [])
-        self._send(events.OutputItemAdded(response_id=self._response.id, item=item))
+        self._sink.send(events.OutputItemAdded(response_id=self.id, item=item))
         if self._conversation is not None:
             self._previous = self._conversation.append(item)
-            self._send(events.ItemAdded(previous_item_id=self._previous, item=item))
+            self._sink.send(events.ItemAdded(previous_item_id=self._previous, item=item))
         part = events.OutputPart(text="")
-        self._send(events.ContentPartAdded(response_id=self._response.id, item_id=self._item_id, part=part))
+        self._sink.send(events.ContentPartAdded(response_id=self.id, item_id=self._item_id, part=part))
 
     def _close(self, status: Literal["completed", "incomplete"]) -> None:
         if not self._is_open:
             return
-        response_id, part = self._response.id, events.OutputPart(text=self._text)
-        self._send(events.TextDone(response_id=response_id, item_id=self._item_id, text=self._text))
-        self._send(events.ContentPartDone(response_id=response_id, item_id=self._item_id, part=part))
+        part = events.OutputPart(text=self._text)
+        self._sink.send(events.TextDone(response_id=self.id, item_id=self._item_id, text=self._text))
+        self._sink.send(events.ContentPartDone(response_id=self.id, item_id=self._item_id, part=part))
         item = self._item(status, [ContentPart(type="output_text", text=self._text)])
-        self._send(events.OutputItemDone(response_id=self._response.id, item=item))
+        self._sink.send(events.OutputItemDone(response_id=self.id, item=item))
         if self._conversation is not None:
             self._conversation.update(item)
-            self._send(events.ItemDone(previous_item_id=self._previous, item=item))
+            self._sink.send(events.ItemDone(previous_item_id=self._previous, item=item))
         self._response = self._response.model_copy(update={"output": [item]})
 
     def _finish(self, details: StatusDetails | None, usage: Usage) -> None:
         status = details.type if details else "completed"
         update = {"status": status, "status_details": details, "usage": usage}
-        self._ended()
-        self._send(events.ResponseDone(response=self._response.model_copy(update=update)))
+        self._has_ended(self.id)
+        self._sink.send(events.ResponseDone(response=self._response.model_copy(update=update)))
 
-    def _tell_evidence(self, answer: Answer, session_id: str) -> None:
-        self._send(
+    def _send_evidence(self, answer: Answer, session_id: str) -> None:
+        self._sink.send(
             events.EvidenceEvent(
-                response_id=self._response.id,
+                response_id=self.id,
                 asked_at_s=answer.asked_at_s,
                 evidence=[events.Seen.of(seen, session_id) for seen in answer.evidence],
                 ttft_s=answer.timings.ttft_s,

@@ -9,6 +9,8 @@ from typing import Literal, Self
 from pydantic import Field
 
 from streamvlm.retrieval.evidence import Evidence
+from streamvlm.session.standing_question import Fired
+from streamvlm_server.errors import ProtocolError, error_object
 from streamvlm_server.realtime.shapes import ErrorBody, Item, Response, SessionObject, Shape, TimeS
 
 
@@ -147,6 +149,21 @@ class ErrorEvent(ServerEvent):
     type: Literal["error"] = "error"
     error: ErrorBody
 
+    @classmethod
+    def of(cls, error: BaseException, event_id: str | None = None, *, param: str | None = None) -> Self:
+        """Makes the event of an error.
+
+        Args:
+            error: What went wrong.
+            event_id: Id of the client event that was not followed, where the error does not name it.
+            param: The field or frame at fault, where the error does not name it.
+        """
+        told = error_object(error)
+        told["param"] = told["param"] or param
+        if isinstance(error, ProtocolError):
+            told["code"], event_id = error.code, error.event_id or event_id
+        return cls(error=ErrorBody.model_validate({**told, "event_id": event_id}))
+
 
 # --- ours ---
 
@@ -267,6 +284,19 @@ class StandingFired(ServerEvent):
     evidence: list[Seen]
     number: int = Field(description="Counts the session's, from 1; send the last as fired_after when you come back.")
     missed: int = Field(description="How many before it were not kept for you, as they were too many.")
+
+    @classmethod
+    def of(cls, fired: Fired, session_id: str) -> Self:
+        """Makes the event of a standing question of a session that fired."""
+        return cls(
+            standing_id=fired.standing_id,
+            question=fired.question,
+            time_s=fired.time_s,
+            probability=fired.probability,
+            evidence=[Seen.of(evidence, session_id) for evidence in fired.evidence],
+            number=fired.number,
+            missed=fired.n_missed,
+        )
 
 
 class NoticeEvent(ServerEvent):

@@ -6,6 +6,8 @@ out what is not set where the API does so too.
 
 from __future__ import annotations
 
+import operator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -29,9 +31,12 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+_is_none = partial(operator.is_, None)
+
+
 def _optional(description: str | None = None) -> Any:
     """A field that is left out while it is not set."""
-    return Field(default=None, exclude_if=lambda value: value is None, description=description)
+    return Field(default=None, exclude_if=_is_none, description=description)
 
 
 # --- items ---
@@ -79,20 +84,6 @@ class NewItem(Shape):
     object: Literal["realtime.item"] | None = None
     status: Literal["completed", "in_progress", "incomplete"] | None = None
     streamvlm: FrameTimes | None = None
-
-    @property
-    def text(self) -> str:
-        """Its words, a line a part."""
-        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
-
-    @property
-    def images(self) -> dict[str, ImagePart]:
-        """Its pictures, by their place in the event."""
-        return {
-            f"item.content.{place}.image_url": part
-            for place, part in enumerate(self.content)
-            if isinstance(part, ImagePart)
-        }
 
 
 class ItemReference(Shape):

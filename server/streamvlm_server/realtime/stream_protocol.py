@@ -1,67 +1,25 @@
-"""What the protocol needs of a stream: the seam between it and the engine."""
+"""The seam between the protocol and the engine: what the protocol needs of a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from streamvlm.engine.queued_question import Piece
+from streamvlm.engine.source_reader import SourceEvent
 from streamvlm.errors import StreamVlmError
 from streamvlm.frame import Picture
 from streamvlm.gate.gate import Decision
-from streamvlm.retrieval.evidence import Evidence
 from streamvlm.session.answer import Answer
-from streamvlm.session.standing_question import StandingQuestion
-from streamvlm_server.realtime.client_events import StandingArm
+from streamvlm.session.standing_question import Fired, StandingQuestion
 from streamvlm_server.realtime.server_events import StatsEvent
 
-
-class AnswerSink(Protocol):
-    """Hears one answer: pieces of its text as they come, then exactly one of its ends, and nothing after that."""
-
-    def text(self, piece: str) -> None:
-        """The next piece."""
-
-    def done(self, answer: Answer) -> None:
-        """It has ended, whole or cancelled."""
-
-    def failed(self, error: Exception) -> None:
-        """It has come to nothing."""
-
-
-class Fired(Protocol):
-    """What a standing question tells when its answer turns to yes."""
-
-    @property
-    def standing_id(self) -> str:
-        """Which one."""
-
-    @property
-    def question(self) -> str:
-        """What it asks."""
-
-    @property
-    def time_s(self) -> float:
-        """Stream time."""
-
-    @property
-    def probability(self) -> float:
-        """How likely yes is, in [0, 1]."""
-
-    @property
-    def evidence(self) -> Sequence[Evidence]:
-        """What it rests on."""
-
-    @property
-    def number(self) -> int:
-        """Counts the session's firings, from 1."""
-
-    @property
-    def n_missed(self) -> int:
-        """How many before it were not kept."""
+AnswerListener = Callable[[Piece | Answer | StreamVlmError], None]
+"""Hears the pieces of an answer, then exactly one end, an answer or an error, and nothing after that."""
 
 
 class StreamProtocol(Protocol):
-    """One live stream. Nothing here waits for the model, and all callbacks come later, on the caller's own thread.
+    """One live stream. No call waits for the model, and all listeners are called later, on the caller's own thread.
 
     Attributes:
         id: Of the session.
@@ -77,9 +35,9 @@ class StreamProtocol(Protocol):
         """
 
     def ask(
-        self, question: str, reply: AnswerSink, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
+        self, question: str, listener: AnswerListener, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
     ) -> Callable[[], None]:
-        """Asks about what has been offered so far; returns what cancels it.
+        """Asks about the frames offered so far; returns a function that cancels the question.
 
         Raises:
             StreamVlmError: If the question is refused.
@@ -87,63 +45,57 @@ class StreamProtocol(Protocol):
 
     def arm(
         self,
-        settings: StandingArm,
+        question: StandingQuestion,
         *,
         armed: Callable[[str], None],
         refused: Callable[[StreamVlmError], None],
     ) -> None:
-        """Asks a standing question, until it is disarmed.
+        """Arms a standing question, after those that were given before.
 
         Args:
-            settings: What to ask, and when it fires.
-            armed: Told its id, or
-            refused: told why not; one after another, in the order in which questions were given.
+            question: What to ask, and when it fires.
+            armed: Called with its id, or
+            refused: called with the reason.
         """
 
     def disarm(self, standing_id: str) -> None:
-        """Asks it no more."""
+        """Ends a standing question."""
 
     def standing(self) -> Mapping[str, StandingQuestion]:
-        """What is armed now, by this connection or an earlier one."""
+        """Returns the armed questions by their ids, those of earlier connections too."""
 
     def on_fired(self, listener: Callable[[Fired], None] | None, *, after: int | None) -> int:
-        """Tells each time a standing question fires; None ends it. Returns the number after which telling begins.
+        """Sets the listener for standing questions that fire; None removes it.
 
         Args:
-            listener: Told first what nobody was told of,
-            after: or what came after this number.
+            listener: Called first for what fired while there was no listener,
+            after: or for what fired after this number.
+
+        Returns:
+            The number after which the listener is called.
         """
 
-    def pull(
-        self,
-        url: str,
-        *,
-        fps: float,
-        stream: int | None,
-        opened: Callable[[], None],
-        ended: Callable[[StreamVlmError | None, str | None], None],
-    ) -> None:
-        """Reads a source and takes its frames, until it ends, is stopped, or fails, which is then told.
+    def pull(self, url: str, *, fps: float, stream: int | None, listener: Callable[[SourceEvent], None]) -> None:
+        """Reads a source and takes its frames, until it ends, is stopped, or fails.
 
         Args:
             url: Of the source.
             fps: Frames to take from a second.
             stream: Which of its video streams; None for the best.
-            opened: Told when it is open.
-            ended: Told why it failed, if it did, and what else there is to say of its end.
+            listener: Called when the source is open, and at its end.
 
         Raises:
             StreamVlmError: If the source is refused.
         """
 
     def stop_pulling(self) -> None:
-        """Stops reading."""
+        """Stops reading the source."""
 
-    def watch_decisions(self, listener: Callable[[Decision], None] | None) -> None:
-        """Tells of the gate's decisions as they fall; None ends it."""
+    def on_decision(self, listener: Callable[[Decision], None] | None) -> None:
+        """Sets the listener for the gate's decisions; None removes it."""
 
     def on_notice(self, listener: Callable[[str], None] | None) -> None:
-        """Tells in sentences what should not go unnoticed, first what nobody was told of; None ends it."""
+        """Sets the listener for warnings, one sentence each; it is called first for earlier ones. None removes it."""
 
     def stats(self) -> StatsEvent:
-        """How the stream is doing."""
+        """Returns the stream's statistics of now."""

@@ -1,4 +1,4 @@
-"""Decoding of pictures off the event loop, on a few threads for all connections."""
+"""Decodes pictures off the event loop, on a few threads for all connections."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from streamvlm.errors import PictureTooLargeError
 from streamvlm.ingest.sampling import sample
 from streamvlm_server.errors import TooLargeError, of_part
-from streamvlm_server.untrusted.picture import PictureBounds, Timed, decode_base64, open_still, parse_data_url
+from streamvlm_server.untrusted.data_url import decode_base64, parse_data_url
+from streamvlm_server.untrusted.picture import PictureBounds, Timed, open_still
 
 ANIMATION_FPS = 1.0
-"""Pictures that are taken from a second of an animation."""
+"""Pictures taken from a second of an animation."""
 
 
 class PictureDecoder:
-    """Decodes pictures; each connection waits for its own, so that no more wait than there are connections.
+    """Decodes pictures; a connection waits for its own, so no more pictures wait than there are connections.
 
     Args:
         bounds: How large a picture may be, and all those of an animation or of an item together.
@@ -28,7 +29,7 @@ class PictureDecoder:
         self._threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
 
     async def decode(self, data: bytes) -> list[Timed]:
-        """The picture in a file, or those of an animation.
+        """Decodes the picture in a file, or those of an animation.
 
         Raises:
             TooLargeError: If it has too many bytes.
@@ -38,7 +39,7 @@ class PictureDecoder:
         return await loop.run_in_executor(self._threads, decode_pictures, data, self._bounds)
 
     async def decode_urls(self, urls: Mapping[str, str]) -> list[Timed]:
-        """The pictures of an item's data URLs, by their place in the event.
+        """Decodes the pictures of an item's data URLs, given by their places in the event.
 
         Raises:
             PartError: If one is too large, or cannot be read.
@@ -60,7 +61,7 @@ class PictureDecoder:
         return pictures
 
     def close(self) -> None:
-        """Ends the threads; what is being decoded is finished."""
+        """Ends the threads, after the pictures that they are decoding."""
         self._threads.shutdown(wait=False)
 
     def _decode_url(self, url: str) -> list[Timed]:
@@ -69,10 +70,11 @@ class PictureDecoder:
 
 
 def decode_pictures(data: bytes, bounds: PictureBounds) -> list[Timed]:
-    """The picture in a file, or those of an animation; see ``PictureDecoder.decode``."""
+    """Decodes the picture in a file, or those of an animation; see ``PictureDecoder.decode``."""
     pictures: list[Timed] = []
     n_px = 0
-    for time_s, decoded in sample(open_still(data, bounds), ANIMATION_FPS):
+    reader = open_still(data, bounds)
+    for time_s, decoded in sample(reader, ANIMATION_FPS) if reader.is_animated else reader:
         picture = decoded()
         n_px += picture.size // 3
         if n_px > bounds.max_px:

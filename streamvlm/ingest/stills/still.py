@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL.ExifTags import Base
 from PIL.Image import DecompressionBombError, Image
 from PIL.ImageFile import ImageFile
@@ -76,6 +77,7 @@ class StillReader:
 
     Attributes:
         is_live: False.
+        is_animated: Whether it is an animation.
         duration_s: Seconds until its end; None of a still picture, and of an animation that was not read to its end.
         n_corrupt_packets: Pictures of an animation that were damaged or cut short so far; it ends with them.
         warning: Where an animation ended, once it was read, if the rest of it is damaged or missing; else None.
@@ -92,7 +94,7 @@ class StillReader:
         if kind is None:
             raise PictureError(f"{name} is {'no picture that is read here' if data else 'empty'}; give {READ}.")
         self._image = _open(kind, data, name=name, max_px=max_px or _MAX_PX)
-        self._is_animated = kind.name in _ANIMATED and getattr(self._image, "is_animated", False)
+        self.is_animated = kind.name in _ANIMATED and getattr(self._image, "is_animated", False)
         self._name, self._max_px = name, max_px
         self._finish = partial(_to_picture, _orientation(self._image), code_points_of(kind.name, data))
         self.duration_s: float | None = None
@@ -105,7 +107,7 @@ class StillReader:
         Raises:
             PictureTooLargeError: If it is an animation of too many.
         """
-        if not self._is_animated:
+        if not self.is_animated:
             yield 0.0, partial(self._finish, self._image)
             return
         time_s, shown_s = 0.0, -1.0
@@ -201,6 +203,12 @@ def _lasts_s(image: ImageFile) -> float:
     return told_s if told_s > _SHORTEST_S else _USUAL_S
 
 
+def _needs_conversion(image: Image) -> bool:
+    return image.mode != "RGB" or "icc_profile" in image.info or image.has_transparency_data
+
+
 def _to_picture(orientation: int, code_points: tuple[int, int] | None, image: Image) -> Picture:
-    picture = upright(to_rgb(image), orientation)
+    picture = to_rgb(image) if _needs_conversion(image) else np.asarray(image, dtype=np.uint8)
+    if orientation != UPRIGHT:
+        picture = upright(picture, orientation)
     return as_sdr(picture, *code_points) if code_points else picture

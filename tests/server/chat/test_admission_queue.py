@@ -53,11 +53,11 @@ def test_owners_take_turns_and_the_requests_of_each_keep_their_order() -> None:
         waiting, places = room(), Places()
         async with asyncio.TaskGroup() as tasks:
             for name in ("ann 1", "ann 2", "ann 3", "bob 1", "bob 2", "cid 1"):
-                tasks.create_task(waiting.through(name[:3], 0, places.by(name)))
+                tasks.create_task(waiting.admit(name[:3], 0, places.by(name)))
                 await settle()
             for _ in range(6):
                 places.n_free += 1
-                waiting.stir()
+                waiting.notify()
                 await settle()
         assert waiting.n_waiting == 0
         return places.taken
@@ -70,10 +70,10 @@ def test_nobody_overtakes_who_waits_and_all_get_through_as_long_as_there_are_pla
         waiting, places = room(), Places()
         async with asyncio.TaskGroup() as tasks:
             for name in ("1", "2", "3"):
-                tasks.create_task(waiting.through("", 0, places.by(name)))
+                tasks.create_task(waiting.admit("", 0, places.by(name)))
                 await settle()
             places.n_free = 4  # nobody is told; who has the turn looks now and again
-            tasks.create_task(waiting.through("", 0, places.by("4")))
+            tasks.create_task(waiting.admit("", 0, places.by("4")))
         return places.taken
 
     assert asyncio.run(use()) == ["1", "2", "3", "4"]
@@ -83,11 +83,11 @@ def test_nobody_overtakes_who_waits_and_all_get_through_as_long_as_there_are_pla
 def test_one_too_many_is_refused_at_once(full: AdmissionQueue) -> None:
     async def use() -> None:
         places = Places(1)
-        assert await full.through("", 10, places.by("free")) == "free"
-        waiting = [asyncio.create_task(full.through("", 10, places.by(""))) for _ in range(2)]
+        assert await full.admit("", 10, places.by("free")) == "free"
+        waiting = [asyncio.create_task(full.admit("", 10, places.by(""))) for _ in range(2)]
         await settle()
         with pytest.raises(BusyError, match="wait for one; try again later"):
-            await full.through("ann", 10, places.by(""))
+            await full.admit("ann", 10, places.by(""))
         for one in waiting:
             one.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -100,14 +100,14 @@ def test_who_has_waited_too_long_or_is_gone_makes_room_for_the_next() -> None:
     async def use() -> None:
         places, brief = Places(), room(within_s=0.05)
         with pytest.raises(BusyError, match=r"No place became free within 0\.05 s; try again later"):
-            await brief.through("", 0, places.by(""))
+            await brief.admit("", 0, places.by(""))
         waiting = room()
-        first, second = (asyncio.create_task(waiting.through("", 0, places.by(name))) for name in ("1", "2"))
+        first, second = (asyncio.create_task(waiting.admit("", 0, places.by(name))) for name in ("1", "2"))
         await settle()
         first.cancel()
         await settle()
         places.n_free = 1
-        waiting.stir()
+        waiting.notify()
         assert await second == "2"
         assert (brief.n_waiting, waiting.n_waiting, places.taken) == (0, 0, ["2"])
 
@@ -142,7 +142,7 @@ def test_twenty_questions_at_once_are_answered_on_two_places(pocket: VideoLangua
     with live_server(pocket, max_sessions=2) as server, ThreadPoolExecutor(20) as clients:
         with standing_still(server.engine):
             asked = [clients.submit(ask, server.url) for _ in range(20)]
-            wait_until(lambda: server.service.waiting_room.n_waiting == 18)
+            wait_until(lambda: server.service.admission_queue.n_waiting == 18)
             assert "streamvlm_num_requests_without_session 18.0" in httpx2.get(f"{server.url}/metrics").text
         answers = [one.result() for one in asked]
         assert [answer.status_code for answer in answers] == [200] * 20
@@ -170,9 +170,9 @@ def test_a_client_that_goes_away_while_it_waits_is_not_waited_for(pocket: VideoL
         n_answers = server.engine.stats().n_answers
         leaving = http.client.HTTPConnection(server.url.removeprefix("http://"))
         leaving.request("POST", "/v1/chat/completions", json.dumps(BODY))
-        wait_until(lambda: server.service.waiting_room.n_waiting == 1)
+        wait_until(lambda: server.service.admission_queue.n_waiting == 1)
         leaving.close()
-        wait_until(lambda: server.service.waiting_room.n_waiting == 0)
+        wait_until(lambda: server.service.admission_queue.n_waiting == 0)
         server.engine.find("camera-1").close()
         wait_until(lambda: server.service.drain.n_running == 0)
         assert (server.engine.stats().n_sessions, server.engine.stats().n_answers) == (0, n_answers)

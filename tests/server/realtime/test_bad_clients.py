@@ -44,7 +44,7 @@ from websockets.exceptions import ConnectionClosed
 from weight import Weight
 
 from streamvlm.wire import FrameMessage
-from streamvlm_server.hosting import slow_reader_timeout as cut_off
+from streamvlm_server.hosting import slow_reader_timeout
 
 ANN = bearer("ann")
 CID = bearer("cid")
@@ -173,7 +173,7 @@ def test_half_open_connections_are_found_out(live: LiveServer, monkeypatch: pyte
 
 @only_on_cpu
 def test_who_stops_reading_holds_no_socket_for_good(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cut_off, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(slow_reader_timeout, "TIMEOUT_S", 0.2)
     connections = live.server.server_state.connections
 
     async def bad(beside: Neighbour) -> None:

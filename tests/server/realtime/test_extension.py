@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from protocol_client import IMAGE, PICTURE, Client, types
-from scripted_stream import EVIDENCE, HasFired
+from scripted_stream import EVIDENCE, has_fired
 
 from streamvlm.errors import BusyError, SourceError
 from streamvlm.frame import Fidelity
@@ -36,7 +36,7 @@ def test_who_no_longer_wants_ours_gets_it_no_longer(client: Client) -> None:
     (updated,) = client.send("session.update", session={"type": "realtime", "streamvlm": None})
     assert "streamvlm" not in updated["session"]
     client.protocol.tick()
-    client.protocol.going_away("restart", 5.0)
+    client.protocol.leave("restart", 5.0)
     assert client.received[-1] == updated
 
 
@@ -47,8 +47,8 @@ def test_who_did_not_ask_for_ours_never_gets_any_of_it(client: Client) -> None:
     client.send("streamvlm.standing.arm", question="is it red?")
     client.send("streamvlm.source.open", url="http://camera/")
     client.protocol.tick()
-    client.protocol.going_away("restart", 5.0)
-    assert client.stream.on_decision is None
+    client.protocol.leave("restart", 5.0)
+    assert client.stream.decide is None
     assert not client.stream.armed
     errors = [event for event in client.received if event["type"] == "error"]
     assert [error["error"]["code"] for error in errors] == ["invalid_event"] * 2
@@ -86,9 +86,9 @@ def test_statistics_and_decisions_come_with_the_tick(client: Client) -> None:
     n_before = len(client.received)
     client.protocol.tick()
     assert types(client.received[n_before:]) == ["streamvlm.stats"]
-    assert client.stream.on_decision is not None
+    assert client.stream.decide is not None
     for _ in range(2):
-        client.stream.on_decision(DECISION)
+        client.stream.decide(DECISION)
     client.protocol.tick()
     assert types(client.received[n_before + 1 :]) == ["streamvlm.stats", "streamvlm.frame"]
     assert [told["reason"] for told in client.received[-1]["decisions"]] == ["opening", "opening"]
@@ -96,9 +96,9 @@ def test_statistics_and_decisions_come_with_the_tick(client: Client) -> None:
 
 def test_decisions_that_nobody_fetches_do_not_pile_up(client: Client) -> None:
     client.opt_in(events=["frame"])
-    assert client.stream.on_decision is not None
+    assert client.stream.decide is not None
     for _ in range(10_000):
-        client.stream.on_decision(DECISION)
+        client.stream.decide(DECISION)
     client.protocol.tick()
     assert len(client.received[-1]["decisions"]) < 1000
 
@@ -109,12 +109,12 @@ def test_a_standing_question_is_armed_fires_and_is_disarmed(client: Client) -> N
     standing_id = armed["standing_id"]
     fire = client.stream.fire
     assert fire is not None
-    fire(HasFired(standing_id, "is it red?", 7.0, 0.9, number=9, n_missed=2))
+    fire(has_fired(standing_id, "is it red?", 7.0, 0.9, number=9, n_missed=2))
     expected = {"type": "streamvlm.standing.fired", "time_s": 7.0, "number": 9, "missed": 2}
     assert client.received[-1] | expected == client.received[-1]
     assert types(client.send("streamvlm.standing.disarm", standing_id=standing_id)) == ["streamvlm.standing.disarmed"]
     n_before = len(client.received)
-    fire(HasFired(standing_id, "is it red?", 8.0, 0.9))  # was on its way when it was disarmed
+    fire(has_fired(standing_id, "is it red?", 8.0, 0.9))  # was on its way when it was disarmed
     assert len(client.received) == n_before
     assert types(client.send("streamvlm.standing.disarm", standing_id=standing_id)) == ["error"]
 
@@ -179,7 +179,7 @@ def test_a_closed_connection_leaves_behind_its_source_and_its_standing_questions
     asked.complete("this")
     client.protocol.tick()
     assert asked.is_cancelled
-    assert (client.stream.on_decision, client.stream.fire, client.stream.pulling) == (None, None, "http://a/")
+    assert (client.stream.decide, client.stream.fire, client.stream.pulling) == (None, None, "http://a/")
     assert [asked.question for asked in client.stream.armed.values()] == ["is it red?"]
     assert len(client.received) == n_before
 
@@ -230,7 +230,7 @@ def test_whatever_happens_each_response_ends_once_and_the_conversation_has_one_a
             case "complete" if answering:
                 answering.pop(0).complete("this")
             case "fail" if answering:
-                answering.pop(0).reply.failed(SourceError("gone"))
+                answering.pop(0).fail(SourceError("gone"))
             case "picture":
                 client.write(IMAGE)
             case "opt in":

@@ -62,7 +62,7 @@ def test_everything_sent_has_the_shape_that_the_official_package_expects(client:
     client.ask("again?")
     client.send("response.cancel")
     client.stream.asked[-1].complete("a")
-    client.ask("and at last?").reply.failed(RuntimeError("a bug"))
+    client.ask("and at last?").fail(RuntimeError("a bug"))
     client.send("session.update", session={"type": "realtime", "instructions": "be brief"})
     item_id = client.write("never mind", item={"id": "chosen"})[0]["item"]["id"]
     client.send("conversation.item.retrieve", item_id=item_id)
@@ -320,7 +320,7 @@ def test_a_session_that_cannot_be_had_is_refused_and_stays_as_it_was(
 def test_cancelling_ends_the_response_and_without_one_harms_nothing(client: Client) -> None:
     assert error_of(client.send("response.cancel"))["code"] == "response_cancel_not_active"
     asked = client.ask("what?")
-    asked.reply.text("a re")
+    asked.text("a re")
     assert client.send("response.cancel") == []
     assert asked.is_cancelled
     asked.complete()
@@ -362,7 +362,7 @@ def test_a_question_that_the_engine_refuses_is_an_error_and_leaves_room_for_the_
 
 
 def test_a_failure_inside_tells_nothing_of_itself(client: Client) -> None:
-    client.ask("what?").reply.failed(RuntimeError("/secret/path"))
+    client.ask("what?").fail(RuntimeError("/secret/path"))
     assert client.received[-1]["response"]["status_details"]["error"]["code"] == "internal_error"
     assert "secret" not in str(client.received[-1])
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live_server import LiveServer
 from protocol_client import IMAGE, Client
-from scripted_stream import HasFired
+from scripted_stream import has_fired
 from websocket_peer import NOISE, as_jpeg, peer
 
 from streamvlm.wire import FrameMessage
@@ -36,10 +36,10 @@ def test_the_schema_tells_every_field_that_the_server_sends(client: Client) -> N
     client.ask("what?").complete("this")
     (armed,) = client.send("streamvlm.standing.arm", question="is it red?")
     assert client.stream.fire is not None
-    client.stream.fire(HasFired(armed["standing_id"], "is it red?", 7.0, 0.9))
+    client.stream.fire(has_fired(armed["standing_id"], "is it red?", 7.0, 0.9))
     client.opt_in(events=["frame", "evidence", "stats"])
     client.protocol.tick()
-    client.protocol.going_away("restart", 5.0)
+    client.protocol.leave("restart", 5.0)
     definitions = schema()["$defs"]
     by_type: dict[str, dict[str, Any]] = {
         shape["properties"]["type"]["const"]: shape
