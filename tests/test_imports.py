@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from readme import python_example
+from documents import python_example
 
 import streamvlm
 from streamvlm.world.events import World

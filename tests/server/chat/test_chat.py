@@ -21,9 +21,9 @@ import httpx2
 import numpy as np
 import openai
 import pytest
+from documents import python_example
 from live_server import LiveServer, live_server, wait_until
 from PIL import Image
-from readme import python_example
 from remux import remux
 
 from streamvlm.frame import Frame, Picture

@@ -12,8 +12,8 @@ from typing import Any
 
 import openai
 import pytest
+from documents import python_example
 from live_server import LiveServer
-from readme import python_example
 from websocket_peer import Peer, as_png, as_url, peer
 
 from streamvlm.frame import Frame, Picture
