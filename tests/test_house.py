@@ -76,6 +76,12 @@ def test_every_room_stands_on_the_staircase() -> None:
     assert rooms - {"streamvlm.__init__", "streamvlm.__main__"} <= steps
 
 
+def test_the_staircase_is_drawn_as_the_imports_are() -> None:
+    command = [sys.executable, "docs/staircase.py"]
+    drawn = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode("utf-8")
+    assert drawn == (ROOT / "docs" / "staircase.svg").read_text("utf-8"), "draw it again: make drawings"
+
+
 class DeviceChoices(ast.NodeVisitor):
     """Finds the lines of a test on which ``pytest --device`` does not reach a model: it is put somewhere by name.
 

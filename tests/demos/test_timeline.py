@@ -24,6 +24,6 @@ def words_and_numbers(svg: str) -> tuple[str, list[float]]:
 def test_the_timeline_of_the_readme_is_that_of_a_run(device: str) -> None:
     words, numbers = words_and_numbers(DRAWN.read_text("utf-8"))
     words_now, numbers_now = words_and_numbers(draw(watch(device)))
-    assert words_now == words, "draw it again: python -m streamvlm_demos.timeline > docs/timeline.svg"
+    assert words_now == words, "draw it again: make drawings"
     assert len(numbers) > 500
     np.testing.assert_allclose(numbers_now, numbers, atol=0.5)  # of a pixel
