@@ -13,14 +13,15 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --root-user-action ignore \
 	--constraint constraints.txt --editable
 
-.PHONY: help demo test inputs check clean
+.PHONY: help demo test inputs drawings check clean
 
 help:
-	@echo 'make demo    renders a four-minute video and asks it questions; MODEL=NAME asks another model than pocket'
-	@echo 'make test    runs all tests'
-	@echo 'make inputs  tries every kind of input at every door, and writes docs/results/inputs.md'
-	@echo 'make check   format, lint, types, and the import staircase'
-	@echo 'make clean   removes .venv and what was built'
+	@echo 'make demo      renders a four-minute video and asks it questions; MODEL=NAME asks another model than pocket'
+	@echo 'make test      runs all tests'
+	@echo 'make inputs    tries every kind of input at every door, and writes docs/results/inputs.md'
+	@echo 'make drawings  draws the pictures in docs/ again'
+	@echo 'make check     format, lint, types, and the import staircase'
+	@echo 'make clean     removes .venv and what was built'
 
 demo: $(VENV)/installed
 	mkdir -p build
@@ -33,6 +34,10 @@ test: $(VENV)/installed-test
 
 inputs: $(VENV)/installed-test
 	$(BIN)/pytest tests/inputs --write-table
+
+drawings: $(VENV)/installed-test
+	$(BIN)/python -m streamvlm_demos.timeline > docs/timeline.svg
+	$(BIN)/python docs/staircase.py > docs/staircase.svg
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check

@@ -1,4 +1,4 @@
-"""The house itself: packaging traps, and papers that must agree with each other."""
+"""The house itself: packaging traps, its staircase, and where its tests run."""
 
 from __future__ import annotations
 
@@ -76,6 +76,12 @@ def test_every_room_stands_on_the_staircase() -> None:
     assert rooms - {"streamvlm.__init__", "streamvlm.__main__"} <= steps
 
 
+def test_the_staircase_is_drawn_as_the_imports_are() -> None:
+    command = [sys.executable, "docs/staircase.py"]
+    drawn = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode("utf-8")
+    assert drawn == (ROOT / "docs" / "staircase.svg").read_text("utf-8"), "draw it again: make drawings"
+
+
 class DeviceChoices(ast.NodeVisitor):
     """Finds the lines of a test on which ``pytest --device`` does not reach a model: it is put somewhere by name.
 
@@ -133,19 +139,6 @@ def test_no_test_chooses_the_device_itself() -> None:
     chosen = {path: device_choices(path.read_text()) for path in tests if path not in (*spared, Path(__file__))}
     assert len(chosen) > 50
     assert not {str(path): lines for path, lines in chosen.items() if lines}
-
-
-def test_every_make_command_in_the_readme_is_in_the_makefile() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    code = re.findall(r"```.*?```|`[^`]+`", (ROOT / "README.md").read_text(), re.DOTALL)
-    shown = set(re.findall(r"\bmake ([a-z]+)", "\n".join(code)))
-    assert "demo" in shown
-    assert shown <= targets
-
-
-def test_the_changelog_has_a_section_for_the_version_of_the_distribution() -> None:
-    version = PROJECT["project"]["version"]
-    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_no_file_in_the_repository_is_too_large_to_clone_at_ease() -> None:

@@ -1,1 +1,1 @@
-"""From video to gated frames: open sources, sample them by stream time, judge what each frame adds."""
+"""From video to frames: open sources, follow them, sample their pictures by stream time."""

@@ -2,8 +2,7 @@
 
 FFmpeg opens far more than video: `concat:`, `subfile:`, `gopher:` and the lines of a playlist are ways
 to read files and ports that nobody meant to offer. So schemes are allow-listed here, a local path always
-reaches FFmpeg with an explicit `file:`, and each scheme names the protocols that whatever is opened
-below it may use.
+reaches FFmpeg with an explicit `file:`, and each scheme lists the protocols that FFmpeg may use to open it.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ class Address:
     Attributes:
         name: The source as it was asked for, without credentials and query: safe in messages and logs.
         target: What is opened; may hold credentials.
-        options: What FFmpeg is told, the protocol allow-list above all.
+        options: FFmpeg's options, the protocol allow-list above all.
         path: The local file, folder or device; None for a URL.
         demuxer: FFmpeg's demuxer, where probing does not find it.
-        is_paced: Whether the source sends in its own time: a camera or a push protocol.
+        is_paced: Whether the source sends at its own pace: a camera or a push protocol.
     """
 
     name: str
@@ -56,12 +55,12 @@ class Address:
 
 
 def redact(uri: str) -> str:
-    """Hide the secrets of a URL: its query, and all up to its last `@`, as passwords hold any character."""
+    """Hides the secrets of a URL: its query, and all up to its last `@`, as passwords hold any character."""
     return re.sub(r"\?.*", "?…", re.sub(r"(?<=://).*@", "…@", uri)) if "://" in uri else uri
 
 
 def locate(uri: str) -> Address:
-    """Find out what `uri` is: a local path, a camera device or a URL of an allowed scheme.
+    """Finds out what `uri` is: a local path, a camera device or a URL of an allowed scheme.
 
     Raises:
         SourceError: If the scheme is refused, or nothing is at a local path.
@@ -86,9 +85,9 @@ def locate(uri: str) -> Address:
 
 
 def locate_upload(path: Path, name: str) -> Address:
-    """What a file is that nobody vouches for: a video in one of the usual containers, which names nothing else.
+    """Returns the address of an untrusted file, to be opened as a video in one of the usual containers.
 
-    Whatever the file calls itself, playlists, lists of parts and references to other files are not followed.
+    Whatever the file's name is, playlists, lists of parts and references to other files are not followed.
 
     Raises:
         SourceError: If there is nothing in it.
@@ -100,7 +99,7 @@ def locate_upload(path: Path, name: str) -> Address:
 
 
 def as_strangers(address: Address) -> Address:
-    """A web source that nobody vouches for: a video in one of the usual containers, or in none."""
+    """Returns the address of an untrusted web source: only the usual containers, and raw video, are opened."""
     return replace(address, options={**address.options, "format_whitelist": _WEB_STRANGERS})
 
 

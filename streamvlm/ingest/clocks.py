@@ -1,8 +1,7 @@
 """Stream time: what the camera lived through, in seconds from the first picture, strictly growing.
 
-Timestamps in the wild are missing, wrap around, start anywhere and jump. Which of these clocks tells stream time
-depends on what states it: presentation times, a playlist, or the moment at which something came. They know no video
-library.
+Timestamps in the wild are missing, wrap around, start anywhere and jump. There is one clock for each thing that may
+state the time: presentation times, a playlist, or the moment at which a picture came. Clocks know no video library.
 """
 
 from __future__ import annotations
@@ -15,26 +14,26 @@ from statistics import median
 from typing import Protocol
 
 LEAST_STEP_S = 1e-3
-"""The least that stream time grows from one picture to the next, where its clock would have it stand still."""
+"""The least that stream time grows from one picture to the next, where the clock stands still."""
 
 MAX_GAP_S = 3600.0
-"""A longer gap between frames is taken for a clock that was set, as by a camera that learns the date."""
+"""A longer gap between frames means that the clock was set, as by a camera that learns the date."""
 
 MAX_LEAP_S = 10.0
-"""A longer gap in a recording that may be joined of several is a leap from one to the next, if it is far out of the
-rhythm of its frames; FFmpeg's own limit (`-dts_delta_threshold`)."""
+"""A longer gap in a recording that may be joined of several is a leap from one to the next, if it is far longer than
+those between its other frames; FFmpeg's own limit (`-dts_delta_threshold`)."""
 
 MIN_SLACK_S = 1.0
-"""How far presentation times may part from a playlist whose segments are short: it may state whole seconds."""
+"""How far presentation times may differ from a playlist whose segments are short: it may state whole seconds."""
 
 _OUT_OF_RHYTHM = 10.0
 
 
 class Clock(Protocol):
-    """Tells the stream time of one picture after the other."""
+    """Returns the stream time of one picture after the other."""
 
     def __call__(self, pts_s: float | None, place: int | None = None) -> float:
-        """Return the stream time of the next picture.
+        """Returns the stream time of the next picture.
 
         Args:
             pts_s: Its presentation time in seconds; None if it has none.
@@ -43,15 +42,15 @@ class Clock(Protocol):
 
 
 class StreamClock:
-    """Goes by presentation times.
+    """Takes stream time from presentation times.
 
     A missing time, a step back (33-bit wrap, joined recordings) or a leap over `MAX_GAP_S` puts the frame one
     average frame after the one before; what follows a jump counts on from there.
 
     Args:
         rate: Frames a second on average.
-        is_joined: Whether it may be a recording joined of several: its leaps forward are closed too. In what is live
-            they are pauses, and most containers of recordings state what they mean.
+        is_joined: Whether it may be a recording joined of several. Its leaps forward are closed too. In a live source
+            they are pauses, and most containers of recordings mean the times that they state.
     """
 
     def __init__(self, rate: float, *, is_joined: bool = False) -> None:
@@ -61,11 +60,11 @@ class StreamClock:
         self._gaps_s: deque[float] | None = deque(maxlen=9) if is_joined else None
 
     def __call__(self, pts_s: float | None, place: int | None = None) -> float:
-        """Return the stream time of the next frame."""
+        """Returns the stream time of the next frame."""
         previous_s, self._now_s = self._now_s, self._now_s + self._step_s
         if pts_s is None:
             return self._now_s
-        told_s = round(pts_s - self._origin_s, 6)  # or a whole second may turn out to be a hair less than that
+        told_s = round(pts_s - self._origin_s, 6)  # rounded, or a whole second may be a hair less than a second
         if self._is_believed(told_s - previous_s):
             self._now_s = told_s
         else:
@@ -83,10 +82,10 @@ class StreamClock:
 
 
 class ArrivalClock:
-    """Goes by the moment at which a picture began to come, for what has no other time.
+    """Takes stream time from the moment at which a picture began to come, for a source without other times.
 
     Args:
-        came_s: Says of a place when its byte came.
+        came_s: Returns when the byte at a place came.
     """
 
     def __init__(self, came_s: Callable[[int], float]) -> None:
@@ -95,7 +94,7 @@ class ArrivalClock:
         self._now_s = -LEAST_STEP_S
 
     def __call__(self, pts_s: float | None, place: int | None = None) -> float:
-        """Return the stream time of the next picture; of one without a place, a tick after the one before."""
+        """Returns the stream time of the next picture; without a place, that is a tick after the one before."""
         self._now_s += LEAST_STEP_S
         if place is not None:
             came_s = self._came_s(place)
@@ -106,20 +105,20 @@ class ArrivalClock:
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """Where a segment lies in stream time, by its playlist."""
+    """The stream time of a segment, as its playlist states it."""
 
     start_s: float
     stop_s: float
 
 
 class PlaylistClock:
-    """Goes by a playlist: a segment begins where those before it end, and presentation times count from there.
+    """Takes stream time from a playlist: a segment begins where those before it end, and presentation times count on.
 
-    They are believed as long as they stay near where the playlist puts their segment, by half its length. So the two
-    never part by more, whatever leaps are in the times, and however roughly lengths are stated.
+    They are believed while they stay within half a segment's length of where the playlist puts the segment. So the two
+    never differ by more, whatever leaps are in the times, and however roughly lengths are stated.
 
     Args:
-        span_at: Says of a place in which segment it lies.
+        span_at: Returns the span of the segment in which a place lies.
     """
 
     def __init__(self, span_at: Callable[[int], TimeSpan]) -> None:
@@ -129,11 +128,11 @@ class PlaylistClock:
         self._pts_s, self._origin_s = -math.inf, math.inf
 
     def start_run(self) -> None:
-        """What comes next counts its presentation times anew."""
+        """Begins a run: presentation times count anew from here."""
         self._span, self._origin_s = None, math.inf
 
     def __call__(self, pts_s: float | None, place: int | None = None) -> float:
-        """Return the stream time of the next frame."""
+        """Returns the stream time of the next frame."""
         span = self._span if place is None else self._span_at(place)
         if span is not None and self._span is not None and span.start_s < self._span.start_s:
             span = self._span  # frames are shown in another order than they are sent in

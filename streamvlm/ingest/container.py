@@ -1,4 +1,4 @@
-"""Anything FFmpeg demuxes, decoded packet by packet: files, network streams, cameras, and bytes that are given to it.
+"""Anything FFmpeg demuxes, decoded packet by packet: files, network streams, cameras, and bytes that we read for it.
 
 It knows nothing of the sampling grid: it yields every frame that decoded cleanly, with its stream time, and
 skips and counts what did not. Its errors are one sentence without credentials, and unchained (`from None`),
@@ -34,34 +34,34 @@ from streamvlm.ingest.reader import Decoded
 from streamvlm.ingest.receiver import Receiver
 
 MAX_BAD_PACKETS = 250
-"""Damaged packets in a row before a source is given up: the longest usual distance between key frames (x264's
-default), so that a decoder which lost one key frame gets to see the next."""
+"""Damaged packets in a row after which reading fails: the longest usual distance between key frames (x264's default),
+so that a decoder which lost one key frame reaches the next."""
 
 MAX_BURST_S = 30.0
-"""How much a live server may send at once when one connects: some keep the last seconds for that."""
+"""How much video a live server may send at once when a client connects: some store the last seconds for that."""
 
 FAST_S = 5.0
-"""How much must have come at twice its pace, so that what broke off is taken for a recording."""
+"""How much video must have come at twice its pace, so that a source that broke off counts as a recording."""
 
 _FALLBACK_RATE = 25
 
 
 class ContainerReader:
-    """Decodes one video stream of an address; raises a SourceError if it cannot be opened or has none.
+    """Decodes one video stream of an address; raises SourceError if it cannot be opened or has none.
 
     Args:
         address: What is opened.
-        timeout_s: How long a host or device may keep us waiting.
+        timeout_s: Longest wait for the host or device.
         max_px: Most pixels of a picture.
-        file: Its bytes, closed with the reader; None has FFmpeg get them.
-        clock: Tells stream time; None has that depend on the container.
+        file: Its bytes, closed with the reader; None lets FFmpeg read them.
+        clock: Gives stream time; None chooses a clock by the container.
         stream: Which video stream, counted from 0; None for the best.
-        stopped: Set once no more is wanted of it: it ends with the next packet then, of whatever stream.
+        stopped: When it is set, the reader ends with the next packet, of whatever stream.
 
     Attributes:
         duration_s: Length in seconds as the container states it; None if unknown or live.
         n_corrupt_packets: Packets skipped so far because they, or their picture, were damaged.
-        warning: What is missing, once a recording has been read that ends too early; None if nothing is.
+        warning: After the end, what is missing of a recording that ended too early; None if nothing is.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class ContainerReader:
     ) -> None:
         self._address, self._timeout_s, self._file = address, timeout_s, file
         self._stopped = stopped or threading.Event()
-        self._fed = None if file is None else FFmpegInput(file)
+        self._input = None if file is None else FFmpegInput(file)
         self._container = self._open()
         self._has_times = not self._is(FormatFlags.no_timestamps)
         self._may_leap = self._is(FormatFlags.ts_discont)
@@ -101,12 +101,12 @@ class ContainerReader:
 
     @property
     def is_live(self) -> bool:
-        """Whether it has no end yet: a camera, a push protocol, or what states no length and has not ended."""
+        """Whether it has no end yet: a camera, a push protocol, or a source that states no length and has not ended."""
         has_ended = isinstance(self._file, Receiver) and self._file.has_ended
         return self._address.is_paced or (self._may_go_on and not has_ended)
 
     def __iter__(self) -> Iterator[tuple[float, Decoded]]:
-        """Yield (stream time in seconds, decoded picture) in order of presentation.
+        """Yields (stream time in seconds, decoded picture) in order of presentation.
 
         Raises:
             SourceStalledError: If a live or remote source stops answering.
@@ -123,24 +123,24 @@ class ContainerReader:
             self.warning = self._ending.warning(self._address.name)
 
     def close(self) -> None:
-        """Let go of the file, connection or device."""
+        """Closes the file, connection or device."""
         self._container.close()
         if self._file is not None:
             self._file.close()
 
     def _open(self) -> InputContainer:
-        address, fed, started = self._address, self._fed, time.monotonic()
+        address, ffmpeg_input, started = self._address, self._input, time.monotonic()
         try:
             return av.open(
-                address.target if fed is None else fed,
+                address.target if ffmpeg_input is None else ffmpeg_input,
                 "r",
                 format=address.demuxer,
                 options=address.options,
                 metadata_errors="replace",
-                timeout=self._timeout_s if fed is None else None,  # a file has its own
+                timeout=self._timeout_s if ffmpeg_input is None else None,  # a file has its own
             )
         except FFmpegError as error:
-            self._check_fed(is_over=True)
+            self._check_input(is_over=True)
             self._check_wait(error, started)
             raise SourceError(_why_not_opened(error, address)) from None
 
@@ -148,7 +148,7 @@ class ContainerReader:
         return bool(self._container.format.flags & cast(int, flag.value))
 
     def _note_pace(self, time_s: float, place: int | None) -> None:
-        """What comes far faster than it plays is a recording, whatever its server says of its length."""
+        """Takes a source that comes far faster than it plays for a recording, whatever length its server states."""
         if isinstance(self._file, Receiver) and place is not None:
             came_s = self._file.came_s(place)
             self._is_fast = time_s > 2 * came_s + FAST_S
@@ -162,7 +162,7 @@ class ContainerReader:
         return StreamClock(rate, is_joined=self._may_leap and not self.is_live)
 
     def _choose_stream(self, wanted: int | None) -> VideoStream:
-        """Take the wanted video stream, or the best: never a cover picture, nor what cannot be decoded."""
+        """Chooses the wanted video stream, or the best; never a cover picture or a stream that cannot be decoded."""
         streams = self._container.streams.video
         usable = [stream for stream in streams if _is_video(stream)]
         if wanted is not None:
@@ -181,13 +181,13 @@ class ContainerReader:
         raise SourceError(f"{self._address.name} has no video stream {wanted}; choose of {', '.join(there_are)}.")
 
     def _passed_by(self) -> Sequence[Stream]:
-        """Streams that are read beside the pictures: a camera whose sound goes on may still show nothing."""
+        """Returns the streams to read beside the pictures: a camera whose sound goes on may still show nothing."""
         if self._file is None and self.is_live:
             return self._container.streams.audio
         return self._ending.others
 
     def _select(self, streams: Sequence[Stream]) -> None:
-        """Has the demuxer drop all other streams."""
+        """Makes the demuxer drop all other streams."""
         for stream in self._container.streams:
             stream.discard = Discard.default if stream in streams else Discard.all
         self._stream.codec_context.flags |= CodecFlags.copy_opaque  # so that a frame knows its packet's place
@@ -195,7 +195,7 @@ class ContainerReader:
             self._stream.codec_context.thread_type = "AUTO"  # threads by frame: faster, but they hold frames back
 
     def _bound(self, max_px: int) -> None:
-        """Refuses a video of too large pictures, and has the decoder refuse those that turn out to be later."""
+        """Refuses a video of too large pictures, and makes the decoder refuse those that come later."""
         codec = self._stream.codec_context
         if codec.width * codec.height > max_px:
             self.close()
@@ -225,19 +225,19 @@ class ContainerReader:
             try:
                 packet = next(packets)
             except StopIteration:
-                self._check_fed(is_over=True)
+                self._check_input(is_over=True)
                 if self._hangs_up:
                     raise SourceStalledError(f"{self._address.name} hung up; check that it is up.") from None
                 return
             except FFmpegError as error:
-                self._check_fed(is_over=True)
+                self._check_input(is_over=True)
                 self._check_wait(error, started)
                 if not isinstance(error, InvalidDataError):
                     raise self._broken_off(error) from None
                 self._skip()
                 packets = self._container.demux(*streams)  # a generator that raised is spent
             else:
-                self._check_fed(is_over=False)
+                self._check_input(is_over=False)
                 if packet.is_corrupt and not self._may_leap:  # the file ends amid it
                     self._skip()
                 elif packet.stream is self._stream:
@@ -271,12 +271,12 @@ class ContainerReader:
                 "repair the file, or check the link."
             )
 
-    def _check_fed(self, *, is_over: bool) -> None:
-        if self._fed is not None:
-            self._fed.check(is_over=is_over)
+    def _check_input(self, *, is_over: bool) -> None:
+        if self._input is not None:
+            self._input.check(is_over=is_over)
 
     def _check_wait(self, error: FFmpegError, started: float) -> None:
-        # What error an interrupted wait ends in depends on FFmpeg's protocol, so the clock is asked as well.
+        # Which error ends an interrupted wait depends on FFmpeg's protocol, so the clock counts as well.
         if self._file is None and (isinstance(error, ExitError) or time.monotonic() - started >= self._timeout_s):
             raise SourceStalledError(
                 f"{self._address.name} did not answer for {self._timeout_s:g} s; check that it is up."
@@ -295,7 +295,7 @@ class ContainerReader:
 
 
 def _is_video(stream: VideoStream) -> bool:
-    """Whether it can be decoded (FFmpeg may name a codec that it does not have) and is no cover picture."""
+    """Whether a stream can be decoded (FFmpeg may name a codec that it does not have) and is no cover picture."""
     return stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
 
 

@@ -1,4 +1,4 @@
-"""Files on disk as `IncomingBytes`, and what is brought there first because it cannot be read as it comes."""
+"""Files on disk as `IncomingBytes`, and copies on disk of what cannot be read as it comes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from streamvlm.errors import SourceError
 from streamvlm.ingest.incoming_bytes import IncomingBytes
 
 MAX_KEPT_BYTES = 2 << 30
-MAX_KEEP_S = 600.0
-"""How long fetching may take altogether."""
+MAX_COPY_S = 600.0
+"""How long copying may take altogether."""
 
 _PIECE_BYTES = 1 << 16
 _SPARE_BYTES = 256 << 20
@@ -30,7 +30,7 @@ class DiskFile(IncomingBytes):
         self.seek(start)
 
     def seekable(self) -> bool:
-        """It is."""
+        """Returns True."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -40,7 +40,7 @@ class DiskFile(IncomingBytes):
         return self.place
 
     def close(self) -> None:
-        """Lets the file go."""
+        """Closes the file."""
         self._file.close()
         super().close()
 
@@ -51,7 +51,7 @@ class DiskFile(IncomingBytes):
 
 
 def has_index_behind(file: IncomingBytes) -> bool:
-    """Whether it is an MP4 or QuickTime file whose index comes after its pictures."""
+    """Whether a file is MP4 or QuickTime with its index after its pictures."""
     place = 0
     while place < _MAX_BEFORE_BYTES:
         head = file.peek(place + 16)[place:]
@@ -64,36 +64,36 @@ def has_index_behind(file: IncomingBytes) -> bool:
     return False
 
 
-def keep(file: IncomingBytes, *, name: str, max_bytes: int) -> DiskFile:
-    """Brings a file to disk whole, where a seeker can go to its end; closes it.
+def copy_to_disk(file: IncomingBytes, *, name: str, max_bytes: int) -> DiskFile:
+    """Copies a file to disk, where FFmpeg can seek to its end, and closes it.
 
     Args:
-        file: What is brought.
+        file: What is copied.
         name: Of the source, for messages.
-        max_bytes: How much may be brought; less if the disk has less to spare.
+        max_bytes: Most bytes to copy; fewer if the disk has less to spare.
 
     Raises:
         SourceError: If it is too large, too slow, or breaks off.
     """
     most = min(max_bytes, shutil.disk_usage(tempfile.gettempdir()).free - _SPARE_BYTES)
-    until_s = time.monotonic() + MAX_KEEP_S
-    kept = tempfile.TemporaryFile()  # noqa: SIM115
+    until_s = time.monotonic() + MAX_COPY_S
+    copy = tempfile.TemporaryFile()  # noqa: SIM115
     try:
         with file:
             while piece := file.read():
-                kept.write(piece)
+                copy.write(piece)
                 file.expect()
-                if kept.tell() > most:
-                    raise SourceError(_why_not_kept(name, f"has more than the {most} bytes that may be fetched"))
+                if copy.tell() > most:
+                    raise SourceError(_why_not_copied(name, f"has more than the {most} bytes that may be fetched"))
                 if time.monotonic() > until_s:
-                    raise SourceError(_why_not_kept(name, f"was not fetched within {MAX_KEEP_S:g} s"))
+                    raise SourceError(_why_not_copied(name, f"was not fetched within {MAX_COPY_S:g} s"))
     except BaseException:
-        kept.close()
+        copy.close()
         raise
-    return DiskFile(kept)
+    return DiskFile(copy)
 
 
-def _why_not_kept(name: str, what: str) -> str:
+def _why_not_copied(name: str, what: str) -> str:
     return (
         f"{name} has its index at its end, comes from where nobody can seek, and {what}; "
         "download it, or have its index put first (ffmpeg -movflags faststart)."

@@ -15,28 +15,28 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 _SLACK_S = 1.0
-"""How much may be missing unnoticed, or a tenth of the length if that is less: lengths are rounded."""
+"""How much may be missing without a warning, or a tenth of the length if that is less: lengths are rounded."""
 
 
 def clock(time_s: float) -> str:
-    """``0:06`` for 6 seconds, ``1:02:03`` for 3723: times as warnings tell them."""
+    """Writes a time for warnings: ``0:06`` for 6 seconds, ``1:02:03`` for 3723."""
     minutes, seconds = divmod(round(time_s), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 class RecordingEnd:
-    """Follows the pictures of a video stream to its end, and says then what is missing.
+    """Follows the pictures of a video stream to its end, and warns if some are missing.
 
-    Only lengths that are written down count, not those that FFmpeg makes up from bytes and bit rates (TS, PS, raw
-    streams). Of a container that states one length for all of its streams, the longest must reach it.
+    Only lengths that the file states count, not those that FFmpeg estimates from bytes and bit rates (TS, PS, raw
+    streams). Where a container states one length for all of its streams, the longest stream must reach it.
 
     Args:
         container: What is read.
         stream: The video stream that is decoded.
 
     Attributes:
-        others: Streams whose packets have to be passed by here as well, as only they may reach the end.
+        others: Streams whose packets have to be passed to ``pass_by``, because only they may reach the end.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
@@ -49,7 +49,7 @@ class RecordingEnd:
             self.others = [one for one in container.streams if one is not stream and _is_timed(one)]
 
     def see(self, frame: VideoFrame, time_s: float) -> None:
-        """Takes in the next picture, at its stream time."""
+        """Notes the next picture and its stream time."""
         if self._first_s is None:
             self._first_s = frame.time or 0.0
         self._longest_gap_s = max(self._longest_gap_s, time_s - self._previous_s)
@@ -58,26 +58,26 @@ class RecordingEnd:
         self._lasted_s = max(self._lasted_s, time_s + duration_s)
 
     def pass_by(self, packet: Packet[Stream]) -> None:
-        """Takes in a packet of another stream."""
+        """Notes a packet of another stream."""
         if packet.pts is not None and packet.time_base is not None:
             self._reached_s = max(self._reached_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
 
     def warning(self, name: str) -> str | None:
-        """What to say of a recording of that name that has been read to its end; None if it is whole."""
+        """Returns the warning about a recording that was read to its end; None if it is whole."""
         if self._end_s is None or self._first_s is None:
             return None
         length_s = self._end_s - self._first_s
         ended_s = max(self._lasted_s, self._reached_s - self._first_s)
-        # Where durations of pictures are not told, the last one may be there for as long as any before.
+        # Where pictures have no stated duration, the last one may last as long as any before.
         slack_s = max(min(_SLACK_S, length_s / 10), self._longest_gap_s)
         return early_end(name, ended_s, length_s, slack_s)
 
 
 def early_end(name: str, ended_s: float, length_s: float, slack_s: float) -> str | None:
-    """What to say of a recording of so many seconds that ended sooner, by more than so many; None if it did not."""
+    """Returns the warning that a recording ended before its length, by more than the slack; None if it did not."""
     if ended_s + slack_s >= length_s:
         return None
-    ended = clock(max(0, min(ended_s, round(length_s) - 1)))  # or it could read as if nothing were missing
+    ended = clock(max(0, min(ended_s, round(length_s) - 1)))  # rounded up, it would read as if nothing were missing
     return f"{name} ended at {ended} of {clock(length_s)}; the rest is missing, as of a download that was cut off."
 
 
@@ -98,7 +98,7 @@ def lacks_index(path: Path) -> bool:
 
 
 def _stated_end_s(container: str, stream: VideoStream) -> float | None:
-    """Presentation time at which a stream ends, as its container states it for this very stream."""
+    """Returns the presentation time at which a stream ends, as its container states it for this very stream."""
     if container == "matroska,webm":
         told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
         return int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3]) if told else None

@@ -1,4 +1,4 @@
-"""What FFmpeg reads of `IncomingBytes`: a failure is its end, and is told when all that came before has been shown."""
+"""`IncomingBytes` as FFmpeg reads them: a failure ends the file, and is raised when all before it has been shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from streamvlm.ingest.incoming_bytes import IncomingBytes
 class FFmpegInput(io.RawIOBase):
     """A file for `av.open`.
 
-    PyAV calls it from C, where an interrupt would go unheard, and raises what it raises instead of what was read.
+    PyAV calls it from C, where an interrupt would be lost, and would raise an error at once, in place of the bytes that
+    were read before it.
 
     Args:
         file: What is read.
@@ -22,11 +23,11 @@ class FFmpegInput(io.RawIOBase):
         self._failure: BaseException | None = None
 
     def readable(self) -> bool:
-        """It is."""
+        """Returns True."""
         return True
 
     def seekable(self) -> bool:
-        """Whether one can go to another place of it."""
+        """Whether the file can be read from another place."""
         return self._file.seekable()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -34,11 +35,11 @@ class FFmpegInput(io.RawIOBase):
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Where the next reading begins."""
+        """Returns the place at which the next reading begins."""
         return self._file.tell()
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes as they come, at most so many; none at the end."""
+        """Returns the next bytes as they come, at most ``size``; none at the end."""
         try:
             return b"" if self._failure is not None else self._file.read(size)
         except BaseException as error:
@@ -46,6 +47,6 @@ class FFmpegInput(io.RawIOBase):
             return b""
 
     def check(self, *, is_over: bool) -> None:
-        """Raises what reading failed with, if all that came has been shown, or if it is no failure of the source."""
+        """Raises the error that reading failed with, if all that came was shown or if it is no error of the source."""
         if self._failure is not None and (is_over or not isinstance(self._failure, SourceError)):
             raise self._failure

@@ -22,7 +22,7 @@ _PICTURE = re.compile(r".+\.(avif|bmp|gif|hei[cf]|jp2|jpe?g|jxl|p[bgp]m|png|tiff
 class FolderReader:
     """Decodes the pictures of a folder; the slot of one that cannot be read stays empty.
 
-    A folder that may not be listed, or holds no pictures, is a SourceError.
+    Raises SourceError if the folder may not be listed or holds no pictures.
 
     Attributes:
         is_live: False.
@@ -47,7 +47,7 @@ class FolderReader:
         self.n_corrupt_packets = 0
 
     def __iter__(self) -> Iterator[tuple[float, Decoded]]:
-        """Yield (stream time in seconds, decoded picture) for each readable picture.
+        """Yields (stream time in seconds, decoded picture) for each readable picture.
 
         Raises:
             SourceError: If there is none.
@@ -71,7 +71,7 @@ class FolderReader:
             raise SourceError(f"{self._folder} holds no readable picture: {fault}")
 
     def close(self) -> None:
-        """Do nothing: each picture's file is closed as soon as it is read."""
+        """Does nothing: each picture's file is closed as soon as it is read."""
 
     def _slots(self, reader: StillReader) -> int:
         lasts_s = reader.duration_s or 0.0
@@ -79,12 +79,12 @@ class FolderReader:
 
 
 def natural_key(path: Path) -> list[str | int]:
-    """Return a sort key under which the numbers in file names count as numbers."""
+    """Returns a sort key under which the numbers in file names count as numbers."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name.lower())]
 
 
 def _is_picture(path: Path) -> bool:
-    """Whether a file calls itself a picture, or is one under another name."""
+    """Whether a file has a picture's name, or is a picture under another name."""
     if not path.is_file() or path.name.startswith("."):
         return False
     if _PICTURE.fullmatch(path.name):

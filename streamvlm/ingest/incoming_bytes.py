@@ -1,4 +1,4 @@
-"""Bytes of a source as they come to us, and as FFmpeg reads them from us."""
+"""The bytes of a source, as they come."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from streamvlm.errors import SourceError, SourceStalledError
 
 
 class IncomingBytes(io.RawIOBase):
-    """A file whose bytes come in their own time; what is expected of it has to come before the time is up.
+    """A file whose bytes come at their own pace; those that are waited for must come within the timeout.
 
     Args:
         name: Of the source, for messages.
-        timeout_s: How long it may keep us waiting for a packet, or a picture.
+        timeout_s: Longest wait for a packet or a picture.
 
     Attributes:
-        place: How many bytes lie before the next one that is read.
+        place: How many bytes lie before the next one that will be read.
     """
 
     def __init__(self, name: str, *, timeout_s: float) -> None:
@@ -27,20 +27,20 @@ class IncomingBytes(io.RawIOBase):
         self._until_s = time.monotonic() + timeout_s
 
     def expect(self) -> None:
-        """From now on something is waited for; who trickles is not waited for longer than who is silent."""
+        """Starts the timeout; a source that trickles gets no more time than one that is silent."""
         self._until_s = time.monotonic() + self._timeout_s
 
     def peek(self, size: int) -> bytes:
-        """The next bytes without reading them: so many, or fewer at the end."""
+        """Returns the next ``size`` bytes without reading them; fewer at the end."""
         while len(self._ahead) < size and (piece := self._in_time()):
             self._ahead += piece
         return self._ahead[:size]
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes as they come, at most so many; none at the end.
+        """Returns the next bytes as they come, at most ``size``; none at the end.
 
         Raises:
-            SourceStalledError: If what is expected has not come in time.
+            SourceStalledError: If nothing came within the timeout.
             StreamVlmError: If reading fails.
         """
         if not self._ahead:
@@ -51,7 +51,7 @@ class IncomingBytes(io.RawIOBase):
         return told
 
     def read_all(self, max_bytes: int) -> bytes:
-        """All bytes that are left.
+        """Returns all bytes that are left.
 
         Raises:
             SourceError: If there are more than `max_bytes`, or as `read` does.
@@ -64,16 +64,16 @@ class IncomingBytes(io.RawIOBase):
         return bytes(data)
 
     def readable(self) -> bool:
-        """It is."""
+        """Returns True."""
         return True
 
     def tell(self) -> int:
-        """Where the next reading begins."""
+        """Returns the place at which the next reading begins."""
         return self.place
 
     @abstractmethod
     def _receive(self) -> bytes:
-        """The next bytes as they come; none at the end."""
+        """Returns the next bytes as they come; none at the end."""
 
     def _in_time(self) -> bytes:
         if time.monotonic() > self._until_s:

@@ -1,4 +1,4 @@
-"""Video without a container, told by how it begins.
+"""Video without a container, recognised by how it begins.
 
 FFmpeg would look at a mebibyte first, which a camera may take a minute to send.
 """
@@ -18,12 +18,12 @@ _NEXT_JPEG = re.compile(rb"[\r\n\0]*\xff\xd8\xff")
 
 
 def raw_format(head: bytes) -> str | None:
-    """FFmpeg's name for raw video that begins like this: with a picture, or with what H.264 and HEVC put before one."""
+    """Returns FFmpeg's name for raw video that begins with ``head``; None if it is no JPEG, H.264 or HEVC."""
     return next((name for name, begins in _RAW if begins.match(head)), None)
 
 
 def is_motion_jpeg(head: bytes) -> bool:
-    """Whether a JPEG that begins like this is followed by another, which is no view of the same (MPO)."""
+    """Whether the JPEG at the head of a file is followed by another one that is no second view of it (MPO)."""
     place = 2
     while head.startswith(b"\xff\xd8\xff") and (marker := _MARKER.search(head, place)) is not None:
         place = marker.end()

@@ -1,4 +1,4 @@
-"""A source that is read on a thread of its own, so that whoever waits for its next frame can be interrupted."""
+"""A source that is read on its own thread, so that waiting for the next frame can be interrupted."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _PATIENCE_S = 0.5
 
 
 class ReadAhead(Iterator[Frame]):
-    """Frames of a source as a thread reads them, none dropped; ``stop`` ends them at once, from anywhere.
+    """Frames of a source as a thread reads them, none dropped; ``stop`` ends them at once, from any thread.
 
-    FFmpeg cannot be interrupted while it waits for a camera: the thread waits then, and not who iterates. It lets go of
-    the source when that answers or times out.
+    FFmpeg cannot be interrupted while it waits for a camera. So the thread waits, and the caller does not; the thread
+    closes the source when that answers or times out.
 
     Args:
-        opens: Opens the source, on that thread; returned from is when it is open.
+        opens: Opens the source, on the thread; the constructor returns when it is open.
 
     Attributes:
-        source: What is read; to be asked, not to be read.
+        source: What is read; use its properties, do not iterate over it.
 
     Raises:
         StreamVlmError: If it cannot be opened.
@@ -54,7 +54,7 @@ class ReadAhead(Iterator[Frame]):
             raise self._error
 
     def __next__(self) -> Frame:
-        """Returns the next frame; raises what the source does, once all frames before it are taken."""
+        """Returns the next frame; raises the source's error once all frames before it were returned."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._has_ended or self._is_stopped)
             if self._waiting:
@@ -71,11 +71,11 @@ class ReadAhead(Iterator[Frame]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        # Python cannot end in peace beside a thread that comes back from FFmpeg meanwhile; one that waits does no harm.
+        # Python cannot exit cleanly while a thread returns from FFmpeg; one that still waits there does no harm.
         self._thread.join(_PATIENCE_S)
 
     def stop(self) -> None:
-        """Ends the frames, from any thread or a signal's handler; those that wait still come."""
+        """Ends the frames, from any thread or signal handler; those that were read already still come."""
         with self._changed:
             self._is_stopped = True
             if self._is_open:

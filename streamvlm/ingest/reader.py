@@ -1,4 +1,4 @@
-"""What every kind of source is read by: pictures with their stream times, converted only if they are wanted."""
+"""The interface of what reads a source: pictures with their stream times, converted only if they are wanted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Protocol
 from streamvlm.frame import Picture
 
 Decoded = Callable[[], Picture]
-"""A decoded picture, not converted yet: most are passed over, and converting costs more than decoding."""
+"""Converts a decoded picture: most pictures are skipped, and converting costs more than decoding."""
 
 
 class Reader(Iterable[tuple[float, Decoded]], Protocol):
-    """What decodes one kind of source: every clean picture with its stream time, in order."""
+    """Decodes one kind of source: yields every undamaged picture with its stream time, in order."""
 
     @property
     def is_live(self) -> bool:
@@ -20,7 +20,7 @@ class Reader(Iterable[tuple[float, Decoded]], Protocol):
 
     @property
     def duration_s(self) -> float | None:
-        """Its length in seconds of stream time, as far as it is told; None if unknown or live."""
+        """Its length in seconds of stream time, as far as it is stated; None if unknown or live."""
 
     @property
     def n_corrupt_packets(self) -> int:
@@ -28,7 +28,7 @@ class Reader(Iterable[tuple[float, Decoded]], Protocol):
 
     @property
     def warning(self) -> str | None:
-        """What there is to say of it once it has ended; None if all is well."""
+        """After the end, a sentence on what is wrong with the source; None if nothing is."""
 
     def close(self) -> None:
-        """Let go of the file, connection or device."""
+        """Closes the file, connection or device."""

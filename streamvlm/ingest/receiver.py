@@ -1,4 +1,4 @@
-"""What a sender sends at its own pace, taken in on a thread, so that when it came is known however late it is read."""
+"""Receives on a thread what a sender sends at its own pace, and notes when each byte came, however late it is read."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from streamvlm.ingest.incoming_bytes import IncomingBytes
 from streamvlm.ingest.senders import Pieces
 
 MAX_WAITING_BYTES = 64 << 20
-"""Of what came and was not read yet; then the sender has to wait."""
+"""Most bytes that came and were not read yet; then the sender has to wait."""
 
 MAX_BEHIND_BYTES = 16 << 20
-"""How far behind the reading it is still asked when a byte came: FFmpeg looks 5 MB ahead, and a picture has a size."""
+"""For how many bytes behind the reading arrival times are kept: FFmpeg reads 5 MB ahead, and a picture has a size."""
 
 
 class Receiver(IncomingBytes):
@@ -27,9 +27,9 @@ class Receiver(IncomingBytes):
     Args:
         name: Of the source, for messages.
         pieces: What it sends, as it comes; closed on the thread.
-        timeout_s: How long it may keep us waiting.
-        wake: Has the sender send no more, so that who waits for it ends.
-        now: Tells the time at which something comes, in seconds.
+        timeout_s: Longest wait for the sender.
+        wake: Ends the wait of the thread for the sender.
+        now: The clock of arrival times, in seconds.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class Receiver(IncomingBytes):
         self._times_s: list[float] = []
         self._failure: StreamVlmError | None = None
         self._is_closed = self._has_ended = False
-        threading.Thread(target=self._take_in, name=f"intake {name}", daemon=True).start()
+        threading.Thread(target=self._take_in, name=f"receiver {name}", daemon=True).start()
 
     @property
     def has_ended(self) -> bool:
-        """Whether all has come that will ever come, and nothing broke off; it may not all be read."""
+        """Whether the sender has ended without breaking off; not all bytes may have been read yet."""
         return self._has_ended and self._failure is None
 
     def came_s(self, place: int) -> float:
-        """When the byte at a place came, in seconds since the sender was listened to; of a byte that was read."""
+        """Returns when a byte that was read came, in seconds since the receiver was made."""
         with self._changed:
             return self._times_s[max(0, bisect_right(self._places, place) - 1)] - self._first_s
 
     def close(self) -> None:
-        """Takes in no more."""
+        """Stops receiving."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -92,7 +92,7 @@ class Receiver(IncomingBytes):
         try:
             with closing(self._pieces):
                 for piece in self._pieces:
-                    if not self._keep(piece):
+                    if not self._append(piece):
                         break
         except StreamVlmError as error:
             failure = error
@@ -100,8 +100,8 @@ class Receiver(IncomingBytes):
             self._failure, self._has_ended = failure, True
             self._changed.notify_all()
 
-    def _keep(self, piece: bytes) -> bool:
-        """Puts a piece to what waits, as soon as there is room; says whether more is wanted."""
+    def _append(self, piece: bytes) -> bool:
+        """Appends a piece to the waiting ones as soon as there is room; returns whether to go on."""
         now_s = self._now()
         with self._changed:
             self._changed.wait_for(lambda: self._n_waiting < MAX_WAITING_BYTES or self._is_closed)
@@ -113,7 +113,7 @@ class Receiver(IncomingBytes):
             return not self._is_closed
 
     def _note(self, now_s: float) -> None:
-        """Keeps in mind when the next byte came, and forgets what nobody asks for any more."""
+        """Notes when the next byte came, and drops times that are too far behind the reading."""
         if not self._times_s or now_s - self._times_s[-1] >= LEAST_STEP_S:
             self._places.append(self._n_came)
             self._times_s.append(now_s)

@@ -1,4 +1,4 @@
-"""A source that is opened again when it stalls or drops, as cameras do, and given up after a while."""
+"""A source that is opened again when it stalls or drops, as cameras do, until a time limit."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from streamvlm.ingest.early_end import clock
 from streamvlm.ingest.source import FrameSource
 
 RECONNECT_S = 30.0
-"""How long a source that stalled or dropped is tried again, unless told otherwise: as long as a camera reboots."""
+"""How long a source that stalled or dropped is tried again by default: as long as a camera takes to reboot."""
 
 _DELAYS_S = (0.5, 1.0, 2.0, 4.0)
 _STEADY_S = 5.0
-"""A connection that held for so long counts as none that drops again and again, and is tried again for as long."""
+"""After a connection that held for so long, tries begin anew; a shorter one continues those before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Newest:
-    """The newest frame: its time by the stream, by a clock that nobody sets, and by the wall."""
+    """The newest frame: its stream time, its time on a monotonic clock, and its wall time."""
 
     time_s: float
     at_s: float
@@ -34,15 +34,14 @@ class _Newest:
 class ReconnectingSource(Iterator[Frame]):
     """Sampled frames of a source, over as many connections as it takes, once through.
 
-    Times go on by what the camera lived through: while nothing comes from a live source, stream time passes. A recorded
-    one is taken up where it broke off.
+    While nothing comes from a live source, stream time passes. A recording goes on where it broke off.
 
     Args:
         opens: Opens the source; called at once, and again for each new try.
-        reconnect_s: How long to go on trying after it stalled or dropped; 0 gives it up at once. A try that has begun
-            may take as long as the source's own timeout.
+        reconnect_s: How long to go on trying after it stalled or dropped; with 0 there is no second try. A try that has
+            begun may take as long as the source's own timeout.
         from_s: Stream time at which it begins.
-        tell: Told in words when it is lost, and when it is back.
+        tell: Gets a sentence when the source is lost, and when it is back.
 
     Raises:
         SourceError: If it cannot be opened.
@@ -94,18 +93,18 @@ class ReconnectingSource(Iterator[Frame]):
         """Returns the next sampled frame.
 
         Raises:
-            SourceLostError: If it broke off, and did not come back.
-            SourceError: If it ends before there was a frame, in whichever way.
+            SourceLostError: If it broke off and did not come back.
+            SourceError: If it ends before the first frame.
         """
         return next(self._frames)
 
     def stop(self) -> None:
-        """Has no more frames come, from any thread; see ``FrameSource.stop``."""
+        """Ends the frames, from any thread; see ``FrameSource.stop``."""
         self._is_stopped.set()
         self._source.stop()
 
     def close(self) -> None:
-        """Lets go of the file, connection or device; no more frames come."""
+        """Closes the file, connection or device; no more frames come."""
         self._frames.close()
         self._source.close()
 
@@ -121,7 +120,7 @@ class ReconnectingSource(Iterator[Frame]):
                 frames = self._come_back(error, self._newest)
 
     def _come_back(self, loss: SourceError, newest: _Newest) -> Iterator[Frame]:
-        """Frames from where there are some again; none if that is wanted no more."""
+        """Returns the frames of the next connection that has some; none if the source was stopped."""
         if not isinstance(loss, SourceStalledError):  # as of a damaged file
             raise SourceLostError(f"{loss} It was watched up to {clock(newest.time_s)}.") from None
         if time.monotonic() - self._connected_s > _STEADY_S:
@@ -154,7 +153,7 @@ class ReconnectingSource(Iterator[Frame]):
         self._n_corrupt_before, self._connected_s = n_corrupt, time.monotonic()
 
     def _new_frames(self, before: _Newest | None, *, is_live: bool) -> Iterator[Frame]:
-        """Frames of this connection, without those of a recording that an earlier one gave.
+        """Yields the frames of this connection, without those of a recording that an earlier connection gave.
 
         Args:
             before: The newest frame before it; None if there was none.

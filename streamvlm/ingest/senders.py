@@ -1,6 +1,6 @@
-"""Who sends at its own pace: a web server that does not say how much, a peer over TCP, another process.
+"""Senders at their own pace: a web server that does not state a length, a peer over TCP, another process.
 
-Each is a generator of bytes as they come, that lets go of what it reads when it is closed.
+Each is a generator of bytes as they come; closing it closes what it reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Pieces = Generator[bytes, None, None]
 
 
 def from_file(file: IncomingBytes) -> Pieces:
-    """What comes of a file whose bytes come in their own time."""
+    """Yields the bytes of a file as they come."""
     with file:
         while piece := file.read():
             yield piece
@@ -27,28 +27,28 @@ def from_file(file: IncomingBytes) -> Pieces:
 
 
 def from_pipe(path: Path) -> Pieces:
-    """What another process writes."""
+    """Yields what another process writes into a pipe."""
     with path.open("rb", buffering=0) as pipe:
         while piece := pipe.read(_PIECE_BYTES):
             yield piece
 
 
-def from_line(line: socket.socket, *, name: str) -> Pieces:
-    """What a peer sends.
+def from_socket(connection: socket.socket, *, name: str) -> Pieces:
+    """Yields what a peer sends.
 
     Raises:
         SourceStalledError: If it breaks off.
     """
-    with line:
+    with connection:
         try:
-            while piece := line.recv(_PIECE_BYTES):
+            while piece := connection.recv(_PIECE_BYTES):
                 yield piece
         except OSError as error:
             raise SourceStalledError(f"{name} broke off ({_reason(error)}); check that it is up.") from None
 
 
 def connect(url: str, *, name: str, timeout_s: float) -> socket.socket:
-    """A connection to the host and port of a URL; with `?listen` in it, one that comes from elsewhere to these.
+    """Connects to the host and port of a URL; with `?listen` in it, accepts one connection there.
 
     Raises:
         SourceStalledError: If nobody answers in time.
@@ -58,19 +58,19 @@ def connect(url: str, *, name: str, timeout_s: float) -> socket.socket:
         parts = urlsplit(url)
         where = parts.hostname or "", parts.port or 0
         if parse_qs(parts.query, keep_blank_values=True).get("listen", ["0"]) == ["0"]:
-            line = socket.create_connection(where, timeout_s)
+            connection = socket.create_connection(where, timeout_s)
         else:
             with socket.create_server(where) as listener:
                 listener.settimeout(timeout_s)
-                line, _ = listener.accept()
+                connection, _ = listener.accept()
     except TimeoutError:
         raise SourceStalledError(f"{name} did not answer for {timeout_s:g} s; check that it is up.") from None
     except (OSError, ValueError) as error:
         raise SourceError(
             f"{name} cannot be opened ({_reason(error)}); check the address, and that it is up."
         ) from None
-    line.settimeout(None)  # who reads what came knows how long to wait
-    return line
+    connection.settimeout(None)  # the reader of the bytes has its own timeout
+    return connection
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -1,6 +1,6 @@
-"""The doors to video: `open_source` turns a path, camera or URL into sampled frames with stream times.
+"""Opens video: `open_source` turns a path, camera or URL into sampled frames with stream times.
 
-`open_upload` does the same for a file that came from a stranger.
+`open_upload` does the same for an untrusted file.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ class FrameSource(Iterator[Frame]):
 
     @property
     def warning(self) -> str | None:
-        """What there is to say of it once it has ended: that it ended early; None if all is well."""
+        """After the end, a sentence on what is wrong, such as that it ended early; None if nothing is."""
         return self._reader.warning
 
     def __next__(self) -> Frame:
-        """Return the next sampled frame.
+        """Returns the next sampled frame.
 
         Raises:
             SourceStalledError: If a live or remote source stops answering.
@@ -92,11 +92,11 @@ class FrameSource(Iterator[Frame]):
         self.close()
 
     def stop(self) -> None:
-        """Have no more frames come, from any thread: it ends with the next packet, or when that is overdue."""
+        """Ends the frames, from any thread: with the next packet, or when that is overdue."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Let go of the file, connection or device; no more frames come."""
+        """Closes the file, connection or device; no more frames come."""
         self._opened.close()  # which ends all waiting
         self._frames.close()
         self._reader.close()
@@ -120,18 +120,18 @@ def open_source(
     admit: Admit | None = None,
     max_kept_bytes: int = MAX_KEPT_BYTES,
 ) -> FrameSource:
-    """Open a video file, picture or animation, folder of pictures, camera device, playlist or stream URL.
+    """Opens a video file, picture or animation, folder of pictures, camera device, playlist or stream URL.
 
     Args:
         uri: A path, or a URL of file, http, https, rtsp, rtsps, rtmp, rtmps, udp or tcp; no other.
         fps: Frames to sample from a second of stream time, in (0, 1000]: the first at or after each k / fps,
             none twice. The pictures of a folder are 1 / fps apart, so all of them are taken.
-        timeout_s: How long a host or device may keep us waiting, for its answer and for each packet.
-        stream: Which of its video streams, counted from 0; by default the best. Cover pictures are none.
-        admit: Looks at every URL that a source on the web leads to, by redirects and playlists, and at its own; by
+        timeout_s: Longest wait for a host or device: for its answer, and for each packet.
+        stream: Which of its video streams, counted from 0; by default the best. Cover pictures do not count.
+        admit: Checks the URL of a source on the web, and every URL that it leads to by redirects and playlists; by
             default all are followed.
-        max_kept_bytes: How much of a file that cannot be read as it comes may be brought to disk: an MP4 with its
-            index at its end, from a server that sends no parts of it.
+        max_kept_bytes: Most bytes to copy to disk of a file that cannot be read as it comes: an MP4 with its index at
+            its end, from a server that sends no parts of it.
 
     Raises:
         UsageError: If fps or timeout_s is out of range.
@@ -147,7 +147,7 @@ def open_source(
 
 
 def open_upload(path: Path, *, name: str, fps: float, max_px: int) -> FrameSource:
-    """Open a video file that nobody vouches for; it is read as one video, whatever it says of other files.
+    """Opens an untrusted video file; it is read as one video, and references to other files are not followed.
 
     Args:
         path: Of the file.

@@ -1,4 +1,4 @@
-"""What a source is, and what reads it: told by where it is and how it begins, never by its name."""
+"""Finds out what a source is by where it is and how it begins, never by its name, and opens its reader."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from streamvlm.errors import SourceError
 from streamvlm.ingest.address import WEB, Address, as_strangers
 from streamvlm.ingest.container import ContainerReader
-from streamvlm.ingest.disk_file import DiskFile, has_index_behind, keep
+from streamvlm.ingest.disk_file import DiskFile, copy_to_disk, has_index_behind
 from streamvlm.ingest.folder import FolderReader
 from streamvlm.ingest.hls.location import PlaylistLocation
 from streamvlm.ingest.hls.playlist import is_playlist
@@ -22,7 +22,7 @@ from streamvlm.ingest.incoming_bytes import IncomingBytes
 from streamvlm.ingest.raw import is_motion_jpeg, raw_format
 from streamvlm.ingest.reader import Reader
 from streamvlm.ingest.receiver import Receiver
-from streamvlm.ingest.senders import Pieces, connect, from_file, from_line, from_pipe
+from streamvlm.ingest.senders import Pieces, connect, from_file, from_pipe, from_socket
 from streamvlm.ingest.stills.kinds import HEAD_BYTES
 from streamvlm.ingest.stills.still import StillReader, is_still, read_still
 from streamvlm.ingest.web.http_client import Admit
@@ -42,12 +42,12 @@ class SourceOpener:
 
     Attributes:
         opened: What has to be closed with the source.
-        stopped: Set once no more is wanted of it.
+        stopped: When it is set, the source ends.
         fps: Frames to sample from a second of stream time.
-        timeout_s: How long a host or device may keep us waiting.
+        timeout_s: Longest wait for a host or device.
         stream: Which video stream, counted from 0; None for the best.
-        admit: Looks at every URL on the web; None admits all.
-        max_kept_bytes: How much of a file that cannot be read as it comes may be brought to disk.
+        admit: Checks every URL on the web; None admits all.
+        max_kept_bytes: Most bytes to copy to disk of a file that cannot be read as it comes.
     """
 
     opened: ExitStack
@@ -78,16 +78,18 @@ class SourceOpener:
         if scheme in WEB:
             return self._open_web(address if self.admit is None else as_strangers(address))
         if scheme == "tcp":
-            line = connect(address.target, name=address.name, timeout_s=self.timeout_s)
-            hang_up = partial(_hang_up, line)
-            return self._open_bytes(address, self._intake(address, from_line(line, name=address.name), hang_up))
+            connection = connect(address.target, name=address.name, timeout_s=self.timeout_s)
+            hang_up = partial(_hang_up, connection)
+            return self._open_bytes(
+                address, self._receiver(address, from_socket(connection, name=address.name), hang_up)
+            )
         return self._container(address)
 
     def _open_path(self, address: Address, path: Path) -> Reader:
         if path.is_dir():
             return FolderReader(path, fps=self.fps)
         if path.is_fifo():
-            return self._open_bytes(address, self._intake(address, from_pipe(path)))
+            return self._open_bytes(address, self._receiver(address, from_pipe(path)))
         head = _head_of(path)
         if is_playlist(head):
             with DiskFile(path.open("rb")) as file:
@@ -110,20 +112,22 @@ class SourceOpener:
         if boundary is None and _is_still(file):
             return StillReader(file.read_all(_MAX_STILL_BYTES), name=address.name)
         is_whole = file.size is not None
-        return self._open_bytes(address, file if is_whole else self._intake(address, from_file(file)), boundary)
+        return self._open_bytes(address, file if is_whole else self._receiver(address, from_file(file)), boundary)
 
     def _open_playlist(self, address: Address, data: bytes, url: str, opener: WebOpener) -> Reader:
-        address, shelf = replace(address, target=""), PlaylistLocation(opener)
-        return HlsReader(address, shelf, data, url, timeout_s=self.timeout_s, stream=self.stream, stopped=self.stopped)
+        address, location = replace(address, target=""), PlaylistLocation(opener)
+        return HlsReader(
+            address, location, data, url, timeout_s=self.timeout_s, stream=self.stream, stopped=self.stopped
+        )
 
     def _open_bytes(self, address: Address, file: IncomingBytes, boundary: str | None = None) -> Reader:
-        """Opens what comes as bytes; `boundary` is announced if it comes in parts."""
+        """Opens a source that comes as bytes; `boundary` is set if it was announced to come in parts."""
         self.opened.callback(file.close)
         mark = file.peek(_MARK_BYTES)
         if boundary is not None or (mark.lstrip().startswith(b"--") and is_multipart(file.peek(_PART_BYTES))):
             return MultipartReader(file, boundary or "", name=address.name)
         if not file.seekable() and has_index_behind(file):
-            file = keep(file, name=address.name, max_bytes=self.max_kept_bytes)
+            file = copy_to_disk(file, name=address.name, max_bytes=self.max_kept_bytes)
         demuxer = raw_format(mark) if isinstance(file, Receiver) else None
         return self._container(replace(address, target="", demuxer=demuxer), file)
 
@@ -135,12 +139,12 @@ class SourceOpener:
         self.opened.callback(opener.close)
         return opener
 
-    def _intake(self, address: Address, pieces: Pieces, wake: Callable[[], None] = lambda: None) -> Receiver:
+    def _receiver(self, address: Address, pieces: Pieces, wake: Callable[[], None] = lambda: None) -> Receiver:
         return Receiver(address.name, pieces, timeout_s=self.timeout_s, wake=wake)
 
 
 def _head_of(path: Path) -> bytes:
-    """How a file begins; nothing of what cannot be read, of which FFmpeg says what it is."""
+    """Returns how a file begins; nothing if it cannot be read, as FFmpeg then says why."""
     if path.is_file():
         with suppress(OSError), path.open("rb") as file:
             return file.read(_PICTURE_BYTES)
@@ -148,12 +152,12 @@ def _head_of(path: Path) -> bytes:
 
 
 def _is_still(file: WebFile) -> bool:
-    """Whether it is a picture or an animation; a JPEG may be the first of those that a camera sends."""
+    """Whether a file is a picture or an animation; a JPEG may also be the first of those that a camera sends."""
     if file.size is None:
         return file.media_type.lower().startswith("image/")
     return is_still(file.peek(HEAD_BYTES)) and is_still(file.peek(_PICTURE_BYTES))
 
 
-def _hang_up(line: socket.socket) -> None:
+def _hang_up(connection: socket.socket) -> None:
     with suppress(OSError):  # the peer may have hung up before
-        line.shutdown(socket.SHUT_RDWR)  # which wakes who waits for it
+        connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for it

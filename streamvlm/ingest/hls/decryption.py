@@ -23,13 +23,13 @@ class Decryption:
         self._held = b""  # the last block, as it may hold padding
 
     def update(self, piece: bytes) -> bytes:
-        """Return what can be said after one more piece."""
+        """Returns the bytes that are decrypted after one more piece."""
         data = self._held + self._decryptor.update(piece)
         told, self._held = data[:-BLOCK_BYTES], data[-BLOCK_BYTES:]
         return told
 
     def finish(self) -> bytes:
-        """Return the rest, without its padding; what is cut off amid a block ends before it."""
+        """Returns the rest without its padding; an incomplete last block is dropped."""
         n_padding = self._held[-1] if self._held else 0
         is_padded = 1 <= n_padding <= BLOCK_BYTES and self._held.endswith(bytes([n_padding]) * n_padding)
         return self._held[:-n_padding] if is_padded else self._held

@@ -1,4 +1,4 @@
-"""Where the parts of a playlist lie: on the web, or beside it on disk, where the playlist itself is on disk."""
+"""Where the parts of a playlist lie: on the web, or beside the playlist if that is on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+(?=[:,])", re.IGNORECASE)  # a single le
 
 
 class PlaylistLocation:
-    """Finds and opens what playlists name. What lies on the web leads to nothing but the web.
+    """Finds and opens what playlists name. A playlist on the web leads to nothing but the web.
 
     Args:
         opener: Opens what is on the web.
@@ -27,7 +27,7 @@ class PlaylistLocation:
         self._opener = opener
 
     def join(self, base: str, line: str) -> str:
-        """Returns the URL or path that a line means in the playlist at a URL or path.
+        """Returns the URL or path that a line means in the playlist at ``base``.
 
         Raises:
             SourceError: If it is refused.
@@ -51,7 +51,7 @@ class PlaylistLocation:
         """Opens a part.
 
         Raises:
-            SourceError: If it cannot be had.
+            SourceError: If it cannot be read.
             StreamVlmError: If it is not admitted.
         """
         if _is_web(part.url):

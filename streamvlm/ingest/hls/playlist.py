@@ -1,7 +1,7 @@
-"""HLS playlists (RFC 8216), parsed: what there is to choose from, or which segments there are.
+"""HLS playlists (RFC 8216), parsed: which variants there are, or which segments.
 
-The grammar is the `m3u8` library's. It is shown only the tags that matter here: what else people write into playlists
-would trip it. Nothing vouches for the text, so numbers are checked, and whatever trips the parser is one sentence.
+The grammar is the `m3u8` library's. It gets only the tags that matter here, because others that people write into
+playlists would break it. The text is untrusted, so numbers are checked, and an error of the parser is one sentence.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TAGS = (
 _SOUND = ("mp4a", "ac-3", "ec-3", "ac-4", "mp3", "opus", "Opus", "flac", "fLaC")
 
 Join = Callable[[str], str]
-"""Makes a line of a playlist the URL that it means."""
+"""Turns a line of a playlist into the URL that it means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Where the key of AES-128 is; an `iv` of None is the segment's number."""
+    """Where an AES-128 key is; an `iv` of None stands for the segment's number."""
 
     url: str
     iv: bytes | None
@@ -50,7 +50,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a run of segments begins with: the initialization section of fragmented MP4."""
+    """The beginning of a run of segments: the initialization section of fragmented MP4."""
 
     part: Part
     key: Key | None
@@ -64,10 +64,10 @@ class MediaSegment:
         number: Its media sequence number.
         part: Its bytes.
         duration_s: As stated.
-        head: What its run begins with; None if nothing.
+        head: The beginning of its run; None if there is none.
         key: Of its encryption; None if there is none.
         is_cut: Whether its presentation times, size or codec need not go on from the one before.
-        is_gap: Whether it is stated that its bytes are missing.
+        is_gap: Whether the playlist states that its bytes are missing.
         wall_s: Wall time of its beginning, in seconds since 1970, where that is stated.
     """
 
@@ -83,7 +83,7 @@ class MediaSegment:
 
 @dataclass(frozen=True, slots=True)
 class MediaPlaylist:
-    """Segments in order; `target_s` is how long one may be, and `is_whole` says that none will be added."""
+    """Segments in order; `target_s` is the longest that one may be, `is_whole` whether none will be added."""
 
     segments: list[MediaSegment]
     target_s: float
@@ -92,26 +92,26 @@ class MediaPlaylist:
 
 @dataclass(frozen=True, slots=True)
 class MasterPlaylist:
-    """URLs of media playlists that show the same, the best picture first."""
+    """URLs of media playlists of the same video, the best picture first."""
 
     variants: list[str]
 
 
 def is_playlist(head: bytes) -> bool:
-    """Whether a file that begins like this is a playlist."""
+    """Whether a file that begins with ``head`` is a playlist."""
     return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"#EXTM3U")
 
 
 def parse(data: bytes, join: Join, *, name: str) -> MediaPlaylist | MasterPlaylist:
-    """Parse a playlist.
+    """Parses a playlist.
 
     Args:
         data: Its text, UTF-8.
-        join: Makes its lines URLs.
+        join: Turns its lines into URLs.
         name: What to call it in messages.
 
     Raises:
-        SourceError: If it is none, or wants what cannot be read.
+        SourceError: If it is no playlist, or needs what is not supported.
     """
     try:
         told = m3u8.parse(data.decode("utf-8-sig", "replace"), custom_tags_parser=_matters_not)
@@ -120,13 +120,13 @@ def parse(data: bytes, join: Join, *, name: str) -> MediaPlaylist | MasterPlayli
         return _media(told, join)
     except StreamVlmError:
         raise
-    except Exception as error:  # whatever the parser does with a stranger's text, it is no playlist
+    except Exception as error:  # whatever error the parser makes of untrusted text, it is no playlist
         what = str(error) or type(error).__name__
         raise SourceError(f"{name} is a playlist that cannot be read ({what}); check it.") from None
 
 
 def _matters_not(line: str, number: int, data: dict[str, Any], state: dict[str, Any]) -> bool:
-    """Keeps a tag from the parser, if it does not matter or is parsed here."""
+    """Hides a tag from the parser if it does not matter or is parsed here."""
     data["keys"].clear()  # it is looked through for each key, and the segments have their own
     tag, _, value = line.partition(":")
     match tag:
@@ -151,7 +151,7 @@ def _is_date(text: str) -> bool:
 
 
 def _rank(variant: dict[str, Any]) -> tuple[bool, int, int]:
-    """How good the picture of a variant is."""
+    """Returns a sort key for the picture of a variant, the better the larger."""
     info = variant["stream_info"]
     width, _, height = info.get("resolution", "").partition("x")
     n_px = int(width) * int(height) if width.isdecimal() and height.isdecimal() else 0
@@ -190,7 +190,7 @@ def _segment(number: int, line: dict[str, Any], before: MediaSegment | None, joi
 
 
 def _part(url: str, byterange: str | None, before: MediaSegment | None) -> Part:
-    """Of a range without an offset, that is where the one before it ends."""
+    """Returns the bytes of a segment; a range without an offset begins where the one before it ends."""
     if byterange is None:
         return Part(url)
     size, _, offset = byterange.partition("@")

@@ -1,7 +1,7 @@
 """HLS: a playlist's segments as one video, on the playlist's own clock.
 
 FFmpeg's own reader counts stream time by the segments' presentation times alone, which may start anew or leap at each
-discontinuity, and it asks nobody before it opens what a playlist names.
+discontinuity, and it opens whatever a playlist names, unchecked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.early_end import early_end
 from streamvlm.ingest.hls.location import PlaylistLocation
 from streamvlm.ingest.hls.playlist import MasterPlaylist, MediaPlaylist, Part, parse
-from streamvlm.ingest.hls.segment_feed import SegmentFeed
+from streamvlm.ingest.hls.segment_queue import SegmentQueue
 from streamvlm.ingest.hls.segment_run import SegmentKeys, SegmentRun
 from streamvlm.ingest.reader import Decoded
 
@@ -25,20 +25,20 @@ MAX_PLAYLIST_BYTES = 4 << 20
 
 
 class HlsReader:
-    """Decodes what a playlist names; of a master playlist, its best picture.
+    """Decodes the segments of a playlist; of a master playlist, those of the best variant.
 
     Args:
         address: Of the playlist.
-        shelf: Opens what it names.
-        data: The playlist, as far as it was read.
+        location: Opens what it names.
+        data: The playlist's text.
         url: Where that was found.
-        timeout_s: How long a host may keep us waiting, and a live playlist may be overdue.
+        timeout_s: Longest wait for a host, and for a live playlist that is overdue.
         stream: Which video stream of the segments, counted from 0; None for the best.
-        stopped: Set once no more is wanted of it.
+        stopped: When it is set, the reader ends.
 
     Attributes:
         duration_s: Length in seconds as the playlist states it; None if it is live.
-        warning: What is missing, once a recording has been read that ends too early; None if nothing is.
+        warning: After the end, what is missing of a recording that ended too early; None if nothing is.
 
     Raises:
         SourceError: If nothing of it can be read.
@@ -47,7 +47,7 @@ class HlsReader:
     def __init__(
         self,
         address: Address,
-        shelf: PlaylistLocation,
+        location: PlaylistLocation,
         data: bytes,
         url: str,
         *,
@@ -55,11 +55,11 @@ class HlsReader:
         stream: int | None = None,
         stopped: threading.Event | None = None,
     ) -> None:
-        self._address, self._shelf, self._timeout_s = address, shelf, timeout_s
+        self._address, self._location, self._timeout_s = address, location, timeout_s
         self._stream, self._stopped = stream, stopped or threading.Event()
         playlist, self._url = self._choose(data, url)
-        self._feed = SegmentFeed(playlist, self._reload, name=address.name, timeout_s=timeout_s)
-        self._keys = SegmentKeys(shelf, name=address.name)
+        self._queue = SegmentQueue(playlist, self._reload, name=address.name, timeout_s=timeout_s)
+        self._keys = SegmentKeys(location, name=address.name)
         self._clock = PlaylistClock(lambda place: self._run.span_at(place))
         self.duration_s = None if self.is_live else sum(segment.duration_s for segment in playlist.segments)
         self.warning: str | None = None
@@ -71,20 +71,20 @@ class HlsReader:
     @property
     def is_live(self) -> bool:
         """Whether its playlist has no end yet."""
-        return self._feed.is_live
+        return self._queue.is_live
 
     @property
     def n_corrupt_packets(self) -> int:
-        """Segments that could not be had so far, and packets that were damaged."""
+        """Segments that could not be read so far, and packets that were damaged."""
         under_way = 0 if self._container is None else self._container.n_corrupt_packets
-        return self._n_corrupt_packets + self._feed.n_missing + under_way
+        return self._n_corrupt_packets + self._queue.n_missing + under_way
 
     def __iter__(self) -> Iterator[tuple[float, Decoded]]:
-        """Yield (stream time in seconds, decoded picture) in order.
+        """Yields (stream time in seconds, decoded picture) in order.
 
         Raises:
             SourceStalledError: If a live playlist is overdue.
-            SourceError: If too many segments in a row cannot be had.
+            SourceError: If too many segments in a row cannot be read.
         """
         ended_s = longest_gap_s = 0.0
         while self._container is not None and not self._stopped.is_set():
@@ -100,13 +100,13 @@ class HlsReader:
             self.warning = early_end(self._address.name, ended_s, self.duration_s, slack_s)
 
     def close(self) -> None:
-        """Let go of everything."""
-        self._feed.close()
+        """Ends all waiting and closes the segment that is being read."""
+        self._queue.close()
         if self._container is not None:
             self._container.close()
 
     def _choose(self, data: bytes, url: str) -> tuple[MediaPlaylist, str]:
-        """The playlist itself, or the best that it names and that can be had."""
+        """Returns the playlist itself, or the best variant that it names and that can be read."""
         playlist = self._parse(data, url)
         if isinstance(playlist, MediaPlaylist):
             return playlist, url
@@ -123,25 +123,25 @@ class HlsReader:
         return playlist
 
     def _load(self, url: str) -> tuple[MediaPlaylist, str]:
-        data, found = self._shelf.read(Part(url), max_bytes=MAX_PLAYLIST_BYTES)
+        data, found = self._location.read(Part(url), max_bytes=MAX_PLAYLIST_BYTES)
         playlist = self._parse(data, found)
         if isinstance(playlist, MasterPlaylist):
             raise SourceError(f"{self._address.name} names a playlist of playlists where segments belong; check it.")
         return playlist, url
 
     def _parse(self, data: bytes, url: str) -> MediaPlaylist | MasterPlaylist:
-        return parse(data, lambda line: self._shelf.join(url, line), name=self._address.name)
+        return parse(data, lambda line: self._location.join(url, line), name=self._address.name)
 
     def _nothing(self) -> SourceError:
         told = f"{self._address.name} is no video that can be read"
-        if self._feed.failure is None:
+        if self._queue.failure is None:
             return SourceError(f"{told}: it names no segments; check that it is whole.")
-        return SourceError(f"{told}, as nothing that it names can be had: {self._feed.failure}")
+        return SourceError(f"{told}, as nothing that it names can be had: {self._queue.failure}")
 
     def _next_container(self) -> ContainerReader | None:
         """Opens the next run that is video; None at the end."""
-        while self._feed.peek() is not None:
-            self._run = SegmentRun(self._feed, self._shelf, self._keys, name=self._address.name)
+        while self._queue.peek() is not None:
+            self._run = SegmentRun(self._queue, self._location, self._keys, name=self._address.name)
             self._clock.start_run()
             try:
                 return ContainerReader(
@@ -153,8 +153,8 @@ class HlsReader:
                     stopped=self._stopped,
                 )
             except SourceError as error:
-                if isinstance(error, SourceStalledError) or error is self._feed.failure:
+                if isinstance(error, SourceStalledError) or error is self._queue.failure:
                     raise
-                if self._run.place:  # an advertisement of sound alone, a page that says sorry
-                    self._feed.missed(error)
+                if self._run.place:  # an advertisement without pictures, an error page
+                    self._queue.missed(error)
         return None

@@ -1,6 +1,6 @@
-"""The segments of an HLS playlist: each once and in order, where it lies in stream time, as one file a run.
+"""A run of segments of an HLS playlist, as one file.
 
-A run is what decodes in one go: segments up to a discontinuity, or to another initialization section.
+A run can be decoded in one go: it ends at a discontinuity, or at another initialization section.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from streamvlm.ingest.clocks import TimeSpan
 from streamvlm.ingest.hls.decryption import BLOCK_BYTES, Decryption
 from streamvlm.ingest.hls.location import PlaylistLocation
 from streamvlm.ingest.hls.playlist import Key, Part
-from streamvlm.ingest.hls.segment_feed import SegmentFeed
+from streamvlm.ingest.hls.segment_queue import SegmentQueue
 from streamvlm.ingest.incoming_bytes import IncomingBytes
 
 _MAX_SPANS = 4096
@@ -23,18 +23,18 @@ _MAX_KEYS = 64
 class SegmentKeys:
     """The keys of a source, each fetched once."""
 
-    def __init__(self, shelf: PlaylistLocation, *, name: str) -> None:
-        self._shelf, self._name = shelf, name
+    def __init__(self, location: PlaylistLocation, *, name: str) -> None:
+        self._location, self._name = location, name
         self._known: dict[str, bytes] = {}
 
     def decryption(self, key: Key, number: int) -> Decryption:
-        """What decrypts the segment of a number.
+        """Returns what decrypts the segment of a number.
 
         Raises:
-            SourceError: If its key cannot be had, or is none.
+            SourceError: If its key cannot be read, or is no key.
         """
         if key.url not in self._known:
-            value, _ = self._shelf.read(Part(key.url), max_bytes=BLOCK_BYTES)
+            value, _ = self._location.read(Part(key.url), max_bytes=BLOCK_BYTES)
             if len(value) != BLOCK_BYTES:
                 raise SourceError(f"{self._name} has a key of {len(value)} bytes where AES-128 has {BLOCK_BYTES}.")
             if len(self._known) == _MAX_KEYS:
@@ -44,20 +44,20 @@ class SegmentKeys:
 
 
 class SegmentRun(IncomingBytes):
-    """The next segments of a feed, up to where another run begins, as one file.
+    """The next segments of a queue, up to the beginning of another run, as one file.
 
-    A segment that cannot be had is passed over, and the feed is told.
+    A segment that cannot be read is skipped, and counted by the queue.
 
     Args:
-        feed: Where the segments come from; the next one begins the run.
-        shelf: Where they lie.
+        queue: Gives the segments; the next one begins the run.
+        location: Opens them.
         keys: Of those that are encrypted.
         name: Of the source, for messages.
     """
 
-    def __init__(self, feed: SegmentFeed, shelf: PlaylistLocation, keys: SegmentKeys, *, name: str) -> None:
-        super().__init__(name, timeout_s=float("inf"))  # feed and parts have their own
-        self._feed, self._shelf, self._keys = feed, shelf, keys
+    def __init__(self, queue: SegmentQueue, location: PlaylistLocation, keys: SegmentKeys, *, name: str) -> None:
+        super().__init__(name, timeout_s=float("inf"))  # queue and parts have their own
+        self._queue, self._location, self._keys = queue, location, keys
         self._parts: deque[tuple[Part, Key | None]] = deque()
         self._file: IncomingBytes | None = None
         self._decryption: Decryption | None = None
@@ -67,17 +67,17 @@ class SegmentRun(IncomingBytes):
         self._spans: list[TimeSpan] = []
 
     def span_at(self, place: int) -> TimeSpan:
-        """In which segment a byte lies that was read, by its place in the run."""
+        """Returns the span of the segment that holds a byte that was read, by its place in the run."""
         return self._spans[max(0, bisect_right(self._places, place) - 1)]
 
     def expect(self) -> None:
-        """From now on something is waited for."""
+        """Starts the timeout."""
         super().expect()
         if self._file is not None:
             self._file.expect()
 
     def close(self) -> None:
-        """Lets the segment go that is being read."""
+        """Closes the segment that is being read."""
         if self._file is not None:
             self._file.close()
         super().close()
@@ -90,29 +90,29 @@ class SegmentRun(IncomingBytes):
         return b""
 
     def _begin_part(self) -> bool:
-        """Opens the next part; False at the end of the run."""
+        """Opens the next part; returns False at the end of the run."""
         while not self._parts:
             if not self._begin_segment():
                 return False
         part, key = self._parts.popleft()
         try:
             self._decryption = None if key is None else self._keys.decryption(key, self._number)
-            self._file = self._shelf.open(part)
+            self._file = self._location.open(part)
         except SourceError as error:
             self._miss(error)
         return True
 
     def _begin_segment(self) -> bool:
-        """Goes on to the next segment; False if that begins another run."""
+        """Goes on to the next segment; returns False if that begins another run."""
         try:
-            timed = self._feed.peek()
+            timed = self._queue.peek()
         except SourceStalledError:
             if not self._n_bytes:
                 raise
             return False  # what came is shown first
         if timed is None or (timed.begins_run and self._has_begun):
             return False
-        self._feed.take()
+        self._queue.take()
         self._has_begun = True
         segment, self._number = timed.segment, timed.segment.number
         if not segment.is_gap:
@@ -127,7 +127,7 @@ class SegmentRun(IncomingBytes):
         return True
 
     def _next_piece(self) -> bytes:
-        """What comes next of a part that may be open."""
+        """Returns the next bytes of the open part; none if there is none or it ends."""
         if self._file is None:
             return b""
         try:
@@ -136,14 +136,14 @@ class SegmentRun(IncomingBytes):
             self._miss(error)
             piece = b""
         if piece:
-            self._feed.got()
+            self._queue.got()
             return piece if self._decryption is None else self._decryption.update(piece)
         self._file.close()
         self._file = None
         return b"" if self._decryption is None else self._decryption.finish()
 
     def _miss(self, error: SourceError) -> None:
-        """Passes over what is left of a segment."""
+        """Skips what is left of a segment."""
         self._parts.clear()
         self._has_head = self._n_bytes > 0
-        self._feed.missed(error)
+        self._queue.missed(error)

@@ -1,1 +1,1 @@
-"""Sources on the web, fetched by our own client, every address checked before it is visited."""
+"""Sources on the web, fetched by our own client, which checks every address before it connects."""

@@ -1,8 +1,8 @@
-"""HTTP by our own hand: each URL on the way is looked at before it is followed.
+"""An HTTP client that checks each URL on the way before it follows it.
 
-It knows nothing of video: it brings the answer to a request, and where that was found. What a stranger names can be
-admitted first (`Admit`); the connection then goes to the very addresses that were looked at, not to what the name means
-a moment later, and past the environment's proxies, which would connect to wherever they like.
+It knows nothing of video: it returns the answer to a request, and the URL that gave it. Untrusted URLs can be admitted
+first (`Admit`); the connection then goes to the very addresses that were checked, not to what the name resolves to a
+moment later, and past the environment's proxies, which would connect to wherever they like.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from streamvlm.errors import SourceError
 MAX_REDIRECTS = 5
 
 Admit = Callable[[str], Sequence[str]]
-"""Says of a URL to which addresses of its host to connect; raises a `StreamVlmError` if it may not be read."""
+"""Returns the addresses of a URL's host to connect to; raises a `StreamVlmError` if the URL may not be read."""
 
 _CREDENTIALS = re.compile(r"(?<=://)(?P<user>[^/?#:]*):?(?P<password>[^/?#]*)@")
 
 Logins = dict[tuple[str, str, int], "Login"]
-"""What hosts know us by: scheme, host and port."""
+"""The login of each scheme, host and port."""
 
 
 class HttpClient:
-    """Asks for what is at URLs, of http and https alone; to be closed.
+    """Requests http and https URLs; has to be closed.
 
-    Credentials before a host are given to that host alone, as it wants them: Digest or Basic.
+    Credentials in a URL are given to its host alone, as it wants them: Digest or Basic.
 
     Args:
-        name: Of what is asked for, for messages.
-        admit: Looks at every URL; None admits all, as the system and its proxies reach them.
+        name: Of the source, for messages.
+        admit: Checks every URL; None admits all, as the system and its proxies reach them.
         timeout_s: How long a host may take to connect, to send the head of its answer, and each piece of it.
     """
 
@@ -52,12 +52,12 @@ class HttpClient:
         Args:
             url: Of http or https.
             headers: Of the request.
-            logins: What hosts know us by, for the next time; None has them forget.
+            logins: Logins of earlier requests, to be used again; None uses each only once.
 
         Raises:
-            SourceError: If it is redirected too often, or to what is no web page.
+            SourceError: If it is redirected too often, or to another scheme.
             StreamVlmError: If a URL is not admitted.
-            httpx2.HTTPError, httpx2.InvalidURL: If a host cannot be asked.
+            httpx2.HTTPError, httpx2.InvalidURL: If a request fails.
         """
         logins = {} if logins is None else logins
         for _ in range(MAX_REDIRECTS + 1):
@@ -75,7 +75,7 @@ class HttpClient:
 
     def _client(self, scheme: str) -> httpx2.AsyncClient:
         if scheme not in self._clients:
-            # Who asks for http alone need not wait for all the world's certificates to be loaded.
+            # For http alone, certificates are not loaded, which takes time.
             trust = httpx2.create_ssl_context() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self._clients[scheme] = httpx2.AsyncClient(
                 trust_env=self._admit is None,
@@ -86,7 +86,7 @@ class HttpClient:
         return self._clients[scheme]
 
     async def _ask(self, url: str, headers: dict[str, str], logins: Logins) -> httpx2.Response:
-        """Asks the first of the admitted addresses that can be reached."""
+        """Sends the request to the first of the admitted addresses that can be reached."""
         told, url = _CREDENTIALS.search(url), _CREDENTIALS.sub("", url)
         addresses = [None] if self._admit is None else await asyncio.to_thread(self._admit, url)
         meant = httpx2.URL(url)
@@ -105,7 +105,7 @@ class HttpClient:
     def _request(
         self, meant: httpx2.URL, address: str | None, headers: dict[str, str], patience_s: float
     ) -> httpx2.Request:
-        """A request, to an address in the name of the host if one is given: in its header, and in TLS."""
+        """Builds a request; if an address is given, it goes there in the host's name, in its header and in TLS."""
         timeout = httpx2.Timeout(self._timeout_s, connect=patience_s)
         client = self._client(meant.scheme)
         if address is None:
@@ -119,7 +119,7 @@ class HttpClient:
         )
 
     async def _send(self, request: httpx2.Request, login: Login | None) -> httpx2.Response:
-        # The client's own way would read the refusals between to their end, however long they are.
+        # The client itself would read every 401 answer to its end, however long that is.
         flow = httpx2.Auth().auth_flow(request) if login is None else login.auth_flow(request)
         request = next(flow)
         while True:
@@ -134,14 +134,14 @@ class HttpClient:
 
 
 class Login:
-    """Digest where a server asks for it, Basic where it asks for that; each is kept for what is asked next."""
+    """Digest or Basic, whichever a server asks for; used again for the next request."""
 
     def __init__(self, user: str, password: str) -> None:
         self._digest, self._basic = httpx2.DigestAuth(user, password), httpx2.BasicAuth(user, password)
         self._is_basic = False
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """Yields requests until one is as its answer wants it; see `httpx2.Auth`."""
+        """Yields the request again with what its answer asks for; see `httpx2.Auth`."""
         if not self._is_basic:
             flow = self._digest.auth_flow(request)
             request = next(flow)

@@ -15,19 +15,19 @@ from streamvlm.ingest.stills.still import StillReader
 from streamvlm.ingest.web.multipart import BodyPart, Parts
 
 MAX_BAD_PARTS = 250
-"""Damaged pictures in a row before a source is given up."""
+"""Damaged pictures in a row after which reading fails."""
 
 _RATE = 25.0
-"""What FFmpeg takes for pictures a second in a recording that does not say."""
+"""Pictures a second in a recording that does not state its rate, as FFmpeg assumes."""
 
 
 class MultipartReader:
     """Decodes the pictures of a stream of parts.
 
-    Stream time is what the sender states (`X-Timestamp`), or else when a picture began to come.
+    Stream time is what the sender states (`X-Timestamp`), or else the moment at which a picture began to come.
 
     Args:
-        file: The stream; an `Receiver` if it is live. Closed with the reader.
+        file: The stream; a `Receiver` if it is live. Closed with the reader.
         boundary: As it was announced; may be empty.
         name: Of the source, for messages.
 
@@ -52,7 +52,7 @@ class MultipartReader:
         return isinstance(self._file, Receiver) and not self._file.has_ended
 
     def __iter__(self) -> Iterator[tuple[float, Decoded]]:
-        """Yield (stream time in seconds, decoded picture) in order.
+        """Yields (stream time in seconds, decoded picture) in order.
 
         Raises:
             SourceStalledError: If it stops sending.
@@ -66,7 +66,7 @@ class MultipartReader:
                 self._file.expect()
 
     def close(self) -> None:
-        """Let go of the connection or file."""
+        """Closes the connection or file."""
         self._file.close()
 
     def _decode(self, part: BodyPart) -> Decoded | None:
@@ -84,13 +84,13 @@ class MultipartReader:
 
 
 class PartClock:
-    """Tells the stream time of parts: by what they state, if that is a clock that goes, else by when they came.
+    """Gives the stream time of parts: the time that they state, if that goes forward, else the time at which they came.
 
-    Which it is shows with the second part, and so does the unit: some cameras state seconds with a fraction, others
+    The second part decides which, and the unit as well: some cameras state seconds with a fraction, others
     milliseconds.
 
     Args:
-        came_s: Says of a place when its byte came; None for a recording.
+        came_s: Returns when the byte at a place came; None for a recording.
     """
 
     def __init__(self, came_s: Callable[[int], float] | None) -> None:
@@ -100,7 +100,7 @@ class PartClock:
         self._unit_s: float | None = None
 
     def __call__(self, stated: str, place: int) -> float:
-        """Return the stream time of the next part.
+        """Returns the stream time of the next part.
 
         Args:
             stated: Its `X-Timestamp`; empty if it has none.
@@ -123,7 +123,7 @@ class PartClock:
         return clock(None if value is None or self._unit_s is None else value * self._unit_s, place)
 
     def _unit(self, stated: str, place: int) -> float | None:
-        """In what unit times are stated; None if they are not, or stand still."""
+        """Returns the unit of the stated times; None if there are none, or they stand still."""
         assert self._first is not None, "the unit shows with the second part"
         first, value = _number(self._first[0]), _number(stated)
         if first is None or value is None or value <= first:
@@ -131,7 +131,7 @@ class PartClock:
         if "." in stated:
             return 1.0
         passed_s = 0.0 if self._came_s is None else self._came_s(place) - self._came_s(self._first[1])
-        is_fine = value - first >= 10 and value - first > 30 * passed_s  # as no two pictures are apart in seconds
+        is_fine = value - first >= 10 and value - first > 30 * passed_s  # no two pictures are that many seconds apart
         return 1e-6 if value >= 1e14 else 1e-3 if value >= 1e11 or is_fine else 1.0
 
 

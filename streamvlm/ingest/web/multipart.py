@@ -1,8 +1,8 @@
-"""Pictures one after the other as `multipart/x-mixed-replace`, what many cameras send for MJPEG (RFC 2046, 5.1).
+"""Pictures one after the other as `multipart/x-mixed-replace`, which many cameras send for MJPEG (RFC 2046, 5.1).
 
-Cameras are sloppy with it: boundaries come quoted or not, with more or fewer dashes than announced, lines end with LF
+Many cameras break its rules: boundaries come quoted or not, with more or fewer dashes than announced, lines end with LF
 alone, lengths are missing or wrong. So the first line that can be a boundary is the boundary, and what does not fit is
-passed over up to the next one.
+skipped up to the next one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class BodyPart:
         headers: By their names in lower case.
         body: Its bytes.
         place: How many bytes of the stream lie before the body.
-        is_whole: Whether it did not break off.
+        is_whole: False if the stream broke off in it.
     """
 
     headers: dict[str, str]
@@ -40,7 +40,7 @@ class BodyPart:
 
 
 def boundary_of(media_type: str) -> str | None:
-    """The boundary that a media type announces, without its dashes; None if it is no stream of parts."""
+    """Returns the boundary that a media type announces, without its dashes; None if it is no stream of parts."""
     message = Message()
     message["content-type"] = media_type
     if message.get_content_maintype() != "multipart":
@@ -49,28 +49,28 @@ def boundary_of(media_type: str) -> str | None:
 
 
 def is_multipart(head: bytes) -> bool:
-    """Whether a file that begins like this is a stream of parts that was saved."""
+    """Whether a file that begins with ``head`` is a saved stream of parts."""
     first, _, rest = head.lstrip().partition(b"\n")
     return first.startswith(b"--") and _HEADER.match(rest) is not None and b"image/" in rest.lower()
 
 
 class Parts:
-    """The parts of a stream, each as soon as it is there; those that break off with the stream are not whole.
+    """The parts of a stream, each as soon as it has come; if the stream breaks off, the last part is not whole.
 
     Args:
         file: The stream.
-        boundary: As `boundary_of` says; empty if nothing was announced.
+        boundary: As `boundary_of` returns it; empty if nothing was announced.
         name: Of the source, for messages.
     """
 
     def __init__(self, file: IncomingBytes, boundary: str, *, name: str) -> None:
         self._file, self._name = file, name
         self._announced = boundary.encode("utf-8", "replace")
-        self._buffer, self._place = bytearray(), 0  # what was read and is not told yet, and where it begins
+        self._buffer, self._place = bytearray(), 0  # what was read and not yielded yet, and where it begins
         self._has_ended = False
 
     def __iter__(self) -> Iterator[BodyPart]:
-        """Yield the parts.
+        """Yields the parts.
 
         Raises:
             SourceError: If it is no such stream, or reading fails.
@@ -97,7 +97,7 @@ class Parts:
                 return
 
     def _find_boundary(self) -> bytes | None:
-        """Passes over whatever comes before the first boundary, and over that; None if there is none."""
+        """Skips to behind the first boundary and returns it; None if there is none."""
         while (line := self._line()) is not None and self._place < _MAX_JUNK_BYTES:
             bare = line.lstrip(b"-")
             if bare and (bare == self._announced or (line.startswith(b"--") and self._is_header_next())):
@@ -110,7 +110,7 @@ class Parts:
         return _HEADER.match(self._buffer) is not None
 
     def _headers(self) -> dict[str, str] | None:
-        """The headers of the next part; None if the stream ends before them."""
+        """Returns the headers of the next part; None if the stream ends before them."""
         headers: dict[str, str] = {}
         while (line := self._line()) is not None:
             if not line:
@@ -121,9 +121,9 @@ class Parts:
         return None
 
     def _up_to(self, between: re.Pattern[bytes]) -> tuple[bytes, bool | None]:
-        """What comes before the next boundary, and whether that is the last; passes over both.
+        """Returns what comes before the next boundary, and whether that is the last; skips both.
 
-        Without one, all that is left, and None.
+        Without one, returns all that is left, and None.
         """
         start = 0
         while True:
@@ -140,7 +140,7 @@ class Parts:
                 raise SourceError(f"{self._name} sends a part of more than {MAX_PART_BYTES} bytes; check what it is.")
 
     def _line(self) -> bytes | None:
-        """The next line, without its end; None at the end of the stream."""
+        """Returns the next line without its end; None at the end of the stream."""
         while (end := self._buffer.find(b"\n")) < 0 and len(self._buffer) < _MAX_LINE_BYTES:
             if not self._fill():
                 return None
@@ -148,7 +148,7 @@ class Parts:
         return line.strip(b"\r\n \t")
 
     def _take(self, size: int) -> bytes:
-        """The next bytes: so many, or fewer at the end."""
+        """Returns the next ``size`` bytes; fewer at the end."""
         self._ahead(size)
         taken = bytes(self._buffer[:size])
         self._drop(size)
@@ -164,7 +164,7 @@ class Parts:
         del self._buffer[:size]
 
     def _fill(self) -> bool:
-        """Reads on; says whether more came."""
+        """Reads on; returns whether more came."""
         piece = b"" if self._has_ended else self._file.read()
         self._has_ended = not piece
         self._buffer += piece

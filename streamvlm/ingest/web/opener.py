@@ -1,7 +1,7 @@
-"""Web sources, read by our own hand: whatever FFmpeg reads of them, we have asked for (`HttpClient`).
+"""Sources on the web, fetched by our own client (`HttpClient`).
 
-FFmpeg follows redirects, and opens whatever a file names, without asking anybody. Here it opens nothing: it is given
-the bytes of what it wants.
+FFmpeg itself follows redirects, and opens whatever a file names, unchecked. Here it opens nothing: it gets the bytes
+that we fetch.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _FAILURES = (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError)
 
 
 class WebOpener:
-    """Opens all that belongs to one source on the web; to be closed.
+    """Opens all that belongs to one source on the web; has to be closed.
 
-    The event loop of its connections has a thread of its own: so any waiting ends when its time is up, or on closing.
+    The event loop of its connections has its own thread, so that any wait ends at its timeout, or on closing.
 
     Args:
         name: Of the source, for messages.
-        admit: Looks at every URL; None admits all.
-        timeout_s: How long a host may keep us waiting.
+        admit: Checks every URL; None admits all.
+        timeout_s: Longest wait for a host.
     """
 
     def __init__(self, name: str, admit: Admit | None, *, timeout_s: float) -> None:
@@ -48,16 +48,16 @@ class WebOpener:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self, url: str, start: int = 0, stop: int | None = None) -> WebFile:
-        """Opens what is at a URL, from `start` on, up to `stop`.
+        """Opens the bytes of a URL from `start` up to `stop`.
 
         Raises:
-            SourceError: If it cannot be had.
+            SourceError: If it cannot be read.
             StreamVlmError: If it is not admitted.
         """
         return WebFile(self, url, start, stop)
 
     def refuse(self, url: str) -> NoReturn:
-        """Says why what is not on the web is not opened."""
+        """Raises the error that something not on the web is not opened."""
         if self._admit is not None:
             self._admit(url)
         raise SourceError(
@@ -95,7 +95,7 @@ class WebOpener:
             return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     def ask(self, url: str, start: int, stop: int | None, until_s: float) -> tuple[httpx2.Response, str]:
-        """Asks for the bytes of a URL from `start` up to `stop`; returns the answer, and the URL that gave it."""
+        """Requests the bytes of a URL from `start` up to `stop`; returns the answer, and the URL that gave it."""
         wanted = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
         response, found = self.wait_for(lambda: self._follower.get(url, wanted, self._logins), until_s)
         if response.status_code not in (httpx2.codes.OK, httpx2.codes.PARTIAL_CONTENT):
@@ -104,7 +104,7 @@ class WebOpener:
         return response, found
 
     def wait_for(self, work: Callable[[], Coroutine[Any, Any, T]], until_s: float) -> T:
-        """Has something done on the event loop, and waits for it.
+        """Runs a coroutine on the event loop, and waits for it.
 
         Raises:
             StreamVlmError: If it fails, or is not done in time.
@@ -140,12 +140,12 @@ class WebOpener:
 
 
 class WebFile(IncomingBytes):
-    """What is at a URL, as a file; where to go on after seeking is asked at the next reading.
+    """What is at a URL, as a file; after seeking, the next reading sends a new request.
 
     Attributes:
         url: Where it was found, after all redirects.
-        size: Bytes of the whole of which it is a part; None if its server does not tell.
-        media_type: As its server calls it, with parameters; may be empty.
+        size: Bytes of the whole of which it is a part; None if its server does not state it.
+        media_type: As its server states it, with parameters; may be empty.
     """
 
     def __init__(self, opener: WebOpener, url: str, start: int, stop: int | None) -> None:
@@ -157,7 +157,7 @@ class WebFile(IncomingBytes):
         self.media_type = first.headers.get("content-type", "")
 
     def seekable(self) -> bool:
-        """Whether its server sends parts of it, and says how much there is."""
+        """Whether its server sends parts of it, and states its size."""
         return self._sends_parts and self.size is not None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -169,7 +169,7 @@ class WebFile(IncomingBytes):
         return place
 
     def close(self) -> None:
-        """Lets the connection go."""
+        """Closes the connection."""
         self._let_go()
         super().close()
 
@@ -189,13 +189,13 @@ class WebFile(IncomingBytes):
 
     def _let_go(self) -> None:
         if self._response is not None:
-            with suppress(SourceError):  # it is let go, however it takes it
+            with suppress(SourceError):  # closed all the same
                 self._opener.wait_for(self._response.aclose, time.monotonic() + self._timeout_s)
         self._response, self._ahead = None, b""
 
 
 def _root_of(error: BaseException) -> str:
-    """What lies at the bottom of an error, in the system's words where it has some."""
+    """Returns the cause at the bottom of an error, in the system's words where it has some."""
     match error:
         case ssl.SSLError():
             return error.strerror or str(error)
@@ -206,7 +206,7 @@ def _root_of(error: BaseException) -> str:
 
 
 async def _pieces(response: httpx2.Response, start: int, stop: int | None) -> AsyncIterator[bytes]:
-    """What comes of a response from `start` up to `stop`: a server that knows no ranges sends all of it."""
+    """Yields the bytes of a response from `start` up to `stop`: a server without ranges sends all of them."""
     place = start if response.status_code == httpx2.codes.PARTIAL_CONTENT else 0
     async for piece in response.aiter_raw():
         before, place = place, place + len(piece)
@@ -217,7 +217,7 @@ async def _pieces(response: httpx2.Response, start: int, stop: int | None) -> As
 
 
 def _size(response: httpx2.Response) -> int | None:
-    """Bytes of the whole, of which a response may hold a part."""
+    """Returns the size of the whole, of which a response may hold a part."""
     if response.status_code == httpx2.codes.PARTIAL_CONTENT:
         told = response.headers.get("content-range", "").rpartition("/")[2]
     else:

@@ -18,7 +18,7 @@ from web_site import Site
 from streamvlm.errors import SourceError, SourceStalledError
 from streamvlm.frame import Picture
 from streamvlm.ingest.hls.reader import MAX_PLAYLIST_BYTES
-from streamvlm.ingest.hls.segment_feed import MAX_MISSING
+from streamvlm.ingest.hls.segment_queue import MAX_MISSING
 from streamvlm.ingest.source import open_source
 
 Clip = Callable[..., Path]

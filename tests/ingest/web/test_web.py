@@ -13,7 +13,7 @@ from web_site import Site, serving
 
 from streamvlm.errors import SourceError, SourceStalledError, UsageError
 from streamvlm.frame import Picture
-from streamvlm.ingest.hls.segment_feed import MAX_MISSING
+from streamvlm.ingest.hls.segment_queue import MAX_MISSING
 from streamvlm.ingest.source import open_source
 
 Clip = Callable[..., Path]

@@ -21,6 +21,7 @@ import httpx2
 import numpy as np
 import openai
 import pytest
+from documents import python_example
 from live_server import LiveServer, live_server, wait_until
 from PIL import Image
 from remux import remux
@@ -217,8 +218,7 @@ def test_a_request_leaves_no_session_behind(client: openai.OpenAI, clip_url: str
 def test_the_example_of_the_readme_runs_as_it_stands(
     server: LiveServer, clip: Path, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    (example,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "import OpenAI\n" in code]
+    example = python_example("import OpenAI\n")
     monkeypatch.chdir(clip.parent)
     clip.with_name("demo.mp4").write_bytes(clip.read_bytes())
     session = server.engine.open("camera-1")

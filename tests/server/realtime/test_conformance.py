@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
-import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from documents import python_example
 from live_server import LiveServer
 from websocket_peer import Peer, as_png, as_url, peer
 
@@ -222,12 +221,11 @@ def test_pipecat_parses_every_event_of_a_session_that_did_not_ask_for_ours(live:
     assert last == ["conversation.item.retrieved", "conversation.item.deleted", "error"]
 
 
-@pytest.mark.parametrize("words", ["import AsyncOpenAI", "import connect"])
+@pytest.mark.parametrize("words", ["import AsyncOpenAI", "async with connect("])
 def test_the_examples_of_the_readme_run_as_they_stand(
     live: LiveServer, pictures: list[Picture], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    (example,) = [code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if words in code]
+    example = python_example(words)
     for shown, meant in (
         ("http://127.0.0.1:8000", live.url),
         ("ws://127.0.0.1:8000", live.url),

@@ -1,6 +1,6 @@
-"""The segments of an HLS playlist in order, each once, and where it lies in stream time.
+"""The segments of an HLS playlist in order, each once, with its stream time.
 
-Those of a live one come as they are added. It opens nothing: how the playlist is read again is told to it.
+Those of a live playlist come as they are added. It opens nothing itself: ``reload`` reads the playlist again.
 """
 
 from __future__ import annotations
@@ -16,39 +16,38 @@ from streamvlm.ingest.clocks import MAX_GAP_S, TimeSpan
 from streamvlm.ingest.hls.playlist import MediaPlaylist, MediaSegment
 
 MAX_MISSING = 8
-"""Segments in a row that cannot be had before a source is given up: a live playlist may name some that are gone."""
+"""Segments in a row that cannot be read before reading fails: a live playlist may name some that are gone."""
 
 LIVE_EDGE = 3
-"""How many segments before its end a live playlist is taken up (RFC 8216, 6.3.3)."""
+"""How many segments before its end reading of a live playlist begins (RFC 8216, 6.3.3)."""
 
 _MIN_RELOAD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class TimedSegment:
-    """A segment, where it lies in stream time, and whether times, size and codec may differ from the one before."""
+    """A segment, its stream time, and whether times, size and codec may differ from those of the one before."""
 
     segment: MediaSegment
     span: TimeSpan
     begins_run: bool
 
 
-class SegmentFeed:
-    """The segments of a media playlist.
+class SegmentQueue:
+    """The segments of a media playlist that were not read yet.
 
     Stream time is the playlist's: a segment begins where those before it end. Where a live playlist states wall times,
-    what passed before a discontinuity counts as well: that is a pause that the camera lived through. In a recording it
-    is not one, but where it was cut.
+    the time that passed at a discontinuity counts as well: it was a pause of the camera. In a recording it was a cut.
 
     Args:
         playlist: As it was first read.
         reload: Reads it again.
         name: Of the source, for messages.
-        timeout_s: How long a live one may be overdue.
+        timeout_s: How long a live playlist may be overdue.
 
     Attributes:
         is_live: Whether more may be added.
-        n_missing: Segments that could not be had.
+        n_missing: Segments that could not be read.
         failure: Why the last of them could not; None if all could.
     """
 
@@ -72,7 +71,7 @@ class SegmentFeed:
         self._take_in(playlist.segments[-LIVE_EDGE:] if self.is_live else playlist.segments)
 
     def peek(self) -> TimedSegment | None:
-        """The next segment, as soon as there is one; None at the end.
+        """Waits for the next segment and returns it; None at the end.
 
         Raises:
             SourceStalledError: If a live playlist is overdue.
@@ -85,11 +84,11 @@ class SegmentFeed:
         return self._waiting[0] if self._waiting else None
 
     def take(self) -> None:
-        """The next segment has been taken."""
+        """Removes the next segment from the queue."""
         self._waiting.popleft()
 
     def missed(self, error: SourceError) -> None:
-        """A segment could not be had; raises the error when there were too many in a row."""
+        """Counts a segment that could not be read; raises the error if there were too many in a row."""
         self.n_missing += 1
         self._n_missing_in_a_row += 1
         self.failure = error
@@ -97,7 +96,7 @@ class SegmentFeed:
             raise error
 
     def got(self) -> None:
-        """A segment could be had."""
+        """Notes that a segment could be read."""
         self._n_missing_in_a_row = 0
 
     def close(self) -> None:
@@ -124,14 +123,14 @@ class SegmentFeed:
         self._due_s = now_s + max(_MIN_RELOAD_S, self._target_s if fresh else self._target_s / 2)
 
     def _fresh(self, listed: list[MediaSegment]) -> list[MediaSegment]:
-        """What is new in a playlist; all of it, if its server has begun anew."""
+        """Returns the new segments of a playlist; all of them if its server was restarted."""
         if self._before is None or self._has_restarted(listed):
             self._before = None
             return listed
         return [segment for segment in listed if segment.number > self._before.number]
 
     def _has_restarted(self, listed: list[MediaSegment]) -> bool:
-        """Whether numbers count anew; a cache may merely be behind by a few."""
+        """Whether numbers count anew; a cache may only be behind by a few."""
         if not listed or self._before is None:
             return False
         n_behind = self._before.number - listed[-1].number
@@ -156,7 +155,7 @@ class SegmentFeed:
         self._urls = {segment.number: _bare(segment) for segment in fresh}
 
     def _passed_s(self, segment: MediaSegment, n_gone: int, *, may_pause: bool) -> float:
-        """What passed between the segment before and this one."""
+        """Returns the seconds between the end of the segment before and this one."""
         if self._was_live and may_pause and segment.wall_s is not None and self._wall_stop_s is not None:
             passed_s = segment.wall_s - self._wall_stop_s
             if 0 < passed_s <= MAX_GAP_S:
@@ -165,5 +164,5 @@ class SegmentFeed:
 
 
 def _bare(segment: MediaSegment) -> str:
-    """Where it lies, without the tokens that change with each reading."""
+    """Returns the URL of a segment without the tokens that change with each reading."""
     return segment.part.url.partition("?")[0]

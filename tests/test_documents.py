@@ -1,0 +1,68 @@
+"""The documents: what they say of each other and of the code is so."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SERVER = "server/streamvlm_server"
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+def anchors(document: Path) -> set[str]:
+    """Returns the anchors that GitHub gives to a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_a_heading_that_are_there(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)]+)\)", document.read_text("utf-8")):
+        name, _, anchor = target.partition("#")
+        led_to = document.parent / name if name else document
+        assert led_to.is_file(), target
+        assert not anchor or anchor in anchors(led_to), target
+
+
+def section(document: str, heading: str) -> str:
+    """Returns the text under a heading, up to the next one of any level."""
+    text = (ROOT / document).read_text("utf-8")
+    (found,) = re.findall(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def test_the_ten_tasks_by_which_a_layout_is_judged_lead_to_files_that_are_there() -> None:
+    files = re.findall(r"\| `([^`]+)` \|$", section("CONTRIBUTING.md", "How a layout is judged"), re.MULTILINE)
+    assert len(set(files)) == 10
+    assert not [name for name in files if not (ROOT / name).is_file()]
+
+
+def test_every_file_that_a_recipe_names_is_there() -> None:
+    recipes = "".join(
+        section("CONTRIBUTING.md", heading)
+        for heading in ("A family of models", "An endpoint", "A benchmark", "An error")
+    )
+    files = [name for name in re.findall(r"`([\w./]+/[\w.]+)`", recipes) if not name.startswith("/")]
+    assert len(files) > 10
+    assert not [name for name in files if not any((ROOT / folder / name).exists() for folder in ("", SERVER))]
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def test_every_make_command_in_the_readme_is_in_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    code = re.findall(r"```.*?```|`[^`]+`", (ROOT / "README.md").read_text(), re.DOTALL)
+    shown = set(re.findall(r"\bmake ([a-z]+)", "\n".join(code)))
+    assert "demo" in shown
+    assert shown <= targets
+
+
+def test_the_changelog_has_a_section_for_the_version_of_the_distribution() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
