@@ -89,7 +89,7 @@ def test_what_is_evicted_to_disk_and_reopened_answers_as_if_it_had_stayed(
         assert told(session) == expected
     with closing(Archive(tmp_path, model, on_event=print)) as archive:
         again = Session(model, small, archive=archive)
-        again._watcher.newest = in_ram._watcher.newest  # never kept in full: a new process does not have it
+        again.watcher.newest = in_ram.watcher.newest  # never kept in full: a new process does not have it
         assert again.blocks() == in_ram.blocks()
         assert told(again) == expected
 
