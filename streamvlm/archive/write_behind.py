@@ -68,11 +68,6 @@ class WriteBehind:
         self._thread.start()
 
     @property
-    def has_failed(self) -> bool:
-        """Whether the disk has been given up."""
-        return self._failed
-
-    @property
     def reach_s(self) -> float:
         """Stream time up to which blocks are taken without a wait."""
         with self._changed:

@@ -1,4 +1,4 @@
-"""What new tokens may attend to: kept keys and values, laid out contiguously in a buffer made once.
+"""A context: kept keys and values that new tokens attend to, laid out contiguously in a buffer made once.
 
 A context is put together in the order sinks, retrieved blocks by time, window, dialogue; forward passes then
 add to its end. Positions run on without a gap, whatever times the tokens come from: a payload whose tokens stand
@@ -20,7 +20,7 @@ from streamvlm.memory.block import BlockLayout, Positions
 
 @dataclass(frozen=True, slots=True)
 class TokenSpan:
-    """The places [start, stop) that a payload took, and the block that it is, if it is one."""
+    """The places [start, stop) that a payload took in a context, and the block that it is, if it is one."""
 
     start: int
     stop: int
@@ -42,7 +42,6 @@ class Context:
         layout: Of the payloads.
         device: Where the buffer is; the model's.
         n_tokens: Tokens in it now.
-        n_bytes: Bytes of the buffer, whatever is in it.
         spans: One for each appended payload, in order; tokens that forward passes add have none.
     """
 
@@ -52,7 +51,6 @@ class Context:
         self.spans: list[TokenSpan] = []
         self._rotary = rotary
         self._buffer = self.empty_payload(capacity)
-        self.n_bytes = self._buffer.nbytes
 
     @torch.inference_mode()
     def append(self, *kept: KeyValues) -> None:
@@ -66,7 +64,7 @@ class Context:
             self.spans.append(TokenSpan(start, self.n_tokens, block_id))
         if places:
             # All of them are turned at once: one by one, each would cost as much.
-            keys = self._buffer[:, 0, :, begin : self.n_tokens]
+            keys = self._buffer[:, 0, :, begin : self.n_tokens]  # (L, K, N, D)
             keys.copy_(rotate(keys, self._rotary.turns(_side_by_side(places))))
 
     def empty_payload(self, n_tokens: int) -> Tensor:
@@ -79,11 +77,11 @@ class Context:
         self._next_position += positions.extent if positions else n_tokens
 
     def turns(self, n_tokens: int, positions: Positions | None = None) -> Turns:
-        """Gives the rotations of the next tokens; ValueError if so many do not fit."""
+        """Returns the rotations of the next tokens; ValueError if so many do not fit."""
         return self._rotary.turns(self._places(n_tokens, positions))
 
     def _places(self, n_tokens: int, positions: Positions | None) -> Tensor:
-        """Positions of the next tokens, (N,) or (axes, N); ValueError if so many do not fit."""
+        """Returns the positions of the next tokens, (N,) or (axes, N); ValueError if so many do not fit."""
         stop = self.n_tokens + n_tokens
         if stop > (capacity := self._buffer.shape[-2]):
             raise ValueError(f"a context of {capacity} tokens cannot hold {stop}")
@@ -97,7 +95,7 @@ class Context:
             Old and new keys and values together, (K, n_tokens + N, D): views that the next write changes.
         """
         stop = self.n_tokens + keys.shape[-2]
-        old_and_new = self._buffer[layer, :, :, :stop]
+        old_and_new = self._buffer[layer, :, :, :stop]  # (2, K, n_tokens + N, D)
         old_and_new[0, :, self.n_tokens :] = keys
         old_and_new[1, :, self.n_tokens :] = values
         return old_and_new[0], old_and_new[1]

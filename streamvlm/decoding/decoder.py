@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +41,7 @@ class Addition:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What came of an addition.
+    """The result of an addition.
 
     Attributes:
         hidden: Last hidden states (N, E).
@@ -99,13 +99,13 @@ class StreamDecoder:
         """
         sizes = [len(addition.embeddings) for addition in additions]
         extensions = [Extension(a.context, n, a.watch, a.positions) for a, n in zip(additions, sizes, strict=True)]
-        tokens = torch.cat([addition.embeddings for addition in additions])
+        tokens = torch.cat([addition.embeddings for addition in additions])  # (N, E), N tokens of all additions
         output = forward_stream(self._text_model, tokens, Packed(extensions), _join_deepstack(additions))
-        hidden = torch.split(output, sizes)
+        hidden = torch.split(output, sizes)  # (N, E) of each addition
         for addition, n_tokens in zip(additions, sizes, strict=True):
             addition.context.take_in(n_tokens, addition.positions)
-        last = [own[-1] for own, addition in zip(hidden, additions, strict=True) if addition.predicts]
-        logits = iter(self.logits(torch.stack(last)) if last else ())
+        last = [own[-1] for own, addition in zip(hidden, additions, strict=True) if addition.predicts]  # (E,) each
+        logits = iter(self.logits(torch.stack(last)) if last else ())  # (vocabulary,) each
         return [
             Read(own, extension.payload, next(logits) if addition.predicts else None)
             for own, extension, addition in zip(hidden, extensions, additions, strict=True)
@@ -129,7 +129,7 @@ class StreamDecoder:
 
     @torch.inference_mode()
     def probe(self, embeddings: Tensor, context: Context, layers: Collection[int]) -> dict[int, Tensor]:
-        """Gives the raw queries (H, N, D) of some layers; those above the deepest of them never run.
+        """Returns the raw queries (H, N, D) of some layers; those above the deepest of them never run.
 
         Args:
             embeddings: (N, E) of a question.
@@ -149,7 +149,7 @@ class StreamDecoder:
 
     @torch.inference_mode()
     def embed(self, token: int) -> Tensor:
-        """Gives the embedding (1, E) of a token id."""
+        """Returns the embedding (1, E) of a token id."""
         ids = torch.tensor([token], device=self._text_model.device)
         embedding: Tensor = self._text_model.get_input_embeddings()(ids)
         return embedding
@@ -165,13 +165,13 @@ class StreamDecoder:
         temperature: float = 0.0,
         seed: int | None = None,
     ) -> Generation:
-        """Begins an answer; iterating over it does the work.
+        """Begins an answer (see ``Generation``).
 
         Args:
             question: (N, E) embeddings, up to where the answer begins.
             context: With room for the question and ``max_tokens`` more.
             max_tokens: Most tokens of the answer.
-            stop_ids: Tokens that end the answer; they are neither yielded nor read.
+            stop_ids: Tokens that end the answer; they are neither given out nor read.
             heads: Whose attention to the context's blocks is the evidence.
             temperature: 0 takes the likeliest token.
             seed: Makes sampling repeatable.
@@ -180,12 +180,12 @@ class StreamDecoder:
         return Generation(self, question, context, watch, _sampler(temperature, seed), max_tokens, stop_ids)
 
 
-class Generation(Iterator[int]):
-    """An answer under way: yields token ids, a forward pass each.
+class Generation:
+    """An answer under way, a forward pass a token.
 
-    A pass can be made for several answers at once: run ``addition`` of each, then give each what came of it by
-    ``take``. Once it has ended, the context holds the question and the answer, but no stop token: what follows up
-    begins with one, whether the answer came to its end or was cut.
+    Run ``addition`` (``StreamDecoder.extend``), alone or in one pass with those of other answers, give its result to
+    ``take``, and so on until there is none. Then the context holds the question and the answer, but no stop token: what
+    follows up begins with one, whether the answer came to its end or was cut.
 
     Attributes:
         addition: What is to be read next; None when the answer has ended.
@@ -208,14 +208,6 @@ class Generation(Iterator[int]):
         self.is_cut = False
         self.addition: Addition | None = self._reading(question)
 
-    def __next__(self) -> int:
-        while self.addition is not None:
-            (read,) = self._decoder.extend([self.addition])
-            token = self.take(read)
-            if token is not None:
-                return token
-        raise StopIteration
-
     @property
     def payload(self) -> Tensor:
         """Raw payload (L, 2, K, N, D) of what the context holds of question and answer, to be kept."""
@@ -227,13 +219,12 @@ class Generation(Iterator[int]):
         return self._watch.masses()
 
     def take(self, read: Read) -> int | None:
-        """Takes in what came of ``addition``: the answer's next token id, or None if none was due or it ended."""
+        """Takes the result of ``addition``; returns the answer's next token id, or None if the answer has ended."""
         self._payloads.append(read.payload)
         self.addition = None
         assert read.logits is not None, "every reading of an answer predicts"
-        token = self._pick(
-            read.logits
-        )  # after the last one too: only that tells an answer that is whole from a cut one
+        # After the last one too: only that tells an answer that is whole from a cut one.
+        token = self._pick(read.logits)
         if token in self._stop_ids:
             return None
         if self._left == 0:
@@ -248,7 +239,7 @@ class Generation(Iterator[int]):
 
 
 def _join_deepstack(additions: Sequence[Addition]) -> Tensor | None:
-    """The features of all additions, 0 for those without; None if none has any."""
+    """Returns the features (levels, N, E) of all additions, 0 for those without; None if none has any."""
     given = next((addition.deepstack for addition in additions if addition.deepstack is not None), None)
     if given is None:
         return None
@@ -259,7 +250,7 @@ def _join_deepstack(additions: Sequence[Addition]) -> Tensor | None:
 
 
 def _sampler(temperature: float, seed: int | None) -> Callable[[Tensor], int]:
-    """Gives what picks an id from logits (vocabulary,)."""
+    """Returns a function that picks an id from logits (vocabulary,)."""
     generator = torch.Generator()
     generator.manual_seed(generator.seed() if seed is None else seed)
 

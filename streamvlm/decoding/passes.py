@@ -35,16 +35,16 @@ class AttentionWatch:
         if layer not in self._heads:
             return
         heads = self._heads[layer]
-        group = len(query) // len(keys)
-        logits = query[heads].float() @ keys[[head // group for head in heads]].float().mT * scaling
+        group = len(query) // len(keys)  # query heads that share a KV head
+        logits = query[heads].float() @ keys[[head // group for head in heads]].float().mT * scaling  # (heads, N, T)
         n_new, n_all = logits.shape[1:]
         future = torch.ones(n_new, n_all, dtype=torch.bool, device=logits.device).triu(1 + n_all - n_new)
-        rows = logits.masked_fill(future, -torch.inf).softmax(-1).flatten(0, 1)
+        rows = logits.masked_fill(future, -torch.inf).softmax(-1).flatten(0, 1)  # (heads x N, T)
         self._mass += rows[:, : len(self._mass)].sum(0)
         self._n_rows += len(rows)
 
     def masses(self) -> dict[int, float]:
-        """Share of a token's attention on each block, mean over heads and tokens: id to [0, 1]."""
+        """Returns the share of a token's attention on each block, mean over heads and tokens: id to [0, 1]."""
         mean = self._mass / max(self._n_rows, 1)
         spans = ((span.block_id, mean[span.start : span.stop]) for span in self._spans)
         return {block_id: float(part.sum()) for block_id, part in spans if block_id is not None}
@@ -85,7 +85,7 @@ class Extension:
         """
         self.payload[layer, 0], self.payload[layer, 1] = key, value
         query = rotate(query, self._turns)
-        keys, values = self._context.write(layer, rotate(key, self._turns), value)
+        keys, values = self._context.write(layer, rotate(key, self._turns), value)  # (K, T, D), T with the context's
         if self._watch:
             self._watch.observe(layer, query, keys, scaling)
         causal = causal_lower_right(query.shape[1], keys.shape[1])

@@ -28,9 +28,9 @@ class Rotary:
             raise ModelError(f"rope type {kind!r} cannot stream, only {', '.join(_BY_POSITION_ALONE)} can")
 
     def turns(self, positions: Tensor) -> Turns:
-        """Gives the rotations to integer positions: (N,), or (axes, N) for a text model of several axes."""
+        """Returns the rotations to integer positions: (N,), or (axes, N) for a text model of several axes."""
         like = torch.empty(0, dtype=torch.float32, device=positions.device)
-        cos, sin = self._embedding(like, positions[..., None, :])
+        cos, sin = self._embedding(like, positions[..., None, :])  # (1, N, D), from several axes too
         # Where cos and sin are scaled (yarn), vectors came through the seam scaled: here they only turn.
         scale = self._embedding.attention_scaling
         return cos.squeeze(-3) / scale, sin.squeeze(-3) / scale
@@ -40,5 +40,5 @@ def rotate(raw: Tensor, turns: Turns) -> Tensor:
     """Rotates raw vectors (..., N, D), halves against halves, in fp32; rounds once, back to their dtype."""
     cos, sin = turns
     exact = raw.float()
-    first, second = exact.chunk(2, dim=-1)
+    first, second = exact.chunk(2, dim=-1)  # (..., N, D / 2) each
     return (exact * cos + torch.cat((-second, first), dim=-1) * sin).to(raw.dtype)

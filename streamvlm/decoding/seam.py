@@ -58,8 +58,8 @@ def _attention(
 ) -> tuple[Tensor, None]:
     if sliding_window is not None:
         raise ModelError("a model whose layers have their own sliding window cannot stream: choose another")
-    output = stream.attend(module.layer_idx, query[0], key[0], value[0], scaling)
-    return output.transpose(0, 1)[None], None
+    output = stream.attend(module.layer_idx, query[0], key[0], value[0], scaling)  # (H, N, D)
+    return output.transpose(0, 1)[None], None  # (1, N, H, D), as transformers wants it
 
 
 def _no_mask(*_: object, **__: object) -> None:

@@ -127,7 +127,7 @@ def test_a_dead_disk_is_told_once_and_the_stream_goes_on_in_ram(tmp_path: Path, 
     if fault == "vanished":
         shutil.rmtree(tmp_path)
     watch(memory, range(20, 60))
-    assert disk.writer.has_failed
+    assert disk.writer._failed
     assert len(disk.events) == 1
     assert "goes on in RAM alone" in disk.events[0]
     stats = memory.stats()
@@ -162,7 +162,7 @@ def test_what_a_failing_commit_had_dropped_before_is_forgotten_and_the_rest_can_
     forgotten: list[int] = []
     memory = disk.memory(on_forget=forgotten.extend)
     watch(memory, range(200), n_tokens=FUZZY_TOKENS)
-    assert disk.writer.has_failed
+    assert disk.writer._failed
     read = {}
     for block_id in range(200):
         with suppress(KeyError):
@@ -213,7 +213,7 @@ def test_whatever_fades_and_goes_while_it_is_read_nothing_read_is_wrong(tmp_path
             else:
                 assert is_content(payload, block_id, lengths[block_id])
     memory.flush()
-    assert not disk.writer.has_failed
+    assert not disk.writer._failed
     assert disk.store.stats().n_faded > 0 < disk.store.stats().n_dropped
     assert sorted([*forgotten, *(line.id for line in memory.table.snapshot())]) == list(range(200))
     before = disk.store.blocks()
@@ -235,7 +235,7 @@ def test_a_disk_that_spoils_a_new_segment_holds_nobody_up_and_leaves_no_trace(tm
     memory = disk.memory(host_slots=12)
     watch(memory, range(30))
     memory.flush()
-    assert disk.writer.has_failed
+    assert disk.writer._failed
     assert len(disk.events) == 1
     assert "first page is damaged" in disk.events[0]
     known = [line.id for line in memory.table.snapshot()]

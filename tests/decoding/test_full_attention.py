@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from generating import generated
 from torch import Tensor
 
 from streamvlm.decoding.context import KeyValues
@@ -104,4 +105,5 @@ def test_greedy_answers_equal_generate_token_by_token(
         embeddings = model.model.embed_tokens(ids)
         context = decoder.new_context(17 + 24)
         decoder.prefill(embeddings[:12], context)
-    assert list(decoder.generate(embeddings[12:], context, max_tokens=24)) == expected
+    generation = decoder.generate(embeddings[12:], context, max_tokens=24)
+    assert list(generated(decoder, generation)) == expected

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from generating import generated
 from torch import Tensor
 
 from streamvlm.decoding.context import Context, KeyValues
@@ -87,15 +88,15 @@ def test_answers_decoded_together_are_as_decoded_alone(decoder: StreamDecoder, e
             for i, n_old in enumerate((3, 12, 8))
         ]
 
-    alone = [(list(answering), answering) for answering in begun()]
+    alone = [(list(generated(decoder, generation)), generation) for generation in begun()]
     together, ids = begun(), list[list[int]]([[], [], []])
-    while under_way := [i for i, answering in enumerate(together) if answering.addition is not None]:
+    while under_way := [i for i, generation in enumerate(together) if generation.addition is not None]:
         reads = decoder.extend([a for i in under_way if (a := together[i].addition) is not None])
         for i, read in zip(under_way, reads, strict=True):
             if (token := together[i].take(read)) is not None:
                 ids[i].append(token)
     assert ids == [told for told, _ in alone]
     assert len({len(told) for told in ids}) > 1, "answers of one length would end together and prove less"
-    for answering, (_, single) in zip(together, alone, strict=True):
-        close(answering.payload, single.payload)
-        assert answering.evidence == pytest.approx(single.evidence, abs=1e-5)
+    for generation, (_, single) in zip(together, alone, strict=True):
+        close(generation.payload, single.payload)
+        assert generation.evidence == pytest.approx(single.evidence, abs=1e-5)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fabricate import QUESTION, tokenizer_of
+from generating import generated
 from pairs import Pair, pictures
 from plain import WINDOW, assert_equals_attention_written_out, blocks_of_a_loop
 
@@ -50,7 +51,7 @@ def test_greedy_answers_are_the_stock_models_for_32_tokens(pair: Pair) -> None:
     context = decoder.new_context(n_prompt + 32)
     for part in parts:
         decoder.prefill(part.embeddings, context, positions=part.positions, deepstack=part.deepstack)
-    ids = list(decoder.generate(question.embeddings, context, max_tokens=32))
+    ids = list(generated(decoder, decoder.generate(question.embeddings, context, max_tokens=32)))
     assert ids == written
     assert len(set(ids)) > 3, "a model that says one thing only proves little"
 
