@@ -43,7 +43,7 @@ class ArchiveConfig:
     Attributes:
         codec: How blocks are encoded.
         budget_bytes: Most bytes of segment files.
-        flush_every_s: Most seconds of the stream that a crash may cost.
+        flush_every_s: Most seconds of the stream that a crash may lose.
     """
 
     codec: Codec = Codec.RAW
@@ -51,7 +51,7 @@ class ArchiveConfig:
     flush_every_s: float = 2.0
 
     def __post_init__(self) -> None:
-        """Refuse what no archive can keep to.
+        """Refuses what no archive can keep to.
 
         Raises:
             UsageError: If the flush interval is not positive or above an hour, or the budget holds next to nothing.
@@ -86,7 +86,7 @@ class Archive:
         folder: Made if it is not there.
         model: Whose blocks these are.
         config: Codec, budget and flush interval; by default those that the folder was opened with last.
-        on_event: Told in a sentence of what should not go unnoticed, from any thread.
+        on_event: Gets a sentence about what should not go unnoticed, from any thread.
         quota: Disk that this and other archives may take together; by default as much as there is.
         io: How files are read and written.
 
@@ -154,7 +154,7 @@ def read_card(folder: Path) -> ArchiveCard:
 
 
 def kept_config(folder: Path, changes: Mapping[str, Any]) -> ArchiveConfig:
-    """What a folder was last opened with, or the defaults where there is none yet, with some of it changed.
+    """Returns the settings a folder was last opened with, or the defaults if there is none yet, with some changed.
 
     Raises:
         StoreError: If its card is damaged.
@@ -166,7 +166,7 @@ def kept_config(folder: Path, changes: Mapping[str, Any]) -> ArchiveConfig:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder's lock, so that nobody writes it meanwhile.
+    """Holds a folder's lock, so that no other process writes it meanwhile.
 
     Raises:
         StoreError: If another process has it open.
@@ -201,7 +201,7 @@ def _lock(folder: Path) -> int:
 
 
 def _card(folder: Path, model: VideoLanguageModel, config: ArchiveConfig | None) -> ArchiveCard:
-    """The folder's card, made if it is new and changed if it is to be kept otherwise from now on."""
+    """Returns the folder's card, which is made if there is none, and changed if the settings differ."""
     if (folder / NAME).exists():
         card = read_card(folder)
         if card.fingerprint != model.fingerprint or card.layout != repr(model.layout):

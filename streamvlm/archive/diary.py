@@ -40,8 +40,8 @@ CREATE TABLE IF NOT EXISTS told (one INTEGER PRIMARY KEY CHECK (one = 1), number
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """A frame was decided on: ``block`` and ``picture`` are given when it was kept."""
+class FrameRecord:
+    """The gate's decision on a frame; ``block`` and ``picture`` are given if the frame was kept."""
 
     time_s: float
     fidelity: str
@@ -51,7 +51,7 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class AnsweredQuestion:
     """A question and its answer, in words."""
 
     asked_at_s: float
@@ -68,16 +68,16 @@ class DialogueTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """A question was answered: of the turns so far the last ``n_in_view``, this one among them, will be seen again."""
+class DialogueRecord:
+    """A question was answered; the last ``n_in_view`` turns, with this one, stay in view."""
 
-    said: Said
+    answered: AnsweredQuestion
     turn: DialogueTurn
     n_in_view: int
 
 
 @dataclass(frozen=True, slots=True)
-class Armed:
+class ArmedRecord:
     """A standing question was armed; its fields are those of ``StandingQuestion``."""
 
     standing_id: str
@@ -89,7 +89,7 @@ class Armed:
 
 
 @dataclass(frozen=True, slots=True)
-class Disarmed:
+class DisarmedRecord:
     """A standing question was disarmed."""
 
     standing_id: str
@@ -107,26 +107,26 @@ class FiringRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ToldOf:
-    """Somebody was told of all firings up to this number."""
+class DeliveryRecord:
+    """A listener got all firings up to this number."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class StandingRecords:
-    """What is kept of standing questions: those armed, in order, the last firings, and how far they were told."""
+    """The standing questions armed, in order, the last firings, and up to which number a listener got them."""
 
-    armed: tuple[Armed, ...]
-    rang: tuple[FiringRecord, ...]
+    armed: tuple[ArmedRecord, ...]
+    fired: tuple[FiringRecord, ...]
     n_told: int
 
 
-Entry = Watched | Spoken | Armed | Disarmed | FiringRecord | ToldOf
+Record = FrameRecord | DialogueRecord | ArmedRecord | DisarmedRecord | FiringRecord | DeliveryRecord
 
 
 class Diary:
-    """Entries in SQLite, the oldest of each kind dropped beyond a bound, payloads once their turn is out of view.
+    """Records in SQLite: the oldest of each kind are dropped beyond a bound, payloads once their turn is out of view.
 
     Raises:
         StoreError: If the file is damaged or cannot be used; whatever reads it may find that out later.
@@ -136,51 +136,51 @@ class Diary:
         self.path = folder / NAME
         self._db = open_database(self.path, _SCHEMA, synchronous="NORMAL", mend=_MEND)
 
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Writes entries, all or none."""
-        entries = list(entries)
-        if not entries:
+    def add(self, records: Iterable[Record]) -> None:
+        """Writes records, all or none."""
+        records = list(records)
+        if not records:
             return
-        watched = [e for e in entries if isinstance(e, Watched)]
-        spoken = [e for e in entries if isinstance(e, Spoken)]
-        pictures = [(e.block, e.time_s, thumbnail(e.picture)) for e in watched if e.picture is not None]
+        frames = [record for record in records if isinstance(record, FrameRecord)]
+        turns = [record for record in records if isinstance(record, DialogueRecord)]
+        pictures = [(e.block, e.time_s, thumbnail(e.picture)) for e in frames if e.picture is not None]
         with self._db:
             self._db.execute("BEGIN")
-            if watched:
-                self._db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (watched[-1].time_s,))
+            if frames:
+                self._db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (frames[-1].time_s,))
             self._db.executemany(
-                "INSERT OR REPLACE INTO decisions VALUES (?,?,?)", [(e.time_s, e.fidelity, e.score) for e in watched]
+                "INSERT OR REPLACE INTO decisions VALUES (?,?,?)", [(e.time_s, e.fidelity, e.score) for e in frames]
             )
             self._db.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?,?,?)", pictures)
             self._db.executemany(
                 "INSERT INTO dialogue VALUES (NULL,?,?,?,?,?)",
-                [(*astuple(e.said), e.turn.n_tokens, _sealed(e.turn.payload)) for e in spoken],
+                [(*astuple(e.answered), e.turn.n_tokens, _sealed(e.turn.payload)) for e in turns],
             )
-            for last in spoken[-1:]:
+            for last in turns[-1:]:
                 out_of_view = f"length(payload) > 0 AND {_beyond('dialogue', 'number')}"
                 self._db.execute(f"UPDATE dialogue SET payload = x'' WHERE {out_of_view}", (last.n_in_view,))
-            for entry in entries:
-                self._stand(entry)
+            for record in records:
+                self._add_standing(record)
             self._bound("decisions", "time_s", MOST_DECISIONS)
             self._bound("thumbnails", "block", MOST_THUMBNAILS)
             self._bound("dialogue", "number", MOST_SPOKEN)
 
     def time_s(self) -> float | None:
-        """Stream time of the last frame watched; None if there was none."""
+        """Returns the stream time of the last frame watched; None if there was none."""
         with self._reading():
             rows = list(checked(self._db.execute("SELECT time_s FROM clock"), float))
         return float(rows[0][0]) if rows else None
 
-    def dialogue(self, most: int) -> list[Said]:
-        """The last questions and answers, oldest first."""
+    def dialogue(self, most: int) -> list[AnsweredQuestion]:
+        """Returns the last questions and answers, oldest first."""
         with self._reading():
             rows = self._db.execute(
                 "SELECT asked_at_s, question, answer FROM dialogue ORDER BY number DESC LIMIT ?", (most,)
             )
-            return [Said(*row) for row in reversed([*checked(rows, float, str, str)])]
+            return [AnsweredQuestion(*row) for row in reversed([*checked(rows, float, str, str)])]
 
     def turns(self, most_tokens: int, token_bytes: int) -> list[DialogueTurn]:
-        """The last turns with no more than so many tokens together, but always the very last; oldest first."""
+        """Returns the last turns, oldest first, of at most so many tokens together, but always the very last."""
         turns: list[DialogueTurn] = []
         with self._reading():
             rows = self._db.execute(
@@ -197,21 +197,21 @@ class Diary:
         return turns[::-1]
 
     def standing(self) -> StandingRecords:
-        """The standing questions."""
+        """Returns the standing questions."""
         with self._reading():
             armed = self._db.execute(
                 "SELECT id, question, threshold, release, every_s, cool_down_s FROM standing ORDER BY rowid"
             )
-            rang = self._db.execute("SELECT number, id, question, time_s, probability FROM fired ORDER BY number")
+            fired = self._db.execute("SELECT number, id, question, time_s, probability FROM fired ORDER BY number")
             told = self._db.execute("SELECT number FROM told")
             return StandingRecords(
-                tuple(Armed(*row) for row in checked(armed, str, str, float, float, float, float)),
-                tuple(FiringRecord(*row) for row in checked(rang, int, str, str, float, float)),
+                tuple(ArmedRecord(*row) for row in checked(armed, str, str, float, float, float, float)),
+                tuple(FiringRecord(*row) for row in checked(fired, int, str, str, float, float)),
                 sum(number for (number,) in checked(told, int)),  # one row, or none
             )
 
     def counts(self) -> dict[str, int]:
-        """Entries by kind."""
+        """Returns how many records there are of each kind."""
         with self._reading():
             return {
                 table: int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
@@ -225,34 +225,34 @@ class Diary:
     def _reading(self) -> AbstractContextManager[None]:
         return reading(self.path, _MEND)
 
-    def _stand(self, entry: Entry) -> None:
-        match entry:
-            case Armed():
-                self._db.execute("INSERT OR REPLACE INTO standing VALUES (?,?,?,?,?,?)", astuple(entry))
-            case Disarmed():
-                self._db.execute("DELETE FROM standing WHERE id = ?", astuple(entry))
+    def _add_standing(self, record: Record) -> None:
+        match record:
+            case ArmedRecord():
+                self._db.execute("INSERT OR REPLACE INTO standing VALUES (?,?,?,?,?,?)", astuple(record))
+            case DisarmedRecord():
+                self._db.execute("DELETE FROM standing WHERE id = ?", astuple(record))
             case FiringRecord():
-                self._db.execute("INSERT OR REPLACE INTO fired VALUES (?,?,?,?,?)", astuple(entry))
+                self._db.execute("INSERT OR REPLACE INTO fired VALUES (?,?,?,?,?)", astuple(record))
                 self._bound("fired", "number", MOST_FIRED)
-            case ToldOf():
-                self._db.execute("INSERT OR REPLACE INTO told VALUES (1,?)", astuple(entry))
+            case DeliveryRecord():
+                self._db.execute("INSERT OR REPLACE INTO told VALUES (1,?)", astuple(record))
 
     def _bound(self, table: str, key: str, most: int) -> None:
         self._db.execute(f"DELETE FROM {table} WHERE {_beyond(table, key)}", (most,))
 
 
 def _sealed(payload: bytes) -> bytes:
-    """A payload behind its checksum: nothing else would show that a bit of it has flipped."""
+    """Returns a payload behind its checksum: nothing else would show that a bit of it has flipped."""
     return xxhash.xxh3_64_digest(payload) + payload
 
 
 def _beyond(table: str, key: str) -> str:
-    """Condition of all rows but the newest so many."""
+    """Returns the SQL condition of all rows but the newest so many."""
     return f"{key} <= (SELECT {key} FROM {table} ORDER BY {key} DESC LIMIT 1 OFFSET ?)"
 
 
-def read_decisions(folder: Path, start_s: float, stop_s: float) -> list[Watched]:
-    """What was decided on the frames of [start_s, stop_s), while another thread may be writing.
+def read_decisions(folder: Path, start_s: float, stop_s: float) -> list[FrameRecord]:
+    """Returns the decisions on the frames of [start_s, stop_s), while another thread may be writing.
 
     Raises:
         StoreError: If the diary is damaged or cannot be used.
@@ -262,11 +262,11 @@ def read_decisions(folder: Path, start_s: float, stop_s: float) -> list[Watched]
             "SELECT time_s, fidelity, score FROM decisions WHERE time_s >= ? AND time_s < ? ORDER BY time_s",
             (start_s, stop_s),
         )
-        return [Watched(*row) for row in checked(rows, float, str, float)]
+        return [FrameRecord(*row) for row in checked(rows, float, str, float)]
 
 
 def read_thumbnail(folder: Path, block: int) -> bytes | None:
-    """A block's small JPEG, while another thread may be writing; None if there is none.
+    """Returns a block's small JPEG, while another thread may be writing; None if there is none.
 
     Raises:
         StoreError: If the diary is damaged or cannot be used.
@@ -281,7 +281,7 @@ def _reader(folder: Path) -> sqlite3.Connection:
 
 
 def thumbnail(picture: Picture) -> bytes:
-    """A small JPEG of a picture."""
+    """Returns a small JPEG of a picture."""
     height, width = picture.shape[:2]
     scale = _THUMBNAIL_PX / max(height, width)
     small = cv2.resize(

@@ -1,4 +1,4 @@
-"""Looks at a memory on disk without a model: what it holds, whether all of it is whole; and mends it."""
+"""Reads a memory on disk without a model: counts what it holds, checks that all of it is whole, repairs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamvlm.archive.archive import ArchiveCard, locked, read_card
-from streamvlm.archive.diary import Diary, Said, Watched, read_decisions
+from streamvlm.archive.diary import AnsweredQuestion, Diary, FrameRecord, read_decisions
 from streamvlm.errors import StoreError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock
@@ -34,7 +34,7 @@ class MemoryInventory:
     n_segments: int
     file_bytes: int
     entries: dict[str, int]
-    dialogue: list[Said]
+    dialogue: list[AnsweredQuestion]
 
 
 def take_inventory(folder: Path) -> MemoryInventory:
@@ -78,7 +78,7 @@ def repair(folder: Path, *, on_event: Callable[[str], None]) -> tuple[int, int]:
 
     Args:
         folder: The memory.
-        on_event: Told in a sentence if the log cannot be read.
+        on_event: Gets a sentence if the log cannot be read.
 
     Returns:
         How many blocks were found whole, and how many damaged or unreadable slots were left out.
@@ -101,8 +101,8 @@ def repair(folder: Path, *, on_event: Callable[[str], None]) -> tuple[int, int]:
         return counts
 
 
-def _ends_s(blocks: Sequence[KVBlock], decided: Sequence[Watched]) -> dict[int, float]:
-    """Later ends of blocks: each stood until the last frame that was discarded before another was kept."""
+def _ends_s(blocks: Sequence[KVBlock], decided: Sequence[FrameRecord]) -> dict[int, float]:
+    """Returns the ends of blocks that are later: each stands until the last frame discarded before another was kept."""
     known = {block.start_s: block for block in blocks}
     # Of some kept frames only the block is left, of others only the decision.
     kept_s = {*known, *(one.time_s for one in decided if one.fidelity != Fidelity.DISCARDED)}

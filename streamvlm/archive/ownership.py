@@ -1,4 +1,4 @@
-"""Whose a live session is, and who else may take it up again."""
+"""The owner of a live session, and who else may take it up again."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Ownership:
     """An owner and the hash of a secret; both may be missing.
 
     Attributes:
-        owner: "" for nobody.
-        secret_sha256: Of the secret that takes the session up; None where there is none.
+        owner: "" if there is none.
+        secret_sha256: SHA-256 of the secret that takes the session up; None if there is none.
     """
 
     owner: str = ""
@@ -27,13 +27,13 @@ class Ownership:
 
     @classmethod
     def of(cls, owner: str, secret: str | None) -> Ownership:
-        """From an owner and a secret in the clear."""
+        """Makes it from an owner and a secret in the clear."""
         return cls(owner, None if secret is None else _hash(secret))
 
     def admits(self, owner: str, secret: str | None) -> bool:
-        """Whether this owner, or whoever knows the secret, may take the session up.
+        """Whether this owner, or a client with this secret, may take the session up.
 
-        What belongs to somebody is only ever theirs; what belongs to nobody is anybody's who knows its secret.
+        A session with an owner is for that owner alone; one without is for every client that knows its secret.
         """
         if self.owner:
             return owner == self.owner
@@ -42,7 +42,7 @@ class Ownership:
         return owner == ""
 
     def save(self, folder: Path) -> None:
-        """Keeps it in a session's folder, which is made if need be.
+        """Writes it into a session's folder, which is made if need be.
 
         Raises:
             StoreError: If that cannot be written.
@@ -57,10 +57,10 @@ class Ownership:
 
     @classmethod
     def load(cls, folder: Path) -> Ownership:
-        """Reads a session's folder; nobody's where it does not say.
+        """Reads it from a session's folder; without a file the session has no owner.
 
         Raises:
-            StoreError: If what it says cannot be read: it is then nobody's to take.
+            StoreError: If the file cannot be read: then nobody may take the session up.
         """
         try:
             return cls(**json.loads((folder / NAME).read_text("utf-8")))

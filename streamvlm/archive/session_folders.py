@@ -1,4 +1,4 @@
-"""Where the sessions of an engine rest: a folder each, by their ids, within one budget of disk."""
+"""The folders in which the sessions of an engine rest, named by their ids, within one budget of disk."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from streamvlm.memory.disk.segment import PATTERN
 logger = logging.getLogger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_GRAVE = ".removed-"
-"""Begins the names of folders that hold what is just being removed; no session's does."""
+_REMOVED = ".removed-"
+"""Prefix of folders that hold a session that is being removed; no session id begins so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class SessionInfo:
 
     Attributes:
         id: By which it is taken up again.
-        owner: Whose it is; "" for nobody's.
+        owner: The owner's name; "" if there is none.
         is_open: Whether it has a place in the engine now.
         used_unix_s: When it was last opened or written to.
     """
@@ -41,12 +41,12 @@ class SessionInfo:
 
 
 def is_session_id(text: str) -> bool:
-    """Whether this can name a session, and so a folder: nothing that leads out of the house."""
+    """Whether this can name a session, and so a folder: nothing that leads out of the root folder."""
     return _ID.fullmatch(text) is not None
 
 
 def check_session_id(text: str) -> str:
-    """The id itself; raises ``UsageError`` if it can name no session."""
+    """Returns the id itself; raises ``UsageError`` if it cannot name a session."""
     if not is_session_id(text):
         raise UsageError(f"{text[:80]!r} cannot name a session; give 1 to 64 letters, digits, underscores and hyphens.")
     return text
@@ -60,7 +60,7 @@ class SessionFolders:
         budget_bytes: Most bytes of their blocks, of sessions open and at rest.
 
     Attributes:
-        quota: What is left of these bytes.
+        quota: Counts these bytes.
 
     Raises:
         StoreError: If nothing can be written there.
@@ -70,18 +70,18 @@ class SessionFolders:
         self._root = root
         used_bytes = 0
         if root is not None:
-            _check_home(root)
-            for grave in root.glob(f"{_GRAVE}*"):
-                shutil.rmtree(grave, ignore_errors=True)  # of a process that was killed while it removed a session
+            _check_root(root)
+            for removed in root.glob(f"{_REMOVED}*"):
+                shutil.rmtree(removed, ignore_errors=True)  # of a process that was killed while it removed a session
             used_bytes = _bytes(root.glob(f"*/{PATTERN}"))
         self.quota = DiskQuota(budget_bytes, used_bytes)
 
     def folder(self, session_id: str) -> Path | None:
-        """Where a session rests, if it does; None where none can."""
+        """Returns a session's folder, whether it is there or not; None if there is no root."""
         return None if self._root is None else self._root / session_id
 
     def ownership(self, session_id: str) -> Ownership | None:
-        """Whose a session is that rests here; None if there is none.
+        """Returns the ownership of a session that rests here; None if there is none.
 
         Raises:
             StoreError: If that cannot be read.
@@ -90,13 +90,13 @@ class SessionFolders:
         return Ownership.load(folder) if folder is not None and folder.is_dir() else None
 
     def sessions(self) -> list[SessionInfo]:
-        """All that rest here and can be read."""
+        """Returns all sessions that rest here and can be read."""
         folders = self._root.iterdir() if self._root is not None and self._root.is_dir() else ()
         found = (_at_rest(folder) for folder in folders if is_session_id(folder.name) and folder.is_dir())
         return [info for info in found if info is not None]
 
     def remove(self, session_id: str) -> None:
-        """Forgets a session for good, if it rests here.
+        """Removes a session for good, if it rests here.
 
         Raises:
             StoreError: If that cannot be done, or another process has it open.
@@ -108,13 +108,13 @@ class SessionFolders:
             n_bytes = _bytes(folder.glob(PATTERN))
             try:
                 # Away from its id in one step: of half a session the owner may be gone, and it would be anybody's.
-                grave = Path(mkdtemp(prefix=_GRAVE, dir=folder.parent))
-                folder.rename(grave / session_id)
-                shutil.rmtree(grave)
+                removed = Path(mkdtemp(prefix=_REMOVED, dir=folder.parent))
+                folder.rename(removed / session_id)
+                shutil.rmtree(removed)
             except OSError as error:
                 raise StoreError(f"{folder} cannot be removed ({error.strerror}); remove it by hand.") from error
             finally:
-                left = [*folder.glob(PATTERN), *folder.parent.glob(f"{_GRAVE}*/{session_id}/{PATTERN}")]
+                left = [*folder.glob(PATTERN), *folder.parent.glob(f"{_REMOVED}*/{session_id}/{PATTERN}")]
                 self.quota.give_back(n_bytes - _bytes(left))
 
 
@@ -122,8 +122,8 @@ def _bytes(files: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def _check_home(root: Path) -> None:
-    """Finds out now, and not when the first session is opened, whether sessions can be kept here."""
+def _check_root(root: Path) -> None:
+    """Raises now, and not when the first session is opened, if sessions cannot be kept here."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=root):
@@ -133,7 +133,7 @@ def _check_home(root: Path) -> None:
 
 
 def _at_rest(folder: Path) -> SessionInfo | None:
-    """What is known of a session on disk; None if it is being removed, or damaged: that is told when it is opened."""
+    """Returns what is known of a session on disk; None if it is being removed, or damaged: opening it says so."""
     try:
         used_unix_s = max((path.stat().st_mtime for path in folder.iterdir()), default=folder.stat().st_mtime)
         return SessionInfo(folder.name, Ownership.load(folder).owner, is_open=False, used_unix_s=used_unix_s)

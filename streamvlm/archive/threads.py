@@ -1,4 +1,4 @@
-"""How many cores a thread may compute on."""
+"""Sets on how many cores a thread computes."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def compute_in_team() -> None:
 
 
 def in_passing(function: Callable[[], T]) -> T:
-    """What a function gives that computes on a thread which then ends, and its team of threads with it."""
+    """Calls a function on a thread of its own, which then ends with its team of threads, and returns the result."""
     with ThreadPoolExecutor(1, initializer=compute_in_team) as passing:
         return passing.submit(function).result()

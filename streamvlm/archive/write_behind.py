@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from streamvlm.archive.diary import Diary, Entry
+from streamvlm.archive.diary import Diary, Record
 from streamvlm.archive.threads import compute_alone
 from streamvlm.memory.disk.store import DiskStore, Put
 from streamvlm.memory.disk_tier import Settled
@@ -19,16 +19,16 @@ QUEUE_BYTES = 256 << 20
 
 @dataclass
 class _Batch:
-    """What is committed together."""
+    """Blocks, ends and records that are committed together."""
 
     puts: list[Put] = field(default_factory=list)
     ends_s: dict[int, float] = field(default_factory=dict)
-    entries: list[Entry] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     extended_from_s: float = math.inf
     since: float | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.puts or self.ends_s or self.entries)
+        return bool(self.puts or self.ends_s or self.records)
 
     @property
     def begin_s(self) -> float:
@@ -50,9 +50,9 @@ class WriteBehind:
 
     Args:
         store: Where blocks go.
-        diary: Where entries go that are no blocks.
+        diary: Where records go that are no blocks.
         flush_every_s: Most seconds, of the stream and of the clock, between a block and its commit.
-        on_event: Told in a sentence of what should not go unnoticed; called on the thread.
+        on_event: Gets a sentence about what should not go unnoticed; called on the thread.
     """
 
     def __init__(
@@ -92,21 +92,21 @@ class WriteBehind:
                 self._queued.extended_from_s = min(self._queued.extended_from_s, end_s)
                 self._wake()
 
-    def note(self, entry: Entry) -> None:
-        """Queues an entry of the diary."""
+    def note(self, record: Record) -> None:
+        """Queues a record for the diary."""
         with self._changed:
             if not self._failed:
-                self._queued.entries.append(entry)
+                self._queued.records.append(record)
                 self._wake()
 
     def settle(self) -> Settled:
-        """Ids stored, and ids that are not or no longer on disk, since this was last asked."""
+        """Returns the ids stored since the last call, and those that are not or no longer on disk."""
         with self._changed:
             settled, self._settled = self._settled, Settled(set(), set())
             return settled
 
     def hurry(self) -> None:
-        """Has what is queued committed at once, and not when more has come."""
+        """Commits what is queued at once, without waiting for more."""
         with self._changed:
             if self._queued:
                 self._queued.since = -math.inf
@@ -127,7 +127,7 @@ class WriteBehind:
     # --- under the lock ---
 
     def _wait_until(self, is_so: Callable[[], bool]) -> None:
-        """Waits for commits, and so lets none wait for more to come."""
+        """Waits until a condition holds, and hurries commits meanwhile."""
         if not (self._failed or is_so()):
             self._hurry = True
             self._changed.notify_all()
@@ -182,7 +182,7 @@ class WriteBehind:
             batch = self._writing = self._queued
             self._queued = _Batch()
         stored = self.store.commit(batch.puts, batch.ends_s)
-        self._diary.add(batch.entries)
+        self._diary.add(batch.records)
         with self._changed:
             self._writing = _Batch()
             self._settled.stored.update(stored)

@@ -1,4 +1,4 @@
-"""The standing questions of a session, and what came of them: both are the session's, whoever comes and goes."""
+"""The standing questions of a session and their last firings; both stay with the session when clients come and go."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 
 from streamvlm.archive.archive import Archive
-from streamvlm.archive.diary import MOST_FIRED, Armed, Disarmed, FiringRecord, ToldOf
+from streamvlm.archive.diary import MOST_FIRED, ArmedRecord, DeliveryRecord, DisarmedRecord, FiringRecord
 from streamvlm.engine.notices import call
 from streamvlm.session.standing_question import ArmedQuestion, Fired, StandingQuestion, evidence_at
 
 
 class ArmedQuestions:
-    """All standing questions of one session, and the last 64 times that they fired, for whoever comes back.
+    """All standing questions of one session, and the last 64 firings, for clients that come back.
 
     Args:
         changed: Guards all of it.
@@ -37,17 +37,17 @@ class ArmedQuestions:
         """Checks a question from now on."""
         with self._changed:
             self.armed = (*self.armed, ArmedQuestion(standing_id, standing))
-            self._note(Armed(standing_id, **asdict(standing)))
+            self._note(ArmedRecord(standing_id, **asdict(standing)))
 
     def disarm(self, standing_id: str) -> None:
         """Checks a question no more; does nothing if it is not armed."""
         with self._changed:
             if self._is_armed(standing_id):
                 self.armed = tuple(armed for armed in self.armed if armed.standing_id != standing_id)
-                self._note(Disarmed(standing_id))
+                self._note(DisarmedRecord(standing_id))
 
     def fire(self, fired: Fired) -> bool:
-        """Takes in that one fired, and tells it, or keeps it until somebody listens; says whether it is still armed."""
+        """Notes a firing and passes it to the listener; returns False if the question is no longer armed."""
         with self._changed:
             if not self._is_armed(fired.standing_id):
                 return False
@@ -58,14 +58,14 @@ class ArmedQuestions:
             return True
 
     def listen(self, listener: Callable[[Fired], None] | None, *, after: int | None = None) -> int:
-        """Has told, under the lock, what nobody was told of and what fires from now on; None: nothing more.
+        """Passes the firings that no listener got yet, and those to come, to a listener; None: to nobody.
 
         Args:
-            listener: Must return at once.
-            after: Number of the last firing known to the listener: what came after it is told, once more if need be.
+            listener: Is called under the lock and must return at once.
+            after: Number of the last firing that the listener knows: it gets those after it, once more if need be.
 
         Returns:
-            The number after which telling begins.
+            The number after which the listener gets firings.
         """
         with self._changed:
             self._listener = listener
@@ -85,22 +85,23 @@ class ArmedQuestions:
             if fired.number > self._n_told:
                 call(self._listener, replace(fired, n_missed=fired.number - self._n_told - 1))
                 self._n_told = fired.number
-        self._note(ToldOf(self._n_told))
+        self._note(DeliveryRecord(self._n_told))
 
     def _recall(self, archive: Archive) -> None:
         kept = archive.diary.standing()
-        for rang in kept.rang:
-            fired = Fired(rang.standing_id, rang.question, rang.time_s, rang.probability, evidence_at(rang.time_s))
-            self._fired.append(replace(fired, number=rang.number))
-        last_s = {rang.standing_id: rang.time_s for rang in kept.rang}
-        for record in kept.armed:
-            fields = {name: value for name, value in asdict(record).items() if name != "standing_id"}
-            fired_s = last_s.get(record.standing_id)
-            armed = ArmedQuestion(record.standing_id, StandingQuestion(**fields), fired_s=fired_s)
+        for record in kept.fired:
+            evidence = evidence_at(record.time_s)
+            fired = Fired(record.standing_id, record.question, record.time_s, record.probability, evidence)
+            self._fired.append(replace(fired, number=record.number))
+        last_s = {record.standing_id: record.time_s for record in kept.fired}
+        for one in kept.armed:
+            fields = {name: value for name, value in asdict(one).items() if name != "standing_id"}
+            fired_s = last_s.get(one.standing_id)
+            armed = ArmedQuestion(one.standing_id, StandingQuestion(**fields), fired_s=fired_s)
             self.armed = (*self.armed, armed)
         self._n_told = kept.n_told
-        self._n_fired = max(kept.n_told, *(rang.number for rang in kept.rang), 0)
+        self._n_fired = max(kept.n_told, *(record.number for record in kept.fired), 0)
 
-    def _note(self, entry: Armed | Disarmed | FiringRecord | ToldOf) -> None:
+    def _note(self, record: ArmedRecord | DisarmedRecord | FiringRecord | DeliveryRecord) -> None:
         if self._archive is not None:
-            self._archive.writer.note(entry)
+            self._archive.writer.note(record)

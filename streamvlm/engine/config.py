@@ -1,4 +1,4 @@
-"""What all live sessions of an engine may use together."""
+"""Bounds for all live sessions of an engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamvlm.session.config import SessionConfig
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What all live sessions of one engine may use.
+    """Bounds for all live sessions of one engine.
 
     Attributes:
         max_sessions: One more is refused.
@@ -44,7 +44,7 @@ class EngineConfig:
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
 
     def __post_init__(self) -> None:
-        """Refuse what no engine can run with.
+        """Refuses what no engine can run with.
 
         Raises:
             UsageError: If a count is not positive, or not one session fits into the host budget.
@@ -60,6 +60,6 @@ class EngineConfig:
 
     @property
     def share(self) -> SessionConfig:
-        """What each session gets: as set, with its share of the device."""
+        """The settings of each session: as set, with its share of the device."""
         share_bytes = self.device_budget_bytes // self.max_sessions
         return replace(self.session, device_budget_bytes=min(self.session.device_budget_bytes, share_bytes))

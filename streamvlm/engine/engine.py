@@ -54,7 +54,7 @@ class Engine:
 
     @property
     def failure(self) -> EngineError | None:
-        """Why it can no longer do anything; None while it can."""
+        """The reason why the engine can do nothing any more; None while it can."""
         return self._worker.failure
 
     def open(
@@ -87,7 +87,7 @@ class Engine:
             return self._places.open(session_id, known or Ownership.of(owner, secret), is_temporary=is_temporary)
 
     def find(self, session_id: str, *, owner: str = "") -> LiveSession:
-        """A session of this owner's that is open, or is opened from disk.
+        """Returns a session of this owner's that is open, or opens it from disk.
 
         Raises:
             SessionNotFoundError: If there is none of that id, or it is somebody else's.
@@ -97,7 +97,7 @@ class Engine:
             return self._places.open(session_id, self._own(session_id, owner))
 
     def sessions(self, *, owner: str | None = None) -> list[SessionInfo]:
-        """Sessions that are open or rest on disk, the last used first; of one owner, or everybody's."""
+        """Returns the sessions that are open or rest on disk, of one owner or of all, the last used first."""
         infos = [info for info in self._places.infos() if owner is None or info.owner == owner]
         return sorted(infos, key=lambda info: -info.used_unix_s)
 

@@ -1,4 +1,4 @@
-"""Frames of one live stream that wait to be watched: the newest few, and those that somebody counts on."""
+"""Frames of one live stream that wait to be watched: the newest few, and those that must not be dropped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_BYTES = 128 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitingFrame:
-    """A frame, the clock (``time.monotonic``) at which it was offered, and whether it is kept whatever comes."""
+    """A frame, when it was offered (``time.monotonic``), and whether it must not be dropped."""
 
     frame: Frame
     offered_at_s: float
@@ -23,7 +23,7 @@ class WaitingFrame:
 
 
 class FrameQueue:
-    """A bounded queue in which the latest wins: where one too many comes, the oldest is dropped and counted.
+    """A bounded queue in which the latest wins: when it is full, the oldest frame is dropped and counted.
 
     What is to be kept, or was promised to a question, is not dropped. Whoever offers the former waits for room first;
     promises are as bounded as questions are.
@@ -62,12 +62,12 @@ class FrameQueue:
         return len(droppable) >= self._capacity or (bool(droppable) and self._n_bytes >= self._most_bytes)
 
     def when_room(self, tell: Callable[[], object]) -> None:
-        """Calls once when there is room, which may be at once; what is called must return at once."""
+        """Calls ``tell`` once when there is room, which may be now; it must return at once."""
         self._waiting_for_room.append(tell)
         self._tell_of_room()
 
     def offer(self, frame: Frame, now_s: float, *, keep: bool = False) -> None:
-        """Adds a frame later than all before it; ``keep`` has it watched whatever comes."""
+        """Adds a frame later than all before it; with ``keep`` it is not dropped for newer ones."""
         self._frames.append(WaitingFrame(frame, now_s, keep))
         self._n_bytes += frame.picture.nbytes
         self._trim()

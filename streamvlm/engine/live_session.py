@@ -1,4 +1,4 @@
-"""A live session in the hands of its users: from any thread, offer frames and ask questions."""
+"""A live session as its users see it: they offer frames and ask questions, from any thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamvlm.archive.diary import Watched, read_decisions, read_thumbnail
+from streamvlm.archive.diary import FrameRecord, read_decisions, read_thumbnail
 from streamvlm.archive.ownership import Ownership
 from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.queued_question import Listener, QueuedQuestion
@@ -44,7 +44,7 @@ class QuestionHandle:
         self._queued, self._changed = queued, changed
 
     def cancel(self) -> None:
-        """Breaks the answer off within one step; the listener is told of what there is of it."""
+        """Breaks the answer off within one step; the listener gets the answer as far as it has come."""
         with self._changed:
             self._queued.is_cancelled = True
             self._changed.notify_all()
@@ -55,7 +55,7 @@ class LiveSession:
 
     Attributes:
         id: By which it is found and taken up again.
-        owner: Whose it is; "" for nobody's.
+        owner: The owner's name; "" if there is none.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LiveSession:
 
     @property
     def owner(self) -> str:
-        """Whose it is; "" for nobody's."""
+        """The owner's name; "" if there is none."""
         return self.ownership.owner
 
     @property
@@ -88,7 +88,7 @@ class LiveSession:
             return self.scheduled.queue.is_full
 
     def when_room(self, tell: Callable[[], object]) -> None:
-        """Calls once when a frame more can wait, at once or on the worker's thread; what is called must return at once.
+        """Calls ``tell`` once when one more frame can wait, now or on the worker's thread; it must return at once.
 
         It is called too when the stream cannot go on, which ``offer`` then says.
         """
@@ -175,7 +175,7 @@ class LiveSession:
             return QuestionHandle(queued, self._changed)
 
     def arm(self, standing: StandingQuestion) -> str:
-        """Has a question asked of the stream from now on, until it is disarmed; may wait for the end of a step.
+        """Checks a question on the stream from now on, until it is disarmed; may wait for the end of a step.
 
         It belongs to the session: where that rests on disk, it is armed again when the session is opened again.
 
@@ -183,7 +183,7 @@ class LiveSession:
             standing: When to check it, and when it fires.
 
         Returns:
-            What it is disarmed by; the same for a question that is armed already.
+            Its id, which disarms it; a question that is armed already has the same.
 
         Raises:
             UsageError: If the question is too long.
@@ -205,24 +205,24 @@ class LiveSession:
             return standing_id
 
     def disarm(self, standing_id: str) -> None:
-        """Has a standing question asked no more; one that is not armed is none."""
+        """Checks a standing question no more; does nothing if it is not armed."""
         self.scheduled.armed_questions.disarm(standing_id)
 
     def standing(self) -> dict[str, StandingQuestion]:
-        """The standing questions armed now, by what they are disarmed by."""
+        """Returns the standing questions armed now, by their ids."""
         return {armed.standing_id: armed.standing for armed in self.scheduled.armed_questions.armed}
 
     def on_fired(self, listener: Callable[[Fired], None] | None, *, after: int | None = None) -> int:
-        """Has told each time a standing question fires, and at once what nobody was told of; None: no more.
+        """Passes the firings of standing questions to a listener, first those that none got yet; None: to nobody.
 
-        Of what fires while nobody listens, the last 64 times are kept, on disk where the session is.
+        While there is no listener, the last 64 firings are kept, on disk where the session is.
 
         Args:
-            listener: Must return at once; called on the worker's thread, and on this one for what has fired before.
-            after: Number of the last firing known to the listener: what came after it is told, once more if need be.
+            listener: Must return at once; called on the worker's thread, and on this one for earlier firings.
+            after: Number of the last firing that the listener knows: it gets those after it, once more if need be.
 
         Returns:
-            The number after which telling begins.
+            The number after which the listener gets firings.
         """
         return self.scheduled.armed_questions.listen(listener, after=after)
 
@@ -236,13 +236,13 @@ class LiveSession:
         admit: Admit | None = None,
         max_kept_bytes: int = MAX_KEPT_BYTES,
     ) -> None:
-        """Has the frames of a source offered, by a thread of its own; what goes wrong is told to the listener.
+        """Offers the frames of a source, on a thread of its own; the listener gets what goes wrong.
 
         Args:
             uri: See ``open_source``; a live source is watched as it comes, a file as fast as it can be watched.
             fps: Frames to sample from a second.
             stream: Which of its video streams; see ``open_source``.
-            listener: Told what becomes of it, on that thread.
+            listener: Gets what becomes of the source, on that thread.
             admit: Looks at every URL that a source on the web leads to; see ``open_source``.
             max_kept_bytes: How much of it may be brought to disk; see ``open_source``.
 
@@ -257,23 +257,23 @@ class LiveSession:
             self._reader = SourceReader(opens, self.scheduled, self._changed, self._offer, listener)
 
     def stop_pulling(self) -> None:
-        """Has no more frames of the source offered; does nothing where none is pulled."""
+        """Offers no more frames of the source; does nothing if there is none."""
         if self._reader is not None:
             self._reader.stop()
 
     def on_decision(self, listener: Callable[[Decision], None] | None) -> None:
-        """Has the gate's decisions told, on the worker's thread; None: no more."""
+        """Passes the gate's decisions to a listener, on the worker's thread; None: to nobody."""
         self.scheduled.on_decision = listener
 
     def on_notice(self, listener: Callable[[str], None] | None) -> None:
-        """Has told, from any thread, in sentences what should not go unnoticed: a failing disk, a failed stream.
+        """Passes notices to a listener, from any thread: sentences about a failing disk or a failed stream.
 
-        What nobody was told of comes first, down to the opening of the session; None: no more.
+        The last notices that no listener got yet come first; None: to nobody.
         """
         self.scheduled.notices.listen(listener)
 
     def stats(self) -> LiveStats:
-        """How it stands, as of the last step."""
+        """Returns the session's counts as of the last step."""
         with self._changed:
             queue, now = self.scheduled.queue, self.scheduled.progress
             return LiveStats(
@@ -292,10 +292,10 @@ class LiveSession:
             )
 
     def timeline(self, start_s: float = 0.0, stop_s: float = math.inf) -> Timeline:
-        """What is known of a stretch of stream time; may wait for the end of a step."""
+        """Returns what is known of a stretch of stream time; may wait for the end of a step."""
         session = self.scheduled.session
         blocks, log = self._worker.call(lambda: (session.blocks(), list(session.log)))
-        decided = [Watched(d.time_s, str(d.fidelity), d.score) for d in log]
+        decided = [FrameRecord(d.time_s, str(d.fidelity), d.score) for d in log]
         if self._folder is not None:
             before_s = decided[0].time_s if decided else math.inf
             until_s = min(math.nextafter(stop_s, math.inf), before_s)
@@ -306,7 +306,7 @@ class LiveSession:
         )
 
     def thumbnail(self, block_id: int) -> bytes | None:
-        """A small JPEG of a block's frame; None where there is none on disk (yet)."""
+        """Returns a small JPEG of a block's frame; None if there is none on disk (yet)."""
         return None if self._folder is None else read_thumbnail(self._folder, block_id)
 
     def close(self) -> None:

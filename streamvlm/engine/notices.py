@@ -1,4 +1,4 @@
-"""What should not go unnoticed of a session: a failing disk, blocks that are damaged, a stream that cannot go on."""
+"""Notices of a session: a failing disk, blocks that are damaged, a stream that cannot go on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Notices:
-    """Logs every sentence and tells it to who listens; where nobody does, the last few wait for who comes.
+    """Logs every notice and passes it to the listener; while there is none, the last few wait for one.
 
     Everything here may be called from any thread.
 
@@ -34,7 +34,7 @@ class Notices:
         self._untold: deque[str] = deque(maxlen=MOST_UNTOLD)
 
     def tell(self, sentence: str) -> None:
-        """Something has happened."""
+        """Logs a notice, a sentence, and passes it to the listener."""
         self.log.warning("%s", sentence)
         with self._lock:
             if self._listener is None:
@@ -43,7 +43,7 @@ class Notices:
                 call(self._listener, sentence)
 
     def listen(self, listener: Callable[[str], None] | None) -> None:
-        """Has it told, first what nobody was told of; None: no more. The listener must return at once."""
+        """Sets the listener, which must return at once, and passes it the notices that wait; None: no listener."""
         with self._lock:
             self._listener = listener
             while listener is not None and self._untold:
@@ -51,7 +51,7 @@ class Notices:
 
 
 def call(listener: Callable[[T], object], told: T) -> None:
-    """Tells a listener; one that raises against the rules is logged, and nobody else suffers for it."""
+    """Calls a listener with an event; an error that it raises is logged, and harms nothing else."""
     try:
         listener(told)
     except Exception:

@@ -1,4 +1,4 @@
-"""How live sessions and their engine stand, in numbers."""
+"""Reports in numbers of live sessions and of their engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Self
 
-from streamvlm.archive.diary import Watched
+from streamvlm.archive.diary import FrameRecord
 from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.counters import EngineCounters, counter, gauge
 from streamvlm.engine.scheduled_session import ScheduledSession
@@ -18,7 +18,7 @@ from streamvlm.memory.hierarchy import MemoryStats
 
 @dataclass(frozen=True, slots=True)
 class EngineView:
-    """What an engine's statistics are read from, under its lock.
+    """The parts of an engine that its statistics are read from, under its lock.
 
     Attributes:
         config: Bounds.
@@ -127,7 +127,7 @@ class EngineStats(EngineCounters):
 
 @dataclass(frozen=True, slots=True)
 class LiveStats:
-    """How a live session stands.
+    """Counts of a live session.
 
     Attributes:
         time_s: Stream time of the newest frame watched; None before the first.
@@ -141,7 +141,7 @@ class LiveStats:
         lag_s: Stream time by which the newest frame watched is behind the newest one offered.
         wait_s: Seconds that passed between offering the newest frame watched and its being remembered.
         memory: What is remembered.
-        failure: Why the stream cannot go on; None while it can.
+        failure: The reason why the stream cannot go on; None while it can.
     """
 
     time_s: float | None
@@ -160,7 +160,7 @@ class LiveStats:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What is known of a stretch of a stream: the blocks that stand for it, and what was decided on its frames."""
+    """A stretch of a stream: the blocks that stand for it, and the gate's decisions on its frames."""
 
     blocks: tuple[KVBlock, ...]
-    decisions: tuple[Watched, ...]
+    decisions: tuple[FrameRecord, ...]

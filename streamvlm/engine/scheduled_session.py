@@ -40,7 +40,7 @@ class SessionProgress:
 
 
 class ScheduledSession:
-    """A session, what waits for it, and what of it is under way.
+    """A session, what waits for it, and what is being done for it.
 
     Args:
         session: Belongs to the worker.
@@ -48,18 +48,18 @@ class ScheduledSession:
         changed: Guards ``queue``, ``questions`` and ``failure``, which others change as well; everything
             else is the worker's alone.
         counters: Count what is done.
-        notices: Of what should not go unnoticed.
+        notices: Get what goes wrong.
 
     Attributes:
         queue: Frames that wait.
         questions: Those that have no answer yet, in the order in which they were asked.
         armed_questions: Its standing questions.
-        failure: Why the stream cannot go on; None while it can.
+        failure: The reason why the stream cannot go on; None while it can.
         chunk: The frames being watched; None while there are none.
         progress: As of now, to be read by anybody.
         served: The turn at which it last began to watch, how many frames, and at which place.
-        on_decision: Told the gate's decisions.
-        notices: Of what should not go unnoticed.
+        on_decision: Listener of the gate's decisions.
+        notices: Go to the log and to the session's listener.
     """
 
     def __init__(
@@ -273,7 +273,7 @@ class ScheduledSession:
             return self._sentence(error, "the question has no answer")
 
     def _sentence(self, error: Exception, effect: str) -> StreamVlmError:
-        """The error itself if it is meant for the user; otherwise one that is, and the traceback in the log."""
+        """Returns the error itself if it is meant for the user; otherwise logs it and returns one that is."""
         if isinstance(error, StreamVlmError):
             return error
         self.notices.log.error("an internal failure: %s", effect, exc_info=error)

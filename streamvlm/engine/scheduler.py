@@ -1,4 +1,4 @@
-"""Who takes part in the next step: the whole policy by which sessions share one model.
+"""Decides what takes part in the next step: the whole policy by which sessions share one model.
 
 A step is one vision call and one decoder pass at most. In every step, all questions under way go on, each by one want:
 a probe, a prefill, a word; and the frames that a question waits for go with them. Other frames begin to be watched
@@ -21,7 +21,7 @@ from streamvlm.session.steps import Task
 
 
 class Scheduler:
-    """Takes sessions further, step by step; belongs to the worker.
+    """Runs sessions step by step; belongs to the worker.
 
     Args:
         runner: Does the steps.
@@ -35,7 +35,7 @@ class Scheduler:
         self._since_ingest = 0  # steps with questions since other frames last began to be watched
 
     def step(self, sessions: Sequence[ScheduledSession]) -> bool:
-        """Takes everything whose turn it is one step further; says whether there was anything."""
+        """Runs one step of everything whose turn it is; returns whether there was anything."""
         for session in sessions:
             session.begin_questions()
         urgent = [session for session in sessions if session.is_urgent]
@@ -55,7 +55,7 @@ class Scheduler:
         return bool(tasks)
 
     def _begin_chunks(self, sessions: Sequence[ScheduledSession]) -> bool:
-        """Deals a step's frames out; says whether there were any."""
+        """Deals a step's frames out; returns whether there were any."""
         self._turn += 1
         left = self._config.step_frames
         waiting = {session: session.n_ready for session in sorted(sessions, key=lambda session: session.served)}

@@ -1,4 +1,4 @@
-"""Pulls a source into a live session on a thread of its own: a live one as it comes, a file as it can be watched."""
+"""Reads a source into a live session, on a thread: a live one as it comes, a file as fast as it is watched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESUME_GAP_S = 1.0
 
 
 class SourceState(StrEnum):
-    """What has become of a source: ``opened`` comes first, one of the others at the end."""
+    """State of a source: ``opened`` comes first, one of the others at the end."""
 
     OPENED = "opened"
     ENDED = "ended"
@@ -31,7 +31,7 @@ class SourceState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceEvent:
-    """What a source's listener is told, on the source's own thread.
+    """An event for a source's listener, on the source's own thread.
 
     Attributes:
         state: What has become of it.
@@ -47,7 +47,7 @@ class SourceEvent:
 
 
 class SourceReader:
-    """A source being pulled.
+    """Reads one source.
 
     Frames of a live source are offered as they come, so that the latest win; those of a file wait until there is
     room, so that none is dropped. Their times go on from what the stream has seen before. A source that stalls or
@@ -85,7 +85,7 @@ class SourceReader:
         return self._thread.is_alive() and not self._is_stopped
 
     def stop(self) -> None:
-        """Has no more frames offered, from now on; a source that keeps silent is let go when it times out."""
+        """Offers no more frames from now on; a source that keeps silent is closed when it times out."""
         with self._changed:
             self._is_stopped = True
             if self._source is not None:
@@ -107,7 +107,7 @@ class SourceReader:
         call(self._listener, replace(end, n_frames=self._n_frames))
 
     def _pull(self) -> str | None:
-        """Has it watched to its end; returns what there is to say of it."""
+        """Reads the source to its end; returns a warning about it, if there is one."""
         with closing(ReconnectingSource(self._opens, from_s=self._from_s, tell=self._scheduled.notices.tell)) as source:
             with self._changed:
                 self._source = source
@@ -120,7 +120,7 @@ class SourceReader:
             return source.warning
 
     def _give(self, frame: Frame, *, waits: bool) -> bool:
-        """Offers a frame; says whether more are wanted."""
+        """Offers a frame; returns whether more are wanted."""
         with self._changed:
             if waits:
                 self._changed.wait_for(

@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Worker:
     """Steps through all sessions that have something to do, and sleeps when there is nothing.
 
-    Whatever goes wrong in one session ends in that session. Should the thread itself die, every session is told.
+    An error in one session ends that session alone. If the thread itself dies, every session fails.
 
     Args:
         scheduler: Does the steps.
@@ -34,7 +34,7 @@ class Worker:
 
     Attributes:
         busy_s: Seconds spent in steps.
-        failure: Why it runs no more; None while it does.
+        failure: The reason why it runs no more; None while it runs.
     """
 
     def __init__(self, scheduler: Scheduler, changed: threading.Condition) -> None:
@@ -58,7 +58,7 @@ class Worker:
         self._thread.start()
 
     def add(self, session: ScheduledSession) -> None:
-        """Takes a session on."""
+        """Serves one more session."""
         with self._changed:
             if self.failure is not None:
                 raise self.failure
@@ -76,7 +76,7 @@ class Worker:
                 self._sessions.remove(session)
 
     def call(self, function: Callable[[], T]) -> T:
-        """What a function gives when it is called between two steps, where sessions may be looked into."""
+        """Calls a function between two steps, when sessions may be read, and returns its result."""
         if threading.current_thread() is self._thread:
             return function()
         future: Future[T] = Future()
@@ -107,7 +107,7 @@ class Worker:
             self._end(EngineError(f"The engine's worker died ({type(error).__name__}: {error}); start it again."))
 
     def _wait_for_work(self) -> bool:
-        """Whether there is something to do, now or after a while."""
+        """Waits for something to do; returns False if there will be nothing any more."""
         with self._changed:
             self._changed.notify_all()  # who waits for a session's end looks again
             self._changed.wait_for(lambda: self._has_work() or self._ends_at_s is not None)
@@ -128,7 +128,7 @@ class Worker:
         return bool(self._calls) or any(session.has_work for session in self._sessions)
 
     def step(self) -> None:
-        """Does what has been called for, and one step of all sessions."""
+        """Makes the calls that wait, and runs one step of all sessions."""
         with self._changed:
             calls, sessions = [self._calls.popleft() for _ in range(len(self._calls))], list(self._sessions)
         for function, future in calls:

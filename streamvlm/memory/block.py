@@ -1,4 +1,4 @@
-"""What a KV block is: the raw keys and values of one kept frame, and the entry that describes it."""
+"""A KV block: the raw keys and values of one kept frame, and the entry that describes it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BlockLayout:
         return 2 * self.n_layers * self.n_kv_heads * self.head_dim * self.dtype.itemsize
 
     def shape(self, n_tokens: int) -> tuple[int, int, int, int, int]:
-        """Shape of a block's payload: (layers, 2 for key and value, KV heads, tokens, head dim)."""
+        """Returns the shape of a block's payload: (layers, 2 for key and value, KV heads, tokens, head dim)."""
         return (self.n_layers, 2, self.n_kv_heads, n_tokens, self.head_dim)
 
 
@@ -46,17 +46,17 @@ class Positions:
 
     @classmethod
     def of(cls, axes: Tensor, extent: int) -> Positions:
-        """From coordinates (3, N)."""
+        """Makes them from coordinates (3, N)."""
         return cls(axes.cpu().numpy().astype("<i2").tobytes(), extent)
 
     @classmethod
     def of_text(cls, n_tokens: int) -> Positions:
-        """One behind the other on all axes."""
+        """Makes positions one behind the other on all axes."""
         return cls.of(torch.arange(n_tokens).expand(3, -1), n_tokens)
 
     @classmethod
     def join(cls, parts: Sequence[Positions]) -> Positions:
-        """Those of several blocks, one behind the other."""
+        """Joins those of several blocks, one behind the other."""
         begins = itertools.accumulate((part.extent for part in parts), initial=0)
         axes = [begin + part.axes for begin, part in zip(begins, parts, strict=False)]
         return cls.of(torch.cat(axes, dim=1), sum(part.extent for part in parts))
@@ -67,7 +67,7 @@ class Positions:
         return torch.from_numpy(np.frombuffer(self.data, "<i2").astype(np.int64).reshape(3, -1))
 
     def keep(self, tokens: Tensor) -> Positions:
-        """Those of some tokens only, given by index; what follows the block begins where it did."""
+        """Returns those of some tokens only, given by index; what follows the block begins where it did."""
         return Positions.of(self.axes[:, tokens.cpu()], self.extent)
 
 

@@ -20,7 +20,7 @@ class DeviceCache:
         self._payloads: OrderedDict[int, Tensor] = OrderedDict()
 
     def get(self, block_id: int) -> Tensor | None:
-        """The block's payload, now the most recent one; None if it is not cached."""
+        """Returns the block's payload, now the most recent one; None if it is not cached."""
         if block_id in self._payloads:
             self._payloads.move_to_end(block_id)
         return self._payloads.get(block_id)

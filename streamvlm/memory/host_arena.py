@@ -30,7 +30,7 @@ class Extent(NamedTuple):
 
 
 def whole_pages(n_bytes: int) -> int:
-    """Bytes that a payload of ``n_bytes`` takes in the arena: whole pages, as direct disk reads want."""
+    """Returns ``n_bytes`` rounded up to whole pages, as direct disk reads want."""
     return -(-n_bytes // PAGE_BYTES) * PAGE_BYTES
 
 
@@ -77,7 +77,7 @@ class SlabArena:
         self._holes.insert(at, Extent(start, stop))
 
     def view(self, extent: Extent) -> Tensor:
-        """The extent's bytes, uint8, in place: valid until the extent is freed."""
+        """Returns the extent's bytes, uint8, in place: valid until the extent is freed."""
         return self._buffer[extent.start : extent.stop]
 
 

@@ -59,7 +59,7 @@ class AttentionMassScorer:
         self.add_rows(block.id, self.rows(payload))
 
     def rows(self, payload: Tensor) -> Tensor:
-        """What the index holds of a payload: its retrieval heads' keys (N, sources, D)."""
+        """Returns what the index holds of a payload: its retrieval heads' keys (N, sources, D)."""
         return torch.stack([payload[layer, 0, kv_head] for layer, kv_head in self._sources], dim=1)
 
     def add_rows(self, block_id: int, rows: Tensor) -> None:
@@ -71,7 +71,7 @@ class AttentionMassScorer:
         self._index.forget(ids)
 
     def score(self, queries: Mapping[int, Tensor], ids: Ids) -> Tensor:
-        """Attention mass (len(ids),) float32 in [0, 1]; see ``BlockScorer.score``."""
+        """Returns the attention mass (len(ids),) float32 in [0, 1]; see ``BlockScorer.score``."""
         if len(ids) == 0:
             return torch.zeros(0)
         rows = self._index.rows_of(ids)

@@ -1,4 +1,4 @@
-"""The seconds of video that an answer rested on."""
+"""Evidence: the seconds of video that an answer is based on."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Evidence:
 def rank_evidence(
     blocks: Sequence[KVBlock], masses: Sequence[float], most: int = 5, least_share: float = 0.05
 ) -> list[Evidence]:
-    """Names the blocks that an answer attended to, best first; of equal ones the newer first.
+    """Returns the blocks that an answer attended to, best first; of equal ones the newer first.
 
     Args:
         blocks: The blocks the answer could see; a negative id stands for what is in no block.
         masses: Attention mass that each got, >= 0, in any unit.
-        most: Most blocks to name.
-        least_share: Share of the total under which a block is not worth naming.
+        most: Most blocks to return.
+        least_share: Share of the total below which a block is left out.
     """
     total = sum(masses)
     if total <= 0:

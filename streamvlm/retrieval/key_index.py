@@ -23,7 +23,7 @@ _STRIPS = 4
 
 
 class _Chunk:
-    """Some rows of every source, the slot of the block that owns each row, and the rows that nobody owns."""
+    """Some rows of every source, the number of the block that owns each row, and the rows that nobody owns."""
 
     def __init__(self, keys: Tensor) -> None:
         self.keys = keys
@@ -45,17 +45,19 @@ class Rows:
 
     Args:
         chunks: All there are.
-        slots: Of the blocks, (blocks,) int64.
-        n_slots: How many there are, nobody's included.
+        numbers: Of the blocks, (blocks,) int64.
+        n_numbers: How many there are, nobody's included.
     """
 
-    def __init__(self, chunks: Sequence[_Chunk], slots: Tensor, n_slots: int) -> None:
-        self._chunks, self._slots, self._n_slots = chunks, slots, n_slots
+    def __init__(self, chunks: Sequence[_Chunk], numbers: Tensor, n_numbers: int) -> None:
+        self._chunks, self._numbers, self._n_numbers = chunks, numbers, n_numbers
         self._owners = torch.cat([chunk.owners for chunk in chunks])
-        self._bias = torch.full((n_slots,), -math.inf, device=slots.device).index_fill_(0, slots, 0.0)[self._owners]
+        self._bias = torch.full((n_numbers,), -math.inf, device=numbers.device).index_fill_(0, numbers, 0.0)[
+            self._owners
+        ]
 
     def dot(self, source: int, query: Tensor) -> Tensor:
-        """Products of a query (width,) with all rows of a source: (rows,) float32, -inf where others own the row."""
+        """Returns products of a query (width,) with a source's rows: (rows,) float32, -inf where others own the row."""
         products = torch.empty_like(self._bias)
         query = query.detach().to(products).expand(_STRIPS, 1, -1)
         start = 0
@@ -72,8 +74,8 @@ class Rows:
 
         In float64, because CUDA adds in no fixed order: rounded to float32, the order no longer shows.
         """
-        sums = torch.zeros(self._n_slots, dtype=torch.float64, device=values.device)
-        return sums.index_add_(0, self._owners, values.double())[self._slots].float()
+        sums = torch.zeros(self._n_numbers, dtype=torch.float64, device=values.device)
+        return sums.index_add_(0, self._owners, values.double())[self._numbers].float()
 
 
 class KeyIndex:
@@ -90,9 +92,9 @@ class KeyIndex:
         self._empty = torch.empty(n_sources, 0, width, dtype=dtype, device=device)
         self._chunk_rows = max(1, CHUNK_BYTES // (width * torch.float32.itemsize))
         self._chunks: list[_Chunk] = []
-        self._homes: dict[int, tuple[int, _Chunk, Tensor]] = {}
-        self._spare_slots: list[int] = []
-        self._slot_of = np.zeros(0, np.int64)  # by block id, so that a scan asks for no block singly
+        self._held: dict[int, tuple[int, _Chunk, Tensor]] = {}
+        self._spare_numbers: list[int] = []
+        self._number_of = np.zeros(0, np.int64)  # by block id, so that a scan asks for no block singly
 
     @property
     def n_bytes(self) -> int:
@@ -103,33 +105,33 @@ class KeyIndex:
         """Stores a block's keys, (sources, rows, width)."""
         chunk = self._chunk_with(keys.shape[1])
         rows = chunk.take(keys.shape[1])
-        slot = self._spare_slots.pop() if self._spare_slots else len(self._homes) + 1
+        number = self._spare_numbers.pop() if self._spare_numbers else len(self._held) + 1
         chunk.keys[:, rows] = keys.to(chunk.keys)
-        chunk.owners[rows] = slot
-        self._homes[block_id] = slot, chunk, rows
-        if block_id >= len(self._slot_of):
-            self._slot_of = np.pad(self._slot_of, (0, max(1024, block_id + 1)))
-        self._slot_of[block_id] = slot
+        chunk.owners[rows] = number
+        self._held[block_id] = number, chunk, rows
+        if block_id >= len(self._number_of):
+            self._number_of = np.pad(self._number_of, (0, max(1024, block_id + 1)))
+        self._number_of[block_id] = number
 
     def forget(self, ids: Iterable[int]) -> None:
         """Frees the rows of these blocks."""
         for block_id in ids:
-            slot, chunk, rows = self._homes.pop(block_id)
-            self._slot_of[block_id] = NOBODY
+            number, chunk, rows = self._held.pop(block_id)
+            self._number_of[block_id] = NOBODY
             chunk.give_back(rows)
-            self._spare_slots.append(slot)
+            self._spare_numbers.append(number)
 
     def rows_of(self, ids: Ids) -> Rows:
-        """The rows of these blocks, to be scanned before the next block comes or goes.
+        """Returns the rows of these blocks, to be scanned before the next block comes or goes.
 
         Raises:
             KeyError: If a block is not in the index.
         """
         wanted = np.asarray(ids, np.int64)
-        if wanted.max() >= len(self._slot_of) or not (found := self._slot_of[wanted]).all():
-            raise KeyError(f"blocks {[i for i in ids if i not in self._homes]} are not in the index")
-        slots = torch.from_numpy(found).to(self._empty.device)
-        return Rows(self._chunks, slots, 1 + len(self._homes) + len(self._spare_slots))
+        if wanted.max() >= len(self._number_of) or not (found := self._number_of[wanted]).all():
+            raise KeyError(f"blocks {[i for i in ids if i not in self._held]} are not in the index")
+        numbers = torch.from_numpy(found).to(self._empty.device)
+        return Rows(self._chunks, numbers, 1 + len(self._held) + len(self._spare_numbers))
 
     def _chunk_with(self, n_rows: int) -> _Chunk:
         for chunk in self._chunks:

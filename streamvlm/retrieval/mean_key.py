@@ -46,7 +46,7 @@ class MeanKeyScorer:
         self._index.forget(ids)
 
     def score(self, queries: Mapping[int, Tensor], ids: Ids) -> Tensor:
-        """Dot products (len(ids),) float32, of any sign; see ``BlockScorer.score``."""
+        """Returns dot products (len(ids),) float32, of any sign; see ``BlockScorer.score``."""
         if len(ids) == 0:
             return torch.zeros(0)
         rows = self._index.rows_of(ids)

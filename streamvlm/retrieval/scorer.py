@@ -33,7 +33,7 @@ class BlockScorer(Protocol):
         """Drops blocks from the index."""
 
     def score(self, queries: Mapping[int, Tensor], ids: Ids) -> Tensor:
-        """How much the question wants each candidate; what is not a candidate has no influence.
+        """Scores how much the question wants each candidate; other blocks have no influence.
 
         Args:
             queries: For each of ``layers``, the question's raw queries (H, Q, D), any float dtype and device.

@@ -1,4 +1,4 @@
-"""How many blocks, and which: as few as carry most of the score."""
+"""Selects blocks by their scores: as few as carry most of the score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finished answer, and what it rests on."""
+"""A finished answer, and what it is based on."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Answer:
     """A finished answer.
 
     Attributes:
-        question: As it was asked.
+        question: The question, as it was asked.
         text: The whole answer.
         asked_at_s: Stream time that the question looks back from: it saw no later frame.
-        evidence: Spans of the stream that it rests on, most attended to first.
+        evidence: Spans of the stream that it is based on, most attended to first.
         retrieved: Ids of the blocks that were fetched for it beside the window, in time order.
         timings: How long it took.
         tokens: How much was read and written.

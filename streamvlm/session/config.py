@@ -1,4 +1,4 @@
-"""What a stream may use, and what it is told."""
+"""Settings of one stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamvlm.gate.gate import GateConfig
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """What one stream may use.
+    """Settings of one stream.
 
     Attributes:
         window_blocks: Newest blocks that every chunk and every question attends to.
@@ -40,7 +40,7 @@ class SessionConfig:
     gate: GateConfig = field(default_factory=lambda: GateConfig(max_gap_s=10.0))
 
     def __post_init__(self) -> None:
-        """Refuse what no stream can run with.
+        """Refuses what no stream can run with.
 
         Raises:
             UsageError: If a count is not positive or the coverage not in (0, 1].

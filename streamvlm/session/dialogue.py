@@ -1,4 +1,4 @@
-"""What has been said about a stream and is still in view."""
+"""The dialogue: questions about a stream and their answers, as far as they are still in view."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from streamvlm.archive.archive import Archive
-from streamvlm.archive.diary import DialogueTurn, Said, Spoken
+from streamvlm.archive.diary import AnsweredQuestion, DialogueRecord, DialogueTurn
 from streamvlm.models.base import VideoLanguageModel
 
 
@@ -33,11 +33,11 @@ class Dialogue:
             self.payloads.append(data.view(layout.dtype).view(layout.shape(turn.n_tokens)).to(model.device))
 
     def add(self, payload: Tensor, question: str, answer: str, asked_at_s: float) -> None:
-        """Takes in a question and its answer."""
+        """Adds a question and its answer."""
         self.payloads.append(payload)
         while len(self.payloads) > 1 and sum(p.shape[-2] for p in self.payloads) > self._most_tokens:
             self.payloads.popleft()
         if self._archive is not None:
             data = payload.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-            said, turn = Said(asked_at_s, question, answer), DialogueTurn(payload.shape[-2], data)
-            self._archive.writer.note(Spoken(said, turn, len(self.payloads)))
+            answered, turn = AnsweredQuestion(asked_at_s, question, answer), DialogueTurn(payload.shape[-2], data)
+            self._archive.writer.note(DialogueRecord(answered, turn, len(self.payloads)))

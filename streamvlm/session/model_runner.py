@@ -1,4 +1,4 @@
-"""Runs the model for all sessions that share it: what several of them want is met at once."""
+"""Runs the model for all sessions that share it: wants of several sessions are met in one pass."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ModelRunner:
         _, self.sinks = self.decoder.prefill(opening, self.decoder.new_context(len(opening)))
 
     def advance(self, tasks: Iterable[Task[Any]]) -> None:
-        """Takes every task one want further, those that want the same kind of thing together."""
+        """Meets one want of every task, wants of the same kind together."""
         waiting = [(task, task.want) for task in tasks if task.want is not None]
         _meet([(task, want) for task, want in waiting if isinstance(want, Look)], self._look)
         _meet([(task, want) for task, want in waiting if isinstance(want, Reading)], self._read)
@@ -41,7 +41,7 @@ class ModelRunner:
                 _meet([(task, want)], self._inspect)
 
     def run(self, work: Work[T]) -> T:
-        """Does a piece of work alone, to its end."""
+        """Runs a piece of work alone, to its end, and returns its result."""
         task = Task(work)
         while not task.has_ended:
             self.advance([task])
@@ -63,7 +63,7 @@ W = TypeVar("W")
 
 
 def _meet(wanted: Sequence[tuple[Task[Any], W]], meet: Callable[[Sequence[W]], Sequence[object]]) -> None:
-    """Meets the wants of several tasks in one go; should that fail, each alone, so that only what is at fault fails."""
+    """Meets the wants of several tasks in one pass; if that fails, each alone, so that only the faulty one fails."""
     if not wanted:
         return
     outcomes: Sequence[object]

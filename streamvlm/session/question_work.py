@@ -166,13 +166,13 @@ class QuestionWork:
         )
 
     def _prepare(self) -> Work[Generation]:
-        config, memory, said = self._config, self._memory, self._said()
-        tokens = question_tokens(memory, self._question, follows_up=bool(said))
+        config, memory, turns = self._config, self._memory, self._turns()
+        tokens = question_tokens(memory, self._question, follows_up=bool(turns))
         most_tokens = min(self._question.max_tokens or config.max_answer_tokens, config.max_answer_tokens)
         room = len(tokens) + most_tokens
         self._window = self._scope.blocks[-config.window_blocks :]
         newest = yield from self._newest()
-        near = [*memory.read([block.id for block in self._window]), *newest, *said]
+        near = [*memory.read([block.id for block in self._window]), *newest, *turns]
         context = memory.context(near, room)
         self._chosen = yield from self._retrieve(tokens, context)
         if self._chosen:
@@ -195,7 +195,7 @@ class QuestionWork:
         (encoded,) = yield from self._memory.encode([tokens])
         return [encoded._replace(block_id=NEWEST_ID)]
 
-    def _said(self) -> list[KeyValues]:
+    def _turns(self) -> list[KeyValues]:
         return [] if self._question.out_of_band else [KeyValues(payload) for payload in self._dialogue.payloads]
 
     def _retrieve(self, tokens: Tensor, near: Context) -> Work[list[KVBlock]]:

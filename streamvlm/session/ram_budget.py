@@ -1,4 +1,4 @@
-"""What all sessions of a process may promise themselves together."""
+"""The RAM that all sessions of a process may use together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RamBudget:
 
     @classmethod
     def of_this_machine(cls) -> RamBudget:
-        """Nine tenths of the RAM there is."""
+        """Returns a budget of nine tenths of the machine's RAM."""
         return cls(int(_RAM_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
 
     @property

@@ -83,7 +83,7 @@ class Session:
 
     @property
     def memory(self) -> MemoryStats:
-        """What is remembered now."""
+        """Counts of what is remembered now."""
         return self.stream_memory.blocks.stats()
 
     def blocks(self) -> Snapshot:

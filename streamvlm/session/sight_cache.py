@@ -49,13 +49,13 @@ class _Shown:
 
 
 class SightCache:
-    """What of one stream was looked at last, and what was seen."""
+    """The picture of one stream that was looked at last, and what was seen in it."""
 
     def __init__(self) -> None:
         self._last: tuple[_Shown, Sight] | None = None
 
     def look(self, pictures: Sequence[Picture]) -> Work[list[Sight]]:
-        """What is seen in the next pictures, at least one; wants a look at those that are new."""
+        """Returns what is seen in the next pictures, at least one; wants a look at those that are new."""
         last = self._last[0] if self._last is not None else None
         new: list[Picture] = []
         n_new: list[int] = []

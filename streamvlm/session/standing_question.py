@@ -44,7 +44,7 @@ class StandingQuestion:
     cool_down_s: float = 5.0
 
     def __post_init__(self) -> None:
-        """Refuse what could never fire, or never again.
+        """Refuses what could never fire, or never again.
 
         Raises:
             UsageError: If the question is empty, the bounds are no probabilities in order, or a time is negative.
@@ -87,7 +87,7 @@ class Fired:
 
 
 class ArmedQuestion:
-    """One standing question over a stream: when to check it, and what to make of what was found.
+    """One standing question over a stream: when it is checked, and whether it fires.
 
     Fires once per occurrence: it then waits until the probability has fallen to ``release``. What becomes true while it
     cools down fires when it has, if it is still true.
@@ -109,7 +109,7 @@ class ArmedQuestion:
         return fidelity is Fidelity.CLEAR or time_s - self._checked_s >= self.standing.every_s
 
     def judge(self, time_s: float, probability: float) -> bool:
-        """Takes in the probability of yes in a frame that was due; says whether it fires."""
+        """Takes the probability of yes in a frame that was due; returns whether the question fires."""
         self._checked_s = time_s
         if probability <= self.standing.release:
             self._is_released = True
@@ -151,11 +151,11 @@ def check(
 
 
 def evidence_at(time_s: float) -> tuple[Evidence, ...]:
-    """The frame of a moment, which is all that a check looks at."""
+    """Returns the frame of a moment, which is all that a check looks at."""
     return (Evidence(time_s, time_s, Fidelity.CLEAR, 1.0),)
 
 
 def probability_of_yes(logits: Tensor, model: VideoLanguageModel) -> float:
-    """Of logits (vocabulary,), the share that words for yes have of those for yes and no."""
+    """Returns, for logits (vocabulary,), the share of words for yes among those for yes and no."""
     yes, no = (logits.double()[sorted(ids)].logsumexp(0) for ids in (model.yes_ids, model.no_ids))
     return float((yes - no).sigmoid())

@@ -1,7 +1,7 @@
-"""Work in small steps: what sessions want of the model, and how the wants of several are met at once.
+"""Work in small steps: what sessions want of the model, so that the wants of several can be met in one pass.
 
-A piece of work is a generator that yields what it wants of the model and is sent what came of it. Between two wants
-it may be left waiting, or closed. Whoever runs it decides what runs together: pictures of several streams go through
+A piece of work is a generator that yields what it wants of the model and is sent the result. Between two wants it may
+be left waiting, or closed. Its runner decides what runs together: pictures of several streams go through
 one vision call, tokens of several contexts, a chunk of frames or the next word of an answer, through one pass.
 """
 
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Wants pictures seen: is sent a list of their sights."""
+    """A want to have pictures seen; the result is a list of their sights."""
 
     pictures: Sequence[Picture]
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Wants a question's raw queries: is sent them by layer (see ``StreamDecoder.probe``)."""
+    """A want to have a question's raw queries; the result holds them by layer (see ``StreamDecoder.probe``)."""
 
     embeddings: Tensor
     context: Context
@@ -38,7 +38,7 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Wants tokens added to contexts: is sent a list of what each addition read."""
+    """A want to have tokens added to contexts; the result is a list with one ``Read`` for each addition."""
 
     additions: Sequence[Addition]
 
@@ -46,14 +46,14 @@ class Reading:
 Want = Look | Inspection | Reading
 
 Work = Generator[Want, Any, T]
-"""Yields what it wants, is sent what came of it, and returns its result."""
+"""Yields wants, is sent their results, and returns a result of its own."""
 
 
 class Task(Generic[T]):
     """A piece of work under way; begins at once and waits at its first want.
 
     Attributes:
-        want: What it waits for; None when it has ended.
+        want: The want whose result it waits for; None when it has ended.
     """
 
     def __init__(self, work: Work[T]) -> None:
@@ -69,7 +69,7 @@ class Task(Generic[T]):
         return self.want is None
 
     def send(self, outcome: object) -> None:
-        """Gives it what it waited for: what came of it, or the error that came of it."""
+        """Resumes the work with the result that it waited for, or with the error in its place."""
         if isinstance(outcome, Exception):
             self._go_on(lambda: self._work.throw(outcome))
         else:
@@ -81,7 +81,7 @@ class Task(Generic[T]):
         self._work.close()
 
     def result(self) -> T:
-        """The result of work that has ended; raises the error that ended it instead."""
+        """Returns the result of work that has ended, or raises the error that ended it."""
         if self._error is not None:
             raise self._error
         return self._result  # type: ignore[return-value]  # T itself may be None

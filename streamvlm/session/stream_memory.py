@@ -1,4 +1,4 @@
-"""What one stream has to attend to: sinks, remembered blocks, and the window, the newest among them."""
+"""What a stream's frames and questions attend to: sinks, remembered blocks, and the window of the newest blocks."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamvlm.archive.archive import Archive
-from streamvlm.archive.diary import Watched
+from streamvlm.archive.diary import FrameRecord
 from streamvlm.frame import Fidelity, Frame
 from streamvlm.gate.gate import CurvatureGate, Decision, DecisionLog, GateConfig
 from streamvlm.memory.block import KVBlock
@@ -32,7 +32,7 @@ class Watcher:
         memory: Where kept frames go.
         gate: Settings of the gate that judges them.
         log_decisions: Newest decisions to hold.
-        archive: Told of every frame; where it was left, watching goes on.
+        archive: Gets a record of every frame; watching goes on where it was left.
 
     Attributes:
         log: Every gate decision, newest kept.
@@ -87,7 +87,7 @@ class Watcher:
     def _note(self, decision: Decision, block: KVBlock | None, frame: Frame) -> None:
         if self._archive is not None:
             kept = (block.id, frame.picture) if block is not None else (None, None)
-            self._archive.writer.note(Watched(decision.time_s, str(decision.fidelity), decision.score, *kept))
+            self._archive.writer.note(FrameRecord(decision.time_s, str(decision.fidelity), decision.score, *kept))
 
 
 def _is_kept(seen: SeenFrame) -> bool:
@@ -95,7 +95,7 @@ def _is_kept(seen: SeenFrame) -> bool:
 
 
 def _left_at_s(memory: StreamMemory, archive: Archive) -> float | None:
-    """Stream time at which an archive was left; None if it is new."""
+    """Returns the stream time at which an archive was left; None if it is new."""
     times_s = [block.end_s for block in memory.blocks.table.snapshot()[-1:]]
     if (clock_s := archive.diary.time_s()) is not None:
         times_s.append(clock_s)

@@ -14,15 +14,15 @@ from flips import flips
 
 from streamvlm.archive.diary import (
     MOST_SPOKEN,
-    Armed,
+    AnsweredQuestion,
+    ArmedRecord,
+    DeliveryRecord,
+    DialogueRecord,
     DialogueTurn,
     Diary,
-    Entry,
     FiringRecord,
-    Said,
-    Spoken,
-    ToldOf,
-    Watched,
+    FrameRecord,
+    Record,
     read_decisions,
     read_thumbnail,
 )
@@ -34,25 +34,25 @@ FLIPS_A_PAGE = 10
 TOKEN_BYTES = 10
 
 
-def spoken(i: int, n_tokens: int = 3, n_in_view: int = 5) -> Spoken:
+def spoken(i: int, n_tokens: int = 3, n_in_view: int = 5) -> DialogueRecord:
     turn = DialogueTurn(n_tokens, bytes([1 + i % 255]) * (n_tokens * TOKEN_BYTES))
-    return Spoken(Said(float(i), f"what was {i}?", "a circle"), turn, n_in_view)
+    return DialogueRecord(AnsweredQuestion(float(i), f"what was {i}?", "a circle"), turn, n_in_view)
 
 
-def written(folder: Path, entries: Iterable[Entry]) -> Path:
+def written(folder: Path, records: Iterable[Record]) -> Path:
     with closing(Diary(folder)) as diary:
-        diary.add(entries)
+        diary.add(records)
     return folder
 
 
-def entries_of_a_day() -> list[Entry]:
+def records_of_a_day() -> list[Record]:
     picture = np.full((90, 160, 3), 77, np.uint8)
     return [
-        *(Watched(float(i), "clear", 1.5, i, picture) for i in range(8)),
+        *(FrameRecord(float(i), "clear", 1.5, i, picture) for i in range(8)),
         *(spoken(i) for i in range(40)),
-        *(Armed(f"standing-{i}", "is it?", 0.5, 0.4, 10.0, 60.0) for i in range(30)),
+        *(ArmedRecord(f"standing-{i}", "is it?", 0.5, 0.4, 10.0, 60.0) for i in range(30)),
         *(FiringRecord(i, "standing-1", "is it?", float(i), 0.75) for i in range(1, 30)),
-        ToldOf(29),
+        DeliveryRecord(29),
     ]
 
 
@@ -64,7 +64,7 @@ def read_all(folder: Path) -> object:
 
 
 def test_a_flip_in_any_page_of_the_diary_is_a_sentence_or_an_entry(tmp_path: Path) -> None:
-    whole = written(tmp_path, entries_of_a_day())
+    whole = written(tmp_path, records_of_a_day())
     before = read_all(whole)
     folder = shutil.copytree(whole, tmp_path / "flipped")
     path = folder / "diary.db"
@@ -98,7 +98,7 @@ def test_of_what_was_said_the_words_stay_and_payloads_only_while_they_are_in_vie
         assert diary.turns(10**9, TOKEN_BYTES) == [spoken(i, n_tokens).turn for i in range(n_turns - 3, n_turns)]
         assert diary.turns(25_000, TOKEN_BYTES) == [spoken(i, n_tokens).turn for i in range(n_turns - 2, n_turns)]
         assert diary.turns(1, TOKEN_BYTES) == [spoken(n_turns - 1, n_tokens).turn], "never without the last"
-        assert diary.dialogue(n_turns) == [spoken(i).said for i in range(n_turns)]
+        assert diary.dialogue(n_turns) == [spoken(i).answered for i in range(n_turns)]
     assert (tmp_path / "diary.db").stat().st_size < n_turns * n_tokens * TOKEN_BYTES / 10
 
 
@@ -106,7 +106,7 @@ def test_words_are_bounded_too(tmp_path: Path) -> None:
     with closing(Diary(tmp_path)) as diary:
         diary.add([spoken(i, 1, n_in_view=1) for i in range(MOST_SPOKEN + 7)])
         assert diary.counts()["dialogue"] == MOST_SPOKEN
-        assert diary.dialogue(1) == [spoken(MOST_SPOKEN + 6).said]
+        assert diary.dialogue(1) == [spoken(MOST_SPOKEN + 6).answered]
 
 
 @pytest.mark.parametrize("change", ["payload = x'0102'", "payload = zeroblob(38)", "n_tokens = 2"])
@@ -117,5 +117,5 @@ def test_a_turn_that_is_not_as_it_was_written_is_damage(tmp_path: Path, change: 
     with closing(Diary(folder)) as diary:
         with pytest.raises(StoreError, match=r"tokens of the dialogue are not as they were written.*move it away"):
             diary.turns(9, TOKEN_BYTES)
-        assert diary.dialogue(9) == [spoken(0).said, spoken(1).said], "the words can be read"
+        assert diary.dialogue(9) == [spoken(0).answered, spoken(1).answered], "the words can be read"
         assert diary.turns(3, TOKEN_BYTES) == [spoken(1).turn], "and what is no longer in view does no harm"

@@ -12,7 +12,7 @@ import pytest
 from breakable_disk import LAYOUT, put
 
 from streamvlm.archive.archive import ArchiveCard, ArchiveConfig
-from streamvlm.archive.diary import Diary, Watched
+from streamvlm.archive.diary import Diary, FrameRecord
 from streamvlm.archive.maintenance import repair
 from streamvlm.memory.disk.store import DiskStore
 
@@ -34,7 +34,7 @@ def left(folder: Path, ids: Iterable[int], known_ends_s: dict[int, float], decid
         store.commit([], known_ends_s)
     with closing(Diary(folder)) as diary:
         fidelity = {"K": "clear", "d": "discarded"}
-        diary.add([Watched(i / 2, fidelity[one], 1.0) for i, one in enumerate(decided) if one in fidelity])
+        diary.add([FrameRecord(i / 2, fidelity[one], 1.0) for i, one in enumerate(decided) if one in fidelity])
     return folder
 
 

@@ -19,7 +19,7 @@ import torch
 from breakable_disk import CLEAR_TOKENS, FUZZY_TOKENS, LAYOUT, BrokenIO, content, put
 from torch import Tensor
 
-from streamvlm.archive.diary import Diary, Watched
+from streamvlm.archive.diary import Diary, FrameRecord
 from streamvlm.archive.write_behind import WriteBehind
 from streamvlm.memory.disk.store import DiskStore
 from streamvlm.memory.disk.system_calls import SystemCalls
@@ -108,7 +108,7 @@ def test_ends_and_entries_are_written_too(tmp_path: Path) -> None:
     memory = disk.memory()
     watch(memory, range(3))
     memory.extend(8.5)
-    disk.writer.note(Watched(8.5, "discarded", 0.1))
+    disk.writer.note(FrameRecord(8.5, "discarded", 0.1))
     disk.close()
     again = Disk(tmp_path)
     assert again.memory().table.snapshot()[-1].end_s == 8.5
@@ -321,7 +321,7 @@ def test_an_end_that_is_being_written_is_waited_for_like_a_block(tmp_path: Path)
 def test_an_entry_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
     disk = Disk(tmp_path, flush_every_s=0.01)
     with held(tmp_path / "diary.db"):
-        disk.writer.note(Watched(8.5, "discarded", 0.1))
+        disk.writer.note(FrameRecord(8.5, "discarded", 0.1))
         time.sleep(0.1)  # taken by the thread by now
         drained = started(disk.writer.drain)
         drained.join(0.2)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from breakable_disk import CLEAR_TOKENS, FUZZY_TOKENS, LAYOUT, put
 
-from streamvlm.archive.diary import Diary, Watched
+from streamvlm.archive.diary import Diary, FrameRecord
 from streamvlm.archive.write_behind import WriteBehind
 from streamvlm.memory.disk.store import DiskStore, Put
 from streamvlm.memory.disk.system_calls import SystemCalls
@@ -51,6 +51,6 @@ def ingest(folder: Path, budget_bytes: int, watched: c_double, io: SystemCalls |
     while True:
         one = seen(block_id)
         writer.submit(one)
-        writer.note(Watched(one.block.start_s, "clear", 1.0))
+        writer.note(FrameRecord(one.block.start_s, "clear", 1.0))
         watched.value = one.block.start_s
         block_id += 1

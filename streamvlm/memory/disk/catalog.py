@@ -69,13 +69,13 @@ class Catalog:
             raise
 
     def places(self) -> list[BlockLocation]:
-        """All committed blocks in order of their ids; StoreError if a row is damaged."""
+        """Returns all committed blocks in order of their ids; StoreError if a row is damaged."""
         with self._reading():
             rows = self._db.execute(f"SELECT {', '.join(_COLUMNS)} FROM blocks ORDER BY id")
             return [_place(*row) for row in checked(rows, *_COLUMNS.values())]
 
     def next_id(self) -> int:
-        """One above every id that was ever committed, also of blocks forgotten since; StoreError if damaged."""
+        """Returns one more than every id ever committed, also of blocks forgotten since; StoreError if damaged."""
         with self._reading():
             newest = self._db.execute(
                 "SELECT coalesce(max(value), 0) FROM "

@@ -28,7 +28,7 @@ _GROUPED = {_KEYS: _TOKENS, _VALUES: _CHANNELS}
 
 
 def encoded_bytes(codec: Codec, layout: BlockLayout, n_tokens: int) -> int:
-    """Bytes that a payload of ``n_tokens`` tokens takes once encoded."""
+    """Returns the bytes that a payload of ``n_tokens`` tokens takes once encoded."""
     if codec is Codec.RAW:
         return layout.token_bytes * n_tokens
     heads = layout.n_layers * layout.n_kv_heads
@@ -38,7 +38,7 @@ def encoded_bytes(codec: Codec, layout: BlockLayout, n_tokens: int) -> int:
 
 
 def encode(codec: Codec, payload: Tensor) -> Tensor:
-    """The bytes of a payload (L, 2, K, N, D) on the CPU: uint8, for ``raw`` in place where that is possible."""
+    """Returns the bytes of a payload (L, 2, K, N, D) on the CPU: uint8, for ``raw`` in place if that is possible."""
     if codec is Codec.RAW:
         return payload.cpu().contiguous().view(torch.uint8).flatten()
     parts = []

@@ -1,4 +1,4 @@
-"""What is left of a clear block when room gets scarce: the tokens that stand out."""
+"""Fading: a clear block keeps the tokens that stand out, and gives up the others."""
 
 from __future__ import annotations
 

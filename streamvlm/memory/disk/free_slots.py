@@ -1,4 +1,4 @@
-"""Which slots are free, and the segments that more of them come from: within a store's budget and a quota."""
+"""The free slots, and the making and removing of segments, within a store's budget and a quota."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FreeSlots:
         used: Places of the blocks that are there: their slots are not free.
         budget_bytes: Most bytes of segment files.
         quota: What this and other stores may take together.
-        on_event: Told in a sentence when the disk is full.
+        on_event: Gets a sentence when the disk is full.
 
     Attributes:
         budget_bytes: Lowered to what there is once the disk is full.
@@ -100,7 +100,7 @@ class FreeSlots:
         return self._make(shape, n_slots)
 
     def _slots_within(self, left_bytes: int, shape: SlotShape) -> int:
-        """How many slots the next segment has: several segments make up a budget, however large a slot is."""
+        """Returns how many slots the next segment has: several segments make up a budget, however large a slot is."""
         usual_bytes = min(SEGMENT_BYTES, self.budget_bytes // _SEGMENTS_A_BUDGET)
         usual, most = ((n_bytes - PAGE_BYTES) // shape.n_bytes for n_bytes in (usual_bytes, left_bytes))
         return min(max(usual, 1), most)

@@ -160,7 +160,7 @@ class Reclaimer:
         return inside
 
     def _written_longest_ago(self, inside: Mapping[int, list[BlockLocation]], n_bytes: int) -> list[int]:
-        """The first of these segments that have so many bytes together; none if they have not."""
+        """Returns the segments written to longest ago that have so many bytes together; none if all have less."""
         segments, numbers = self._segments.all(), []
         for number in sorted(inside, key=lambda n: max((place.sequence for place in inside[n]), default=0)):
             numbers.append(number)

@@ -121,7 +121,7 @@ class Segment:
         self._io.sync(self._fd)
 
     def header_of(self, slot: int) -> SlotHeader | None:
-        """A slot's header; None if it is free, damaged, or of another model."""
+        """Returns a slot's header; None if it is free, damaged, or of another model."""
         page = bytearray(PAGE_BYTES)
         if self.read(slot, [memoryview(page)]) < PAGE_BYTES:
             return None
@@ -148,7 +148,7 @@ class Segment:
 
 
 def segment_bytes(shape: SlotShape, n_slots: int) -> int:
-    """Length of the file of a segment."""
+    """Returns the length of a segment's file."""
     return PAGE_BYTES + shape.n_bytes * n_slots
 
 

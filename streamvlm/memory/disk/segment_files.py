@@ -1,4 +1,4 @@
-"""The open segments of a folder: blocks are written to and read from the places they are told, neighbours in one go."""
+"""The open segments of a folder: blocks are written to and read from given places, neighbours in one call."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SegmentFiles:
         layout: Shape of a token's keys and values.
         fingerprint: Of the model.
         io: How files are read and written.
-        on_event: Told in a sentence of what cannot be read.
+        on_event: Gets a sentence about what cannot be read.
 
     Attributes:
         n_bytes: Bytes of all files.
@@ -71,7 +71,7 @@ class SegmentFiles:
         self._numbers = count(max(self._segments, default=0) + 1)  # never one again: readers may still look for the old
 
     def all(self) -> dict[int, Segment]:
-        """The segments by their numbers, as of now."""
+        """Returns the segments by their numbers, as of now."""
         return dict(self._segments)
 
     def holds(self, place: BlockLocation) -> bool:
@@ -80,15 +80,15 @@ class SegmentFiles:
         return segment is not None and 0 <= place.slot < segment.n_slots
 
     def shape_of(self, place: BlockLocation) -> SlotShape:
-        """Shape of a place's slot."""
+        """Returns the shape of a place's slot."""
         return self._segments[place.segment].shape
 
     def name_of(self, place: BlockLocation) -> str:
-        """Name of a place's file."""
+        """Returns the name of a place's file."""
         return _name(place.segment)
 
     def add(self, shape: SlotShape, n_slots: int) -> list[Spot]:
-        """Makes one more segment: its slots.
+        """Makes one more segment and returns its slots.
 
         Raises:
             OSError: If there is no room or no right to; nothing is left behind.
@@ -144,7 +144,7 @@ class SegmentFiles:
         return done
 
     def payload(self, place: BlockLocation) -> Tensor | None:
-        """A block's payload (L, 2, K, N, D); None if it cannot be read whole."""
+        """Returns a block's payload (L, 2, K, N, D); None if it cannot be read whole."""
         buffer = torch.empty(whole_pages(self._layout.token_bytes * place.block.n_tokens), dtype=torch.uint8)
         return self._view(place.block, buffer) if self._load_run([(place, buffer)])[0] else None
 
@@ -185,7 +185,7 @@ class SegmentFiles:
         return buffer[:n_bytes].view(self._layout.dtype).view(self._layout.shape(block.n_tokens))
 
     def _load_run(self, run: Sequence[tuple[BlockLocation, Tensor]]) -> list[bool]:
-        """Reads neighbouring slots in one call; whether each is whole and holds the block looked for."""
+        """Reads neighbouring slots in one call; returns whether each is whole and holds the block looked for."""
         segment = self._segments.get(run[0][0].segment)
         if segment is None:
             return [False] * len(run)
@@ -253,7 +253,7 @@ def _name(number: int) -> str:
 
 
 def spot(place: BlockLocation) -> Spot:
-    """Where a block lies, in the order of the disk."""
+    """Returns where a block lies, in the order of the disk."""
     return place.segment, place.slot
 
 
@@ -268,7 +268,7 @@ def is_entry_of(block: KVBlock, place: BlockLocation) -> bool:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor, in place if it is contiguous."""
+    """Returns the bytes of a tensor, in place if it is contiguous."""
     array: Any = tensor.contiguous().view(torch.uint8).flatten().numpy()
     return memoryview(array)
 

@@ -41,7 +41,7 @@ class SlotShape:
 
     @classmethod
     def of(cls, block: KVBlock, n_row_bytes: int, n_payload_bytes: int) -> SlotShape:
-        """The smallest that holds a block with index rows and an encoded payload of these sizes."""
+        """Returns the smallest that holds a block with index rows and an encoded payload of these sizes."""
         return cls(whole_pages(HEADER_BYTES + n_row_bytes + len(_position_bytes(block))), whole_pages(n_payload_bytes))
 
     @property
@@ -80,7 +80,7 @@ class SlotHeader:
 
 
 def pack_header(header: SlotHeader) -> bytes:
-    """The header's 128 bytes, sealed with a checksum of their own."""
+    """Returns the header's 128 bytes, with a checksum of their own."""
     block = header.block
     fields = _FIELDS.pack(
         _MAGIC, header.sequence, block.id, block.start_s, block.end_s, block.score, header.n_payload_bytes,
@@ -94,7 +94,7 @@ def pack_header(header: SlotHeader) -> bytes:
 
 
 def unpack_header(data: memoryview) -> SlotHeader | None:
-    """What ``pack_header`` packed; None when nothing was, or it is damaged."""
+    """Reads what ``pack_header`` packed; None if nothing was, or it is damaged."""
     fields = bytes(data[: _FIELDS.size])
     (seal,) = _SEAL.unpack(data[_FIELDS.size : _FIELDS.size + _SEAL.size])
     if not fields.startswith(_MAGIC) or seal != xxhash.xxh3_64_intdigest(fields):

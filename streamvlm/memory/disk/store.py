@@ -59,7 +59,7 @@ class DiskStore:
         budget_bytes: Most bytes of segment files; if there are more, those written to longest ago are given up.
         quota: What this and other stores may take together; by default as much as there is.
         io: How files are read and written.
-        on_event: Told in a sentence of whatever should not go unnoticed.
+        on_event: Gets a sentence about what should not go unnoticed.
 
     Raises:
         StoreError: If catalog or segments cannot be read, or belong to another model.
@@ -101,11 +101,11 @@ class DiskStore:
         return [place.block for _, place in sorted(self._places.items())]
 
     def next_id(self) -> int:
-        """One above every id ever committed."""
+        """Returns one more than every id ever committed."""
         return self._catalog.next_id()
 
     def locate(self, block_id: int) -> BlockLocation | None:
-        """Where a committed block lies; None if it is not on disk."""
+        """Returns where a committed block lies; None if it is not on disk."""
         return self._places.get(block_id)
 
     def announce(self, places: Iterable[BlockLocation]) -> None:
@@ -128,7 +128,7 @@ class DiskStore:
         return self._segments.load(wanted)
 
     def rows(self) -> Iterator[tuple[KVBlock, Tensor]]:
-        """Index rows (N, sources, D) of all committed blocks, oldest first; damaged blocks are quarantined."""
+        """Yields the index rows (N, sources, D) of all committed blocks, oldest first; damaged ones are quarantined."""
         for block_id, place in sorted(self._places.items()):
             rows = self._segments.rows(place)
             if rows is None:
@@ -148,7 +148,7 @@ class DiskStore:
             )
 
     def stats(self) -> DiskStats:
-        """Counts and bytes as of now."""
+        """Returns counts and bytes as of now."""
         return DiskStats(
             len(self._places),
             self._segments.n_bytes,
@@ -218,7 +218,7 @@ class DiskStore:
     # --- opening ---
 
     def _take_up(self) -> None:
-        """Takes the catalog for true as far as segments bear it out: what has lost its file is dropped."""
+        """Takes the catalog's blocks up; those whose segment file is gone are dropped."""
         lost = []
         for place in self._catalog.places():
             if self._segments.holds(place):

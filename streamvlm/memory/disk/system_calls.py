@@ -1,4 +1,4 @@
-"""The system calls of the disk tier: the one place that tests break to see what the rest makes of it."""
+"""The system calls of the disk tier, in one place, so that tests can make them fail."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SystemCalls:
 
 
 def _behind(buffers: list[memoryview], n_bytes: int) -> list[memoryview]:
-    """What is left of the buffers behind their first ``n_bytes``."""
+    """Returns what is left of the buffers behind their first ``n_bytes``."""
     for i, buffer in enumerate(buffers):
         if n_bytes < buffer.nbytes:
             return [buffer[n_bytes:], *buffers[i + 1 :]]
