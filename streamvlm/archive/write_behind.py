@@ -53,6 +53,10 @@ class WriteBehind:
         diary: Where records go that are no blocks.
         flush_every_s: Most seconds, of the stream and of the clock, between a block and its commit.
         on_event: Gets a sentence about what should not go unnoticed; called on the thread.
+
+    Attributes:
+        store: Where blocks go; may be read at any time.
+        reach_s: Stream time up to which blocks are taken without a wait, as of now; may be read without the lock.
     """
 
     def __init__(
@@ -60,18 +64,13 @@ class WriteBehind:
     ) -> None:
         self.store, self._diary = store, diary
         self._flush_every_s, self._tell = flush_every_s, on_event
+        self.reach_s = math.inf
         self._changed = threading.Condition()
         self._queued, self._writing = _Batch(), _Batch()
         self._settled = Settled(set(), set())
         self._hurry = self._closing = self._failed = False
         self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
         self._thread.start()
-
-    @property
-    def reach_s(self) -> float:
-        """Stream time up to which blocks are taken without a wait."""
-        with self._changed:
-            return math.inf if self._failed else self._oldest_s() + self._flush_every_s
 
     def submit(self, put: Put) -> None:
         """Queues a block; waits while what is not committed reaches too far back or is too much."""
@@ -135,8 +134,14 @@ class WriteBehind:
             self._hurry = False
 
     def _wake(self) -> None:
+        """Lets the thread see what has been queued."""
         if self._queued.since is None:
             self._queued.since = time.monotonic()
+        self._note_change()
+
+    def _note_change(self) -> None:
+        """Lets all others see what is queued and written now."""
+        self.reach_s = self._oldest_s() + self._flush_every_s
         self._changed.notify_all()
 
     def _has_room_for(self, put: Put) -> bool:
@@ -187,7 +192,7 @@ class WriteBehind:
             self._writing = _Batch()
             self._settled.stored.update(stored)
             self._settled.gone.update({p.block.id for p in batch.puts} - stored, self.store.dropped())
-            self._changed.notify_all()
+            self._note_change()
         return True
 
     def _give_up(self, error: Exception) -> None:
@@ -196,7 +201,7 @@ class WriteBehind:
             lost = [*self._writing.puts, *self._queued.puts]
             self._settled.gone.update({put.block.id for put in lost}, self.store.dropped())
             self._queued, self._writing = _Batch(), _Batch()
-            self._changed.notify_all()
+            self._note_change()
         self._tell(
             f"{self.store.folder} can no longer be written ({error}): the memory goes on in RAM alone, and what is "
             "seen from now on will not survive this process"

@@ -270,8 +270,8 @@ class BlockMemory:
         return True
 
     def _settle(self) -> None:
-        """Takes notice of what the disk has stored, and of what it could not keep."""
-        if self._disk is None:
+        """Takes notice of what the disk has stored, and of what it could not keep: only writing changes either."""
+        if self._disk is None or not self._pending:
             return
         stored, gone = self._disk.settle()
         self._pending -= stored | gone
