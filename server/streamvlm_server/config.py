@@ -1,4 +1,4 @@
-"""Everything a server can be told: by a TOML file, by the environment and by flags, the last one winning."""
+"""The settings of a server: from a TOML file, the environment and flags; the last one wins."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, Va
 from streamvlm.errors import UsageError
 
 ENVIRONMENT = "STREAMVLM_"
-"""What the names of environment variables begin with: ``STREAMVLM_PORT`` is ``port``."""
+"""Prefix of environment variables: ``STREAMVLM_PORT`` is ``port``."""
 
 
 def _listed(value: object) -> object:
-    """A list, in the environment and in flags, is its items with commas between."""
+    """Splits a list, which the environment and flags write with commas."""
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
@@ -25,7 +25,7 @@ Listed = BeforeValidator(_listed)
 
 
 class ServerConfig(BaseModel):
-    """What a server listens to, serves, allows and bounds; sizes are bytes, or written as ``8MiB``."""
+    """The settings of a server; sizes are bytes, or written as ``8MiB``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -119,7 +119,7 @@ class ServerConfig(BaseModel):
 
     @property
     def answers_drain_s(self) -> float:
-        """How long running answers may go on after SIGTERM."""
+        """Seconds that running answers may take after SIGTERM."""
         return self.drain_s * 2 / 3
 
 
@@ -130,11 +130,11 @@ def load_config(
 
     Args:
         file: TOML with the fields of ServerConfig.
-        environment: In which ``STREAMVLM_PORT`` and the like win over the file.
-        flags: By field name; they win over both.
+        environment: Environment variables, such as ``STREAMVLM_PORT``; they win over the file.
+        flags: Values by field name; they win over both.
 
     Raises:
-        UsageError: If the file cannot be read, or a value makes no sense.
+        UsageError: If the file cannot be read, or a value cannot be taken.
     """
     told: dict[str, tuple[str, object]] = {}
     for name, value in (_read(file) if file is not None else {}).items():

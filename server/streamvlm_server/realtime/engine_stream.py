@@ -19,7 +19,7 @@ from streamvlm.session.standing_question import Fired, StandingQuestion
 from streamvlm_server.access.limits import Meter
 from streamvlm_server.errors import wire
 from streamvlm_server.monitoring.metrics import Metrics
-from streamvlm_server.queue_space import room_in
+from streamvlm_server.queue_space import queue_space
 from streamvlm_server.realtime.server_events import StatsEvent
 from streamvlm_server.realtime.stream_protocol import AnswerListener
 
@@ -56,7 +56,7 @@ class EngineStream:
 
     async def room(self) -> None:
         """Returns when frames that are to be kept may be offered."""
-        await room_in(self._session)
+        await queue_space(self._session)
 
     def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None, keep: bool) -> float:
         """Takes the next frame; see ``LiveSession.offer``."""
