@@ -136,22 +136,22 @@ def load_config(
     Raises:
         UsageError: If the file cannot be read, or a value cannot be taken.
     """
-    told: dict[str, tuple[str, object]] = {}
+    given: dict[str, tuple[str, object]] = {}
     for name, value in (_read(file) if file is not None else {}).items():
-        told[name] = (f"{name} in {file}", value)
+        given[name] = (f"{name} in {file}", value)
     for name in ServerConfig.model_fields:
         variable = ENVIRONMENT + name.upper()
         if environment is not None and variable in environment:
-            told[name] = (variable, environment[variable])
+            given[name] = (variable, environment[variable])
         if flags is not None and name in flags:
-            told[name] = (f"--{name.replace('_', '-')}", flags[name])
+            given[name] = (f"--{name.replace('_', '-')}", flags[name])
     try:
-        return ServerConfig.model_validate({name: value for name, (_, value) in told.items()})
+        return ServerConfig.model_validate({name: value for name, (_, value) in given.items()})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if not first["loc"]:
             raise UsageError(f"The server's configuration makes no sense: {_reason(first['msg'])}.") from error
-        source, value = told[str(first["loc"][0])]
+        source, value = given[str(first["loc"][0])]
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{source}: there is no such setting; see `streamvlm serve --help`.") from error
         raise UsageError(f"{source} is {value!r}: {_reason(first['msg'])}; correct it.") from error

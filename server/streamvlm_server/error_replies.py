@@ -44,9 +44,9 @@ async def reply_to_error(connection: HTTPConnection, error: Exception) -> Respon
 async def reply_to_http_error(connection: HTTPConnection, error: Exception) -> Response | None:
     """Answers a request that the router refuses: no such path, no such method."""
     assert isinstance(error, HTTPException), error
-    told = {"message": f"{error.detail}: {connection.url.path}", "type": "invalid_request_error", "param": None}
+    body = {"message": f"{error.detail}: {connection.url.path}", "type": "invalid_request_error", "param": None}
     code = error.detail.lower().replace(" ", "_")
-    response = JSONResponse({"error": {**told, "code": code}}, error.status_code, dict(error.headers or {}))
+    response = JSONResponse({"error": {**body, "code": code}}, error.status_code, dict(error.headers or {}))
     return await _send(connection, response)
 
 

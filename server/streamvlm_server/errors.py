@@ -217,8 +217,8 @@ INTERNAL = Wire("internal_error", 1011, 500)
 def wire(error: BaseException) -> Wire:
     """Returns how an error is sent: by its own class, or by its nearest base class in the table."""
     if isinstance(error, PartError):
-        told = wire(error.cause)
-        return replace(told, code=_OF_A_PART.get(told.code, told.code).replace("image", error.medium))
+        cause = wire(error.cause)
+        return replace(cause, code=_OF_A_PART.get(cause.code, cause.code).replace("image", error.medium))
     return next((WIRE[kind] for kind in type(error).__mro__ if kind in WIRE), INTERNAL)
 
 
@@ -239,11 +239,11 @@ def of_part(param: str, medium: Medium) -> Iterator[None]:
 
 def error_object(error: BaseException) -> dict[str, str | None]:
     """Returns OpenAI's error object: message, type, param and code; a bug only says that it happened."""
-    told = wire(error)
+    line = wire(error)
     is_ours = isinstance(error, StreamVlmError)
     return {
         "message": str(error) if is_ours else "An internal failure; the server's log has the details.",
-        "type": told.kind,
+        "type": line.kind,
         "param": error.param if isinstance(error, RequestError) else None,
-        "code": told.code,
+        "code": line.code,
     }

@@ -28,8 +28,8 @@ async def readyz(request: Request) -> Response:
         reasons.append(str(service.engine.failure))
     if (step_s := service.engine.stats().step_s) > LONGEST_STEP_S:
         reasons.append(f"the engine has been at one step for {step_s:.0f} s")
-    told = {"status": "unavailable" if reasons else "ready", "reasons": reasons}
-    return JSONResponse(told, 503 if reasons else 200)
+    body = {"status": "unavailable" if reasons else "ready", "reasons": reasons}
+    return JSONResponse(body, 503 if reasons else 200)
 
 
 async def metrics(request: Request) -> Response:

@@ -245,14 +245,14 @@ class Link:
                 await socket.send(json.dumps(wanted))
             while (event := json.loads(await socket.recv()))["type"] != "session.updated":
                 if event["type"] == "error":
-                    raise told_error(event)
+                    raise error_of(event)
         except ConnectionClosed as closed:
             raise _lost(closed) from closed
         self.session = event["session"]["streamvlm"]
         self.setting["fired_after"] = self.session["fired_after"]
 
 
-def told_error(event: Event) -> RemoteError:
+def error_of(event: Event) -> RemoteError:
     """Returns the error of an error event."""
     return RemoteError(event["error"]["message"], code=event["error"]["code"])
 
@@ -274,8 +274,8 @@ def _lost(closed: ConnectionClosed) -> RemoteError:
 def _refused(error: InvalidStatus) -> RemoteError:
     status = error.response.status_code
     try:
-        told = json.loads(error.response.body)["error"]
-        return RemoteError(told["message"], code=told["code"])
+        body = json.loads(error.response.body)["error"]
+        return RemoteError(body["message"], code=body["code"])
     except (ValueError, KeyError, TypeError):
         code = "unreachable" if status in _RETRIED_STATUSES else "refused"
         return RemoteError(f"The server answered {status} instead of opening a WebSocket; check its URL.", code=code)

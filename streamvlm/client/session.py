@@ -13,7 +13,7 @@ from typing import Any, Literal
 import cv2
 
 from streamvlm.client.errors import RemoteError
-from streamvlm.client.link import Event, Link, session_left, told_error
+from streamvlm.client.link import Event, Link, error_of, session_left
 from streamvlm.client.pending import Pending
 from streamvlm.client.question import RemoteQuestion
 from streamvlm.client.reply import EvidenceSpan, Reply, spans
@@ -202,10 +202,10 @@ class RemoteSession:
             RemoteError: When the connection is lost for good.
         """
         while True:
-            told = await self._alerts.get()
-            if isinstance(told, RemoteError):
-                raise told
-            yield told
+            alert = await self._alerts.get()
+            if isinstance(alert, RemoteError):
+                raise alert
+            yield alert
 
     async def open_source(self, url: str, *, fps: float = 1.0, stream: int | None = None) -> None:
         """Lets the server read a video itself, or one of its video streams; raises RemoteError if it is refused."""
@@ -254,8 +254,9 @@ class RemoteSession:
             await self._take_response(event)
         elif kind == "streamvlm.standing.fired":
             self._link.setting["fired_after"] = event["number"]
-            told = event["question"], event["time_s"], event["probability"], spans(event["evidence"]), event["missed"]
-            self._alerts.put_nowait(Alert(*told))
+            evidence = spans(event["evidence"])
+            alert = Alert(event["question"], event["time_s"], event["probability"], evidence, event["missed"])
+            self._alerts.put_nowait(alert)
         elif kind.startswith("streamvlm."):
             if kind == "streamvlm.going_away":
                 self._link.expect_end()
@@ -272,7 +273,7 @@ class RemoteSession:
             self._responses.pop(response_id, None)
 
     def _take_error(self, event: Event) -> None:
-        event_id, error = event["error"]["event_id"], told_error(event)
+        event_id, error = event["error"]["event_id"], error_of(event)
         if (reply := self._asked.get(event_id)) is not None:
             if error.code == "going_away" and self._link.reconnects:
                 del self._asked[event_id]

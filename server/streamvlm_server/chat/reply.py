@@ -60,9 +60,9 @@ class ChatReply:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
-def event(told: dict[str, Any]) -> bytes:
+def event(data: dict[str, Any]) -> bytes:
     """Encodes a server-sent event."""
-    return b"data: " + json.dumps(told, ensure_ascii=False).encode() + b"\n\n"
+    return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
 
 
 def usage(answer: Answer) -> dict[str, int]:
@@ -73,14 +73,14 @@ def usage(answer: Answer) -> dict[str, int]:
 
 def evidence(answer: Answer, session_id: str | None, warnings: Sequence[str]) -> dict[str, Any]:
     """Returns the evidence of an answer and the warnings about its videos, under the key ``streamvlm``."""
-    told = {
+    ours = {
         "session": session_id,
         "asked_at_s": answer.asked_at_s,
         "evidence": [{**asdict(seen), "thumbnail": _thumbnail(session_id, seen)} for seen in answer.evidence],
         "timings": asdict(answer.timings),
         "warnings": list(warnings),
     }
-    return {"streamvlm": told}
+    return {"streamvlm": ours}
 
 
 def _thumbnail(session_id: str | None, seen: Evidence) -> str | None:

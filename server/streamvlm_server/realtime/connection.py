@@ -250,9 +250,9 @@ class Connection:
                 self._protocol.frame(pictures, time_s=frame.time_s, wall_s=frame.captured_s)
         except StreamVlmError as error:
             param = None if sequence is None else f"frame {sequence}"
-            told = error if param is None else in_part(error, "image", param=param)
-            self._metrics.frame_refused(wire(told).code)
-            self._protocol.refuse(told, param=param)
+            fault = error if param is None else in_part(error, "image", param=param)
+            self._metrics.frame_refused(wire(fault).code)
+            self._protocol.refuse(fault, param=param)
 
     def _count_late(self, n_frames: int) -> None:
         self._stream.n_lost += n_frames

@@ -124,12 +124,12 @@ class Realtime:
 
     async def _refuse(self, websocket: WebSocket, error: Exception) -> None:
         """Sends what went wrong twice: as an event, and as the reason of the close."""
-        told, line = ErrorEvent.of(error), wire(error)
+        event, line = ErrorEvent.of(error), wire(error)
         self._service.metrics.refused(line.code)
         self._service.metrics.ws_closed(line.close)
         try:
-            await websocket.send_text(told.model_dump_json())
-            await close(websocket, line.close, told.error.message)
+            await websocket.send_text(event.model_dump_json())
+            await close(websocket, line.close, event.error.message)
         except (WebSocketDisconnect, RuntimeError):
             logger.debug("the client had gone before the error %s could be sent", line.code)
 

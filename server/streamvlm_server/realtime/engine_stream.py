@@ -146,14 +146,14 @@ class EngineStream:
             questions=now.n_questions,
         )
 
-    def _hear(self, listener: AnswerListener, told: Piece | Answer | StreamVlmError) -> None:
-        match told:
+    def _hear(self, listener: AnswerListener, event: Piece | Answer | StreamVlmError) -> None:
+        match event:
             case Answer():
-                self._metrics.answered(told, "abort" if told.cancelled else "length" if told.is_cut else "stop")
+                self._metrics.answered(event, "abort" if event.cancelled else "length" if event.is_cut else "stop")
             case StreamVlmError():
-                self._metrics.refused(wire(told).code)
-        listener(told)
+                self._metrics.refused(wire(event).code)
+        listener(event)
 
-    def _on_loop(self, listen: Callable[..., None], *told: object) -> None:
+    def _on_loop(self, listener: Callable[..., None], *events: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every listener
-            self._loop.call_soon_threadsafe(listen, *told)
+            self._loop.call_soon_threadsafe(listener, *events)

@@ -158,11 +158,11 @@ class ErrorEvent(ServerEvent):
             event_id: Id of the client event that was not followed, where the error does not name it.
             param: The field or frame at fault, where the error does not name it.
         """
-        told = error_object(error)
-        told["param"] = told["param"] or param
+        body = error_object(error)
+        body["param"] = body["param"] or param
         if isinstance(error, ProtocolError):
-            told["code"], event_id = error.code, error.event_id or event_id
-        return cls(error=ErrorBody.model_validate({**told, "event_id": event_id}))
+            body["code"], event_id = error.code, error.event_id or event_id
+        return cls(error=ErrorBody.model_validate({**body, "event_id": event_id}))
 
 
 # --- the streamvlm extension ---
