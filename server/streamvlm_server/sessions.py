@@ -69,7 +69,7 @@ async def show_thumbnail(request: Request) -> Response:
 
 async def _find(request: Request) -> LiveSession:
     owner = principal_of(request).owner
-    return await service_of(request).session_leases.visit(request.path_params["id"], owner=owner)
+    return await service_of(request).session_leases.find(request.path_params["id"], owner=owner)
 
 
 def _card(info: SessionInfo) -> dict[str, Any]:

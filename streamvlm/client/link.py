@@ -32,7 +32,7 @@ def address(url: str, **query: str | None) -> str:
     Raises:
         RemoteError: If it is no URL of a server.
     """
-    scheme, netloc, path, asked, _ = urlsplit(url)
+    scheme, netloc, path, given, _ = urlsplit(url)
     secure = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}.get(scheme)
     if secure is None or not netloc:
         raise RemoteError(f"{url!r} names no server; write ws://host:port or wss://host:port.", code="unreachable")
@@ -40,7 +40,7 @@ def address(url: str, **query: str | None) -> str:
     if not path.endswith(_PATH):
         path = path.removesuffix("/v1") + _PATH
     added = urlencode({name: value for name, value in query.items() if value is not None})
-    return urlunsplit((secure, netloc, path, "&".join(filter(None, (asked, added))), ""))
+    return urlunsplit((secure, netloc, path, "&".join(filter(None, (given, added))), ""))
 
 
 class Link:
@@ -88,7 +88,7 @@ class Link:
         if self._failure is not None:
             raise self._failure
 
-    async def send(self, frame: bytes) -> None:
+    async def send_frame(self, frame: bytes) -> None:
         """Sends a frame once there is a connection; if that is lost meanwhile, over the next one.
 
         Raises:
@@ -108,7 +108,7 @@ class Link:
             else:
                 return
 
-    async def tell(self, event: Event) -> None:
+    async def send_event(self, event: Event) -> None:
         """Sends an event over the connection of now, as the events before it went over that one too.
 
         The event is sent even if this is cancelled.

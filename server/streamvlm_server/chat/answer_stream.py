@@ -37,7 +37,7 @@ class AsyncAnswerStream(AsyncIterator[str]):
         self.answer: Answer | None = None
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Piece | Answer | StreamVlmError] = asyncio.Queue()
-        self._asked = session.ask(
+        self._question = session.ask(
             question, self._tell, at_s=at_s, out_of_band=out_of_band, max_tokens=max_tokens, temperature=temperature
         )
 
@@ -55,7 +55,7 @@ class AsyncAnswerStream(AsyncIterator[str]):
 
     def cancel(self) -> None:
         """Cancels the answer, if it has not ended; pieces written so far still come."""
-        self._asked.cancel()
+        self._question.cancel()
 
     def _tell(self, event: Piece | Answer | StreamVlmError) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every listener

@@ -117,7 +117,7 @@ class Completion:
                 "A live session is shown its frames over /v1/realtime; leave pictures and videos out, or the session.",
                 param="messages",
             )
-        return await self._service.session_leases.visit(session_id, owner=self._principal.owner)
+        return await self._service.session_leases.find(session_id, owner=self._principal.owner)
 
 
 def turns_of(messages: Sequence[Message]) -> list[UserTurn]:

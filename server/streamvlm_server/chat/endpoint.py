@@ -22,15 +22,15 @@ async def chat_completions(request: Request) -> Response:
     """Answers the last message, as one object or as server-sent events."""
     service = service_of(request)
     config = service.config
-    asked = parse_chat(await read_body(request, config.max_body, within_s=config.request_timeout_s))
+    chat = parse_chat(await read_body(request, config.max_body, within_s=config.request_timeout_s))
     model = service.engine.model.name
-    if asked.model != model:
-        raise ModelNotFoundError(f"The model {asked.model[:80]!r} is not served here; name {model!r}.", param="model")
-    completion = Completion(service, principal_of(request), asked)
+    if chat.model != model:
+        raise ModelNotFoundError(f"The model {chat.model[:80]!r} is not served here; name {model!r}.", param="model")
+    completion = Completion(service, principal_of(request), chat)
     async with AsyncExitStack() as opened:
         # Until the first words, an error still has an HTTP status.
         await unless_gone(request.receive, completion.begin(opened))
-        if asked.stream:
+        if chat.stream:
             return _Events(completion, opened.pop_all())
         return JSONResponse(await unless_gone(request.receive, _whole(completion)))
 

@@ -71,7 +71,7 @@ async def _temporary_session(service: Service, owner: str, n_bytes: int) -> Asyn
 
     async def opened() -> LiveSession:
         opening = asyncio.ensure_future(
-            service.session_leases.with_room(lambda: service.engine.open(owner=owner, is_temporary=True))
+            service.session_leases.open_or_evict(lambda: service.engine.open(owner=owner, is_temporary=True))
         )
         try:
             return await asyncio.shield(opening)

@@ -36,7 +36,7 @@ MAX_MESSAGES_PER_S = 1000.0
 _TICK_S = 1.0
 _LEAVING_TICK_S = 0.05
 CLOSE_S = 3.0
-_FAREWELL_S = 2.0
+_CLOSE_WITHIN_S = 2.0
 """For a client of the extension, to close the connection itself: then all that it had sent was read."""
 _MAX_REASON_BYTES = 123  # of a WebSocket's close frame
 
@@ -211,8 +211,8 @@ class Connection:
         if self._protocol.is_answering:
             self._answered_at_s = time.monotonic()
             return False
-        farewell_s = min(_FAREWELL_S, self._config.answers_drain_s / 2) if self._protocol.is_extended else 0.0
-        return self._inbox.is_followed and time.monotonic() - self._answered_at_s >= farewell_s
+        wait_s = min(_CLOSE_WITHIN_S, self._config.answers_drain_s / 2) if self._protocol.is_extended else 0.0
+        return self._inbox.is_followed and time.monotonic() - self._answered_at_s >= wait_s
 
     # --- what came in ---
 
@@ -230,7 +230,7 @@ class Connection:
     async def _pictures(self, urls: Mapping[str, str]) -> list[Timed]:
         """Decodes the pictures of an item, once the key and the stream have room for them: none of them is dropped."""
         await self._meter.frames_in_time(len(urls), sum(map(len, urls.values())) * 3 // 4)
-        await self._stream.room()
+        await self._stream.space()
         pictures = await self._decoder.decode_urls(urls)
         self._meter.owe_frames(len(pictures) - len(urls))
         return pictures

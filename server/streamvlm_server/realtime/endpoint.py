@@ -117,10 +117,10 @@ class Realtime:
         service.metrics.ws_closed(ending.code or 1000)
         await connection.close(ending)
 
-    def _check_model(self, asked: str | None) -> None:
+    def _check_model(self, model: str | None) -> None:
         name = self._service.engine.model.name
-        if asked not in (None, name):
-            raise ModelNotFoundError(f"The model {str(asked)[:80]!r} is not served here; name {name!r}.", param="model")
+        if model not in (None, name):
+            raise ModelNotFoundError(f"The model {str(model)[:80]!r} is not served here; name {name!r}.", param="model")
 
     async def _refuse(self, websocket: WebSocket, error: Exception) -> None:
         """Sends what went wrong twice: as an event, and as the reason of the close."""
