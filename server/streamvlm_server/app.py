@@ -1,4 +1,4 @@
-"""The app: which path leads where, and what all of them share."""
+"""The app: its routes, and the parts that they share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from streamvlm_server.access.keys import load_keys
 from streamvlm_server.chat.admission_queue import AdmissionQueue
 from streamvlm_server.chat.endpoint import chat_completions
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.error_replies import tell_bug, tell_error, tell_http_error
+from streamvlm_server.error_replies import reply_to_bug, reply_to_error, reply_to_http_error
 from streamvlm_server.health import healthz, metrics, readyz
 from streamvlm_server.hosting.drain import Drain
 from streamvlm_server.models import list_models, show_model
@@ -38,23 +38,23 @@ from streamvlm_server.untrusted.fetch import MediaFetcher
 _CLIENT_CLOSED_REQUEST = 499
 _N_THREADS = 16
 _WAITING_BODIES = 4
-"""Of the largest size: what requests that wait may hold, all of them together."""
+"""Bodies of the largest size that waiting requests may hold, all of them together."""
 
 
-async def _nobody_listens(request: Request, error: Exception) -> Response:
+async def _no_reply(request: Request, error: Exception) -> Response:
     return Response(status_code=_CLIENT_CLOSED_REQUEST)
 
 
-_TOLD: dict[Any, Any] = {  # Starlette's type has no word for a handler of requests and WebSockets both
-    StreamVlmError: tell_error,
-    HTTPException: tell_http_error,
-    ClientDisconnect: _nobody_listens,
-    Exception: tell_bug,
+_HANDLERS: dict[Any, Any] = {  # Starlette's type does not allow a handler of both requests and WebSockets
+    StreamVlmError: reply_to_error,
+    HTTPException: reply_to_http_error,
+    ClientDisconnect: _no_reply,
+    Exception: reply_to_bug,
 }
 
 
 def build_app(engine: Engine, config: ServerConfig) -> Starlette:
-    """Builds the app over a running engine, which whoever started it closes, after the app has ended.
+    """Builds the app over a running engine; the caller closes the engine after the app has ended.
 
     Raises:
         UsageError: If the keys file cannot be read.
@@ -90,7 +90,7 @@ def build_app(engine: Engine, config: ServerConfig) -> Starlette:
             Route("/metrics", metrics),
         ],
         middleware=_middleware(config),
-        exception_handlers=_TOLD,
+        exception_handlers=_HANDLERS,
         lifespan=_lifespan,
     )
     app.state.service, app.state.realtime = service, realtime

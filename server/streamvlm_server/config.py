@@ -1,4 +1,4 @@
-"""Everything a server can be told: by a TOML file, by the environment and by flags, the last one winning."""
+"""The settings of a server: from a TOML file, the environment and flags; the last one wins."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, Va
 from streamvlm.errors import UsageError
 
 ENVIRONMENT = "STREAMVLM_"
-"""What the names of environment variables begin with: ``STREAMVLM_PORT`` is ``port``."""
+"""Prefix of environment variables: ``STREAMVLM_PORT`` is ``port``."""
 
 
 def _listed(value: object) -> object:
-    """A list, in the environment and in flags, is its items with commas between."""
+    """Splits a list, which the environment and flags write with commas."""
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
@@ -25,7 +25,7 @@ Listed = BeforeValidator(_listed)
 
 
 class ServerConfig(BaseModel):
-    """What a server listens to, serves, allows and bounds; sizes are bytes, or written as ``8MiB``."""
+    """The settings of a server; sizes are bytes, or written as ``8MiB``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -119,7 +119,7 @@ class ServerConfig(BaseModel):
 
     @property
     def answers_drain_s(self) -> float:
-        """How long running answers may go on after SIGTERM."""
+        """Seconds that running answers may take after SIGTERM."""
         return self.drain_s * 2 / 3
 
 
@@ -130,28 +130,28 @@ def load_config(
 
     Args:
         file: TOML with the fields of ServerConfig.
-        environment: In which ``STREAMVLM_PORT`` and the like win over the file.
-        flags: By field name; they win over both.
+        environment: Environment variables, such as ``STREAMVLM_PORT``; they win over the file.
+        flags: Values by field name; they win over both.
 
     Raises:
-        UsageError: If the file cannot be read, or a value makes no sense.
+        UsageError: If the file cannot be read, or a value cannot be taken.
     """
-    told: dict[str, tuple[str, object]] = {}
+    given: dict[str, tuple[str, object]] = {}
     for name, value in (_read(file) if file is not None else {}).items():
-        told[name] = (f"{name} in {file}", value)
+        given[name] = (f"{name} in {file}", value)
     for name in ServerConfig.model_fields:
         variable = ENVIRONMENT + name.upper()
         if environment is not None and variable in environment:
-            told[name] = (variable, environment[variable])
+            given[name] = (variable, environment[variable])
         if flags is not None and name in flags:
-            told[name] = (f"--{name.replace('_', '-')}", flags[name])
+            given[name] = (f"--{name.replace('_', '-')}", flags[name])
     try:
-        return ServerConfig.model_validate({name: value for name, (_, value) in told.items()})
+        return ServerConfig.model_validate({name: value for name, (_, value) in given.items()})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if not first["loc"]:
             raise UsageError(f"The server's configuration makes no sense: {_reason(first['msg'])}.") from error
-        source, value = told[str(first["loc"][0])]
+        source, value = given[str(first["loc"][0])]
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{source}: there is no such setting; see `streamvlm serve --help`.") from error
         raise UsageError(f"{source} is {value!r}: {_reason(first['msg'])}; correct it.") from error

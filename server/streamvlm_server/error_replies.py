@@ -1,4 +1,4 @@
-"""Errors and objects as OpenAI's API words them."""
+"""Errors as HTTP answers, in the words of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from streamvlm_server.service import service_of
 logger = logging.getLogger(__name__)
 
 _RETRY_S = {429: 1, 503: 2}
-"""When a client may try again, by status, where the error does not know better."""
+"""Seconds after which a client may try again, by status, where the error does not say."""
 
 
 def error_response(error: Exception) -> JSONResponse:
-    """The answer that tells an error."""
+    """Returns the answer to a request that met an error."""
     status = wire(error).status
     headers = {}
     if isinstance(error, RateLimitError):
@@ -31,26 +31,26 @@ def error_response(error: Exception) -> JSONResponse:
     elif status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     elif status == 408:
-        headers["Connection"] = "close"  # or the rest of the request would be waited for
+        headers["Connection"] = "close"  # else the rest of the request would be waited for
     return JSONResponse({"error": error_object(error)}, status, headers)
 
 
-async def tell_error(connection: HTTPConnection, error: Exception) -> Response | None:
-    """Tells an error to whoever made the request, or wants to open a WebSocket."""
+async def reply_to_error(connection: HTTPConnection, error: Exception) -> Response | None:
+    """Answers a request, or the opening of a WebSocket, that met an error meant for the client."""
     service_of(connection).metrics.refused(wire(error).code)
-    return await _tell(connection, error_response(error))
+    return await _send(connection, error_response(error))
 
 
-async def tell_http_error(connection: HTTPConnection, error: Exception) -> Response | None:
-    """The same for what the router refuses: no such path, no such method."""
+async def reply_to_http_error(connection: HTTPConnection, error: Exception) -> Response | None:
+    """Answers a request that the router refuses: no such path, no such method."""
     assert isinstance(error, HTTPException), error
-    told = {"message": f"{error.detail}: {connection.url.path}", "type": "invalid_request_error", "param": None}
+    body = {"message": f"{error.detail}: {connection.url.path}", "type": "invalid_request_error", "param": None}
     code = error.detail.lower().replace(" ", "_")
-    response = JSONResponse({"error": {**told, "code": code}}, error.status_code, dict(error.headers or {}))
-    return await _tell(connection, response)
+    response = JSONResponse({"error": {**body, "code": code}}, error.status_code, dict(error.headers or {}))
+    return await _send(connection, response)
 
 
-async def _tell(connection: HTTPConnection, response: JSONResponse) -> Response | None:
+async def _send(connection: HTTPConnection, response: JSONResponse) -> Response | None:
     if isinstance(connection, WebSocket):
         await connection.send_denial_response(response)
         return None
@@ -58,12 +58,12 @@ async def _tell(connection: HTTPConnection, response: JSONResponse) -> Response 
 
 
 def listed(objects: list[dict[str, Any]]) -> dict[str, Any]:
-    """A list, as OpenAI's API has it."""
+    """Returns a list in the words of OpenAI's API."""
     return {"object": "list", "data": objects}
 
 
-async def tell_bug(request: Request, error: Exception) -> Response:
-    """Tells that something failed in here, and nothing else; the log has the rest."""
+async def reply_to_bug(request: Request, error: Exception) -> Response:
+    """Answers a request that met a bug; what it was, only the log says."""
     logger.error("a request failed: %s", request.url.path, exc_info=error)
     service_of(request).metrics.refused(wire(error).code)
     return error_response(error)

@@ -1,22 +1,22 @@
-"""What an error becomes on the wire, in one table, and the errors that only a server has.
+"""How errors are sent to clients, in one table, and the errors that only a server has.
 
 StreamVlmError
-├─ AuthError             no key, or one that is not known
+├─ AuthError             no key, or an unknown one
 ├─ OriginError           a web page that may not talk to this server
 ├─ RateLimitError        more than the key's limits allow
-├─ RequestError          a request that is not what the protocol asks for
+├─ RequestError          a request with a mistake
 │  ├─ ModelNotFoundError a model that is not served here
 │  ├─ UnsupportedError   a field at a value that is not offered here
 │  ├─ ProtocolError      an event of a WebSocket that cannot be followed
-│  └─ PartError          what is wrong with a picture or video of a request
-├─ ThumbnailNotFoundError a block of which no picture is kept
+│  └─ PartError          an error in a picture or video of a request
+├─ ThumbnailNotFoundError a block without a picture on disk
 ├─ MediaError            a picture or video that cannot be read
-│  ├─ MediaUrlError      a media URL of a form that is not taken
-│  ├─ Base64Error        what should be base64 and is not
-│  ├─ MediaFetchError    a media URL at which nothing is to be had
+│  ├─ MediaUrlError      a media URL of an unknown form
+│  ├─ Base64Error        base64 with a mistake
+│  ├─ MediaFetchError    a media URL that cannot be fetched
 │  └─ MediaRefusedError  a media URL that may not be fetched
 ├─ TooLargeError         a body, picture or video beyond its bound
-├─ TooSlowError          a body that does not come
+├─ TooSlowError          a body that comes too slowly
 └─ DrainingError         the server is about to stop
 """
 
@@ -48,7 +48,7 @@ Medium = Literal["image", "video"]
 
 
 class AuthError(StreamVlmError):
-    """No API key, or one that is not known."""
+    """No API key, or an unknown one."""
 
 
 class OriginError(StreamVlmError):
@@ -59,7 +59,7 @@ class RateLimitError(StreamVlmError):
     """More than the limits of the API key allow.
 
     Attributes:
-        retry_after_s: When trying again may help.
+        retry_after_s: Seconds after which a client may try again.
     """
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
@@ -68,10 +68,10 @@ class RateLimitError(StreamVlmError):
 
 
 class RequestError(StreamVlmError):
-    """A request that is not what the protocol asks for.
+    """A request with a mistake.
 
     Attributes:
-        param: The field at fault, as a path such as ``messages.0.content``; None if it is the whole.
+        param: The field with the mistake, as a path such as ``messages.0.content``; None for the whole request.
     """
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
@@ -84,15 +84,15 @@ class ModelNotFoundError(RequestError):
 
 
 class UnsupportedError(RequestError):
-    """A field at a value that would change the answer in a way that is not offered here."""
+    """A field at a value that is not offered here."""
 
 
 class ProtocolError(RequestError):
     """An event of a WebSocket that cannot be followed.
 
     Attributes:
-        code: What it is told as, where OpenAI's API has a code for the case.
-        event_id: The id that the client gave its event, if it did and it could be read.
+        code: Code of the error event, where OpenAI's API has one for the case.
+        event_id: The id that the client gave its event; None if it gave none, or it could not be read.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class ProtocolError(RequestError):
 
 
 class PartError(RequestError):
-    """What is wrong with a picture or video of a request, and which of them it is.
+    """An error in a picture or video of a request, and in which of them.
 
     Attributes:
-        cause: What is wrong.
-        medium: What it should have been; its code says so.
+        cause: The error.
+        medium: Picture or video; the code names it.
     """
 
     def __init__(self, cause: StreamVlmError, medium: Medium, *, param: str) -> None:
@@ -116,7 +116,7 @@ class PartError(RequestError):
 
 
 class ThumbnailNotFoundError(StreamVlmError):
-    """A block of which no picture is kept."""
+    """A block without a picture on disk."""
 
 
 class MediaError(StreamVlmError):
@@ -124,15 +124,15 @@ class MediaError(StreamVlmError):
 
 
 class MediaUrlError(MediaError):
-    """A media URL of a form that is not taken."""
+    """A media URL of an unknown form."""
 
 
 class Base64Error(MediaError):
-    """What should be base64 and is not."""
+    """Base64 with a mistake."""
 
 
 class MediaFetchError(MediaError):
-    """A media URL at which nothing is to be had, or not in time."""
+    """A media URL that cannot be fetched, or not in time."""
 
 
 class MediaRefusedError(MediaError):
@@ -148,12 +148,12 @@ class TooSlowError(StreamVlmError):
 
 
 class DrainingError(StreamVlmError):
-    """The server is about to stop and takes nothing new."""
+    """The server is about to stop and takes no new requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How an error is told.
+    """How an error is sent.
 
     Attributes:
         code: ``code`` of the error object, over HTTP and over a WebSocket.
@@ -194,7 +194,7 @@ WIRE: dict[type[BaseException], Wire] = {
     ModelNotFoundError: Wire("model_not_found", 1008, 404),
     UnsupportedError: Wire("unsupported_value", 1008, 400),
     ProtocolError: Wire("invalid_event", 1008, 400),
-    PartError: Wire("invalid_image", 1003, 400),  # or as its cause is told
+    PartError: Wire("invalid_image", 1003, 400),  # or as its cause
     ThumbnailNotFoundError: Wire("thumbnail_not_found", 1008, 404),
     MediaError: Wire("invalid_image", 1003, 400),
     MediaUrlError: Wire("invalid_image_url", 1008, 400),
@@ -205,20 +205,20 @@ WIRE: dict[type[BaseException], Wire] = {
     TooSlowError: Wire("request_timeout", 1008, 408),
     DrainingError: Wire("going_away", 1012, 503),
 }
-"""Every error that is told to a client, by its class."""
+"""Every error that is sent to a client, by its class."""
 
 _OF_A_PART = {"invalid_source": "invalid_image", "too_large": "image_too_large"}
-"""What codes become where a part of a request is at fault, whose kind they then name."""
+"""Codes of errors in a part of a request, by the codes of their causes; ``image`` stands for the medium."""
 
 INTERNAL = Wire("internal_error", 1011, 500)
-"""What everything else is told as: a bug, whose details stay in the log."""
+"""Every other error: a bug, whose details stay in the log."""
 
 
 def wire(error: BaseException) -> Wire:
-    """How an error is told to a client: by its own class, or the nearest above it that has a line."""
+    """Returns how an error is sent: by its own class, or by its nearest base class in the table."""
     if isinstance(error, PartError):
-        told = wire(error.cause)
-        return replace(told, code=_OF_A_PART.get(told.code, told.code).replace("image", error.medium))
+        cause = wire(error.cause)
+        return replace(cause, code=_OF_A_PART.get(cause.code, cause.code).replace("image", error.medium))
     return next((WIRE[kind] for kind in type(error).__mro__ if kind in WIRE), INTERNAL)
 
 
@@ -238,12 +238,12 @@ def of_part(param: str, medium: Medium) -> Iterator[None]:
 
 
 def error_object(error: BaseException) -> dict[str, str | None]:
-    """OpenAI's error object: message, type, param and code; of a bug, nothing but that it happened."""
-    told = wire(error)
+    """Returns OpenAI's error object: message, type, param and code; a bug only says that it happened."""
+    line = wire(error)
     is_ours = isinstance(error, StreamVlmError)
     return {
         "message": str(error) if is_ours else "An internal failure; the server's log has the details.",
-        "type": told.kind,
+        "type": line.kind,
         "param": error.param if isinstance(error, RequestError) else None,
-        "code": told.code,
+        "code": line.code,
     }

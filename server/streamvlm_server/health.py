@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it can take work, and its numbers."""
+"""``/healthz``, ``/readyz`` and ``/metrics``: whether the server runs, whether it takes requests, and its metrics."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LONGEST_STEP_S = 60.0
 
 
 async def healthz(request: Request) -> Response:
-    """The process answers."""
+    """Answers, as the process runs."""
     return JSONResponse({"status": "ok", "version": version("streamvlm")})
 
 
 async def readyz(request: Request) -> Response:
-    """The engine works and the server is not about to stop; 503 with the reasons if not."""
+    """Answers whether requests are taken; 503 with the reasons if the engine has failed or the server is to stop."""
     service = service_of(request)
     reasons = []
     if service.drain.is_draining:
@@ -28,10 +28,10 @@ async def readyz(request: Request) -> Response:
         reasons.append(str(service.engine.failure))
     if (step_s := service.engine.stats().step_s) > LONGEST_STEP_S:
         reasons.append(f"the engine has been at one step for {step_s:.0f} s")
-    told = {"status": "unavailable" if reasons else "ready", "reasons": reasons}
-    return JSONResponse(told, 503 if reasons else 200)
+    body = {"status": "unavailable" if reasons else "ready", "reasons": reasons}
+    return JSONResponse(body, 503 if reasons else 200)
 
 
 async def metrics(request: Request) -> Response:
-    """Prometheus' text format."""
+    """Sends the metrics in Prometheus' text format."""
     return Response(service_of(request).metrics.exposition(), media_type=CONTENT_TYPE)

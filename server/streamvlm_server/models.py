@@ -13,12 +13,12 @@ from streamvlm_server.service import Service, service_of
 
 
 async def list_models(request: Request) -> Response:
-    """All models."""
+    """Lists the models."""
     return JSONResponse(listed([_card(service_of(request))]))
 
 
 async def show_model(request: Request) -> Response:
-    """One model."""
+    """Shows one model."""
     card, name = _card(service_of(request)), request.path_params["name"]
     if name != card["id"]:
         raise ModelNotFoundError(f"The model {name[:80]!r} is not served here; name {card['id']!r}.", param="model")

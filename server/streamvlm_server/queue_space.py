@@ -1,4 +1,4 @@
-"""Room for frames, for asyncio: a session's worker tells of it on its own thread, and here it is awaited."""
+"""Waits, on the event loop, for space in a session's frame queue, which the engine's thread reports."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import contextlib
 from streamvlm.engine.live_session import LiveSession
 
 
-async def room_in(session: LiveSession) -> None:
-    """Returns when a frame that is to be kept may be offered, or when the session can take no more and will say so."""
-    loop, is_there = asyncio.get_running_loop(), asyncio.Event()
+async def queue_space(session: LiveSession) -> None:
+    """Returns when a frame that is to be kept may be offered, or when the session has failed, as ``offer`` says."""
+    loop, has_space = asyncio.get_running_loop(), asyncio.Event()
 
-    def tell() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            loop.call_soon_threadsafe(is_there.set)
+    def on_space() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the wait
+            loop.call_soon_threadsafe(has_space.set)
 
-    session.when_room(tell)
-    await is_there.wait()
+    session.when_room(on_space)
+    await has_space.wait()

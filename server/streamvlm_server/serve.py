@@ -1,4 +1,4 @@
-"""From a configuration to a running server, and back to nothing."""
+"""Starts a server by its configuration, and stops it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from streamvlm_server.monitoring.logs import configure_logging
 
 
 async def serve(config: ServerConfig, *, on_ready: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT, and returns when running answers have ended and all memory is on disk.
+    """Serves until SIGTERM or SIGINT; returns when running answers have ended and all memory is on disk.
 
     Args:
-        config: What to serve, and how.
-        on_ready: Told the server's URL when it takes requests.
+        config: Configuration of the server.
+        on_ready: Called with the server's URL when it takes requests.
 
     Raises:
-        StreamVlmError: If it cannot begin.
+        StreamVlmError: If the server cannot start.
     """
     check_bind(config.host, load_keys(config.keys_file))
     check_tls(config)
@@ -40,7 +40,7 @@ async def serve(config: ServerConfig, *, on_ready: Callable[[str], None]) -> Non
         url = _url(config, opened.getsockname()[1])
         server = DrainingServer(build_app(engine, config), config, on_ready=lambda: on_ready(url))
         await server.serve([opened])
-        engine.close(drain_s=server.time_left_s)  # what was acknowledged is still watched
+        engine.close(drain_s=server.time_left_s)  # frames that were acknowledged are still watched
 
 
 def _start_engine(config: ServerConfig) -> Engine:
@@ -48,7 +48,7 @@ def _start_engine(config: ServerConfig) -> Engine:
 
 
 def engine_config(config: ServerConfig) -> EngineConfig:
-    """What the engine is told of a server's configuration."""
+    """Returns the engine's part of a server's configuration."""
     return EngineConfig(
         max_sessions=config.max_sessions,
         frame_queue=config.frame_queue,

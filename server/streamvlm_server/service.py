@@ -1,4 +1,4 @@
-"""What every endpoint shares."""
+"""The parts that every endpoint shares."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Service:
 
 
 def service_of(connection: HTTPConnection) -> Service:
-    """The service that a request or WebSocket came to."""
+    """Returns the service of a request or WebSocket."""
     service: Service = connection.app.state.service
     return service
 
 
 def principal_of(connection: HTTPConnection) -> Principal:
-    """Who sent a request under ``/v1``, or opened a WebSocket there: the guard has found out."""
+    """Returns the sender of a request or WebSocket under ``/v1``, as the guard has found it."""
     principal: Principal = connection.state.principal
     return principal

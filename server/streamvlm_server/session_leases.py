@@ -95,21 +95,21 @@ class SessionLeases:
                         await self._close(lease, forget=True)
             return
 
-    async def visit(self, session_id: str, *, owner: str) -> LiveSession:
+    async def find(self, session_id: str, *, owner: str) -> LiveSession:
         """Returns a session for the time of a request; if no connection holds it, it counts as left just now.
 
         Raises:
             SessionNotFoundError, BusyError, StoreError: As ``Engine.find`` does.
         """
-        session = await self.with_room(lambda: self._engine.find(session_id, owner=owner))
+        session = await self.open_or_evict(lambda: self._engine.find(session_id, owner=owner))
         lease = self._lease_of(session)
         if not lease.holding.locked():
             lease.session = session
             self._leave(lease)
         return session
 
-    async def with_room(self, opened: Callable[[], LiveSession]) -> LiveSession:
-        """Opens a session by ``opened``, on a thread; while no place is free, closes sessions that were left."""
+    async def open_or_evict(self, opened: Callable[[], LiveSession]) -> LiveSession:
+        """Opens a session by ``opened``, on a thread; while no place is free, evicts sessions that were left."""
         while True:
             try:
                 return await asyncio.to_thread(opened)
@@ -157,7 +157,7 @@ class SessionLeases:
         return sorted(unused, key=lambda lease: lease.left_at_s or 0.0)
 
     async def _open(self, session_id: str | None, owner: str, secret: str) -> LiveSession:
-        return await self.with_room(lambda: self._engine.open(session_id, owner=owner, secret=secret))
+        return await self.open_or_evict(lambda: self._engine.open(session_id, owner=owner, secret=secret))
 
     async def _close_if_left(self, lease: _Lease) -> None:
         async with lease.holding:

@@ -1,4 +1,4 @@
-"""``/v1/sessions``: which streams there are, what is remembered of each, and an end to it."""
+"""``/v1/sessions``: lists sessions, shows what each remembers, and deletes them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from streamvlm_server.service import principal_of, service_of
 
 
 async def list_sessions(request: Request) -> Response:
-    """All of the owner's sessions, the last used first."""
+    """Lists all sessions of the owner, the last used first."""
     engine, owner = service_of(request).engine, principal_of(request).owner
     found = await asyncio.to_thread(engine.sessions, owner=owner)
     return JSONResponse(listed([_card(info) for info in found]))
 
 
 async def show_session(request: Request) -> Response:
-    """One session and how it stands."""
+    """Shows one session and its statistics."""
     session = await _find(request)
     return JSONResponse({"id": session.id, "object": "session", **asdict(session.stats())})
 
 
 async def delete_session(request: Request) -> Response:
-    """Ends a session, and forgets all of it."""
+    """Closes a session, and deletes its memory."""
     engine, owner, session_id = service_of(request).engine, principal_of(request).owner, request.path_params["id"]
     await asyncio.to_thread(engine.delete, session_id, owner=owner)
     return JSONResponse({"id": session_id, "object": "session.deleted", "deleted": True})
 
 
 async def show_timeline(request: Request) -> Response:
-    """What is known of a stretch of a stream: ``?start_s=…&stop_s=…``, by default of all of it."""
+    """Shows blocks and gate decisions of a span of the stream, ``?start_s=…&stop_s=…``, by default of all of it."""
     start_s, stop_s = _time(request, "start_s", 0.0), _time(request, "stop_s", math.inf)
     session = await _find(request)
     timeline = await asyncio.to_thread(session.timeline, start_s, stop_s)
@@ -58,18 +58,18 @@ async def show_timeline(request: Request) -> Response:
 
 
 async def show_thumbnail(request: Request) -> Response:
-    """A small JPEG of a block's frame."""
+    """Sends a small JPEG of a block's frame."""
     session, block = await _find(request), request.path_params["block"]
     jpeg = await asyncio.to_thread(session.thumbnail, block)
     if jpeg is None:
         raise ThumbnailNotFoundError(f"There is no picture of block {block} on disk; is the server run with --home?")
-    # A block's frame never changes, and is nobody else's to keep.
+    # A block's frame never changes, and only the client may cache it.
     return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=86400, immutable"})
 
 
 async def _find(request: Request) -> LiveSession:
     owner = principal_of(request).owner
-    return await service_of(request).session_leases.visit(request.path_params["id"], owner=owner)
+    return await service_of(request).session_leases.find(request.path_params["id"], owner=owner)
 
 
 def _card(info: SessionInfo) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def address(url: str, **query: str | None) -> str:
     Raises:
         RemoteError: If it is no URL of a server.
     """
-    scheme, netloc, path, asked, _ = urlsplit(url)
+    scheme, netloc, path, given, _ = urlsplit(url)
     secure = {"ws": "ws", "http": "ws", "wss": "wss", "https": "wss"}.get(scheme)
     if secure is None or not netloc:
         raise RemoteError(f"{url!r} names no server; write ws://host:port or wss://host:port.", code="unreachable")
@@ -40,7 +40,7 @@ def address(url: str, **query: str | None) -> str:
     if not path.endswith(_PATH):
         path = path.removesuffix("/v1") + _PATH
     added = urlencode({name: value for name, value in query.items() if value is not None})
-    return urlunsplit((secure, netloc, path, "&".join(filter(None, (asked, added))), ""))
+    return urlunsplit((secure, netloc, path, "&".join(filter(None, (given, added))), ""))
 
 
 class Link:
@@ -88,7 +88,7 @@ class Link:
         if self._failure is not None:
             raise self._failure
 
-    async def send(self, frame: bytes) -> None:
+    async def send_frame(self, frame: bytes) -> None:
         """Sends a frame once there is a connection; if that is lost meanwhile, over the next one.
 
         Raises:
@@ -108,7 +108,7 @@ class Link:
             else:
                 return
 
-    async def tell(self, event: Event) -> None:
+    async def send_event(self, event: Event) -> None:
         """Sends an event over the connection of now, as the events before it went over that one too.
 
         The event is sent even if this is cancelled.
@@ -245,14 +245,14 @@ class Link:
                 await socket.send(json.dumps(wanted))
             while (event := json.loads(await socket.recv()))["type"] != "session.updated":
                 if event["type"] == "error":
-                    raise told_error(event)
+                    raise error_of(event)
         except ConnectionClosed as closed:
             raise _lost(closed) from closed
         self.session = event["session"]["streamvlm"]
         self.setting["fired_after"] = self.session["fired_after"]
 
 
-def told_error(event: Event) -> RemoteError:
+def error_of(event: Event) -> RemoteError:
     """Returns the error of an error event."""
     return RemoteError(event["error"]["message"], code=event["error"]["code"])
 
@@ -274,8 +274,8 @@ def _lost(closed: ConnectionClosed) -> RemoteError:
 def _refused(error: InvalidStatus) -> RemoteError:
     status = error.response.status_code
     try:
-        told = json.loads(error.response.body)["error"]
-        return RemoteError(told["message"], code=told["code"])
+        body = json.loads(error.response.body)["error"]
+        return RemoteError(body["message"], code=body["code"])
     except (ValueError, KeyError, TypeError):
         code = "unreachable" if status in _RETRIED_STATUSES else "refused"
         return RemoteError(f"The server answered {status} instead of opening a WebSocket; check its URL.", code=code)

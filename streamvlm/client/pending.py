@@ -57,17 +57,17 @@ class Pending:
             self._answer(event_id, error)
         self._reads_source = False
 
-    def _answer_oldest(self, kind: str, told: Event | RemoteError) -> None:
+    def _answer_oldest(self, kind: str, outcome: Event | RemoteError) -> None:
         for event_id, (answer, _) in self._expected.items():
             if answer == kind:
-                self._answer(event_id, told)
+                self._answer(event_id, outcome)
                 return
 
-    def _answer(self, event_id: str, told: Event | RemoteError) -> None:
+    def _answer(self, event_id: str, outcome: Event | RemoteError) -> None:
         _, future = self._expected.pop(event_id)
         if future.done():
             return  # given up
-        if isinstance(told, RemoteError):
-            future.set_exception(told)
+        if isinstance(outcome, RemoteError):
+            future.set_exception(outcome)
         else:
-            future.set_result(told)
+            future.set_result(outcome)

@@ -21,7 +21,7 @@ class RemoteQuestion:
         at_s: Answer as of this stream time; None: as of now.
         max_tokens: Most tokens of the answer; None: as many as the server allows.
         turn: Lock of the conversation, which has one response at a time; None asks out of band.
-        asked: Takes the reply, by the question's id, as long as events for it may come.
+        replies: Takes the reply, by the question's id, as long as events for it may come.
         start: Runs a coroutine to its end, even when its caller is cancelled.
 
     Attributes:
@@ -36,11 +36,11 @@ class RemoteQuestion:
         at_s: float | None,
         max_tokens: int | None,
         turn: asyncio.Lock | None,
-        asked: dict[str, Reply],
+        replies: dict[str, Reply],
         start: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self.reply = Reply(self._begin, self._cancel, self._end)
-        self._link, self._turn, self._asked, self._start = link, turn, asked, start
+        self._link, self._turn, self._replies, self._start = link, turn, replies, start
         self._has_turn = False
         self._id = f"ask_{secrets.token_hex(8)}"
         self._item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
@@ -60,27 +60,27 @@ class RemoteQuestion:
         except BaseException:
             self._end()
             raise
-        self._asked[self._id] = self.reply
+        self._replies[self._id] = self.reply
         self._start(self._send())  # both events, as an item alone would be part of the next question
 
     async def _send(self) -> None:
         try:
             if self._turn is not None:
-                await self._tell("conversation.item.create", item=self._item)
-            await self._tell("response.create", response=self._response)
+                await self._send_event("conversation.item.create", item=self._item)
+            await self._send_event("response.create", response=self._response)
         except RemoteError as error:
-            if self._id in self._asked:  # else it was refused meanwhile, and waits for the next connection
+            if self._id in self._replies:  # else it was refused meanwhile, and waits for the next connection
                 self.reply.fail(error)
 
-    async def _tell(self, kind: str, **fields: Any) -> None:
-        await self._link.tell({"type": kind, "event_id": self._id, **fields})
+    async def _send_event(self, kind: str, **fields: Any) -> None:
+        await self._link.send_event({"type": kind, "event_id": self._id, **fields})
 
     async def _cancel(self, response_id: str) -> None:
         cancel = {"type": "response.cancel", "event_id": f"cancel_{self._id}", "response_id": response_id}
-        await self._link.tell(cancel)
+        await self._link.send_event(cancel)
 
     def _end(self) -> None:
-        self._asked.pop(self._id, None)
+        self._replies.pop(self._id, None)
         if self._turn is not None and self._has_turn:
             self._has_turn = False
             self._turn.release()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import cv2
 
 from streamvlm.client.errors import RemoteError
-from streamvlm.client.link import Event, Link, session_left, told_error
+from streamvlm.client.link import Event, Link, error_of, session_left
 from streamvlm.client.pending import Pending
 from streamvlm.client.question import RemoteQuestion
 from streamvlm.client.reply import EvidenceSpan, Reply, spans
@@ -95,7 +95,7 @@ class RemoteSession:
         self._link, self._on_event = link, on_event
         self._sequence = 0
         self._turn = asyncio.Lock()  # the conversation has one response at a time
-        self._asked: dict[str, Reply] = {}  # by the id of the question
+        self._replies: dict[str, Reply] = {}  # by the id of the question
         self._responses: dict[str, str] = {}  # id of the question, by the id of the response
         self._started: set[asyncio.Task[None]] = set()
         self._pending = Pending()
@@ -145,7 +145,7 @@ class RemoteSession:
         data = picture if isinstance(picture, bytes) else await asyncio.to_thread(_jpeg, picture)
         message = FrameMessage(self._sequence, data, time_s, captured_s)
         self._sequence = (self._sequence + 1) % 2**32
-        await self._link.send(message.pack())
+        await self._link.send_frame(message.pack())
 
     def ask(
         self, question: str, *, at_s: float | None = None, out_of_band: bool = False, max_tokens: int | None = None
@@ -158,16 +158,15 @@ class RemoteSession:
             out_of_band: Whether the question neither sees the dialogue nor becomes part of it, nor waits its turn.
             max_tokens: Most tokens of the answer.
         """
-        asked = RemoteQuestion(
+        return RemoteQuestion(
             self._link,
             question,
             at_s=at_s,
             max_tokens=max_tokens,
             turn=None if out_of_band else self._turn,
-            asked=self._asked,
+            replies=self._replies,
             start=self._start,
-        )
-        return asked.reply
+        ).reply
 
     async def arm(self, question: str, **settings: float) -> str:
         """Arms a standing question, to be answered yes or no; ``alerts`` yields when its answer becomes yes.
@@ -202,10 +201,10 @@ class RemoteSession:
             RemoteError: When the connection is lost for good.
         """
         while True:
-            told = await self._alerts.get()
-            if isinstance(told, RemoteError):
-                raise told
-            yield told
+            alert = await self._alerts.get()
+            if isinstance(alert, RemoteError):
+                raise alert
+            yield alert
 
     async def open_source(self, url: str, *, fps: float = 1.0, stream: int | None = None) -> None:
         """Lets the server read a video itself, or one of its video streams; raises RemoteError if it is refused."""
@@ -222,7 +221,7 @@ class RemoteSession:
         try:
             async for event in self._link.events(self._lost, self._greeting):
                 await self._take(event)
-                if not (self._asked or self._pending.is_waited_for):
+                if not (self._replies or self._pending.is_waited_for):
                     await self._link.leave_if_expected()
         except RemoteError as error:
             self._end(error)
@@ -240,7 +239,7 @@ class RemoteSession:
         event_id = f"request_{secrets.token_hex(8)}"
         expected = self._pending.expect(event_id, answer)
         try:
-            await self._link.tell({"type": kind, "event_id": event_id, **fields})
+            await self._link.send_event({"type": kind, "event_id": event_id, **fields})
             return await expected
         except BaseException:
             expected.cancel()  # its answer is waited for no more
@@ -254,8 +253,9 @@ class RemoteSession:
             await self._take_response(event)
         elif kind == "streamvlm.standing.fired":
             self._link.setting["fired_after"] = event["number"]
-            told = event["question"], event["time_s"], event["probability"], spans(event["evidence"]), event["missed"]
-            self._alerts.put_nowait(Alert(*told))
+            evidence = spans(event["evidence"])
+            alert = Alert(event["question"], event["time_s"], event["probability"], evidence, event["missed"])
+            self._alerts.put_nowait(alert)
         elif kind.startswith("streamvlm."):
             if kind == "streamvlm.going_away":
                 self._link.expect_end()
@@ -266,16 +266,16 @@ class RemoteSession:
         if event["type"] == "response.created":
             self._responses[event["response"]["id"]] = (event["response"]["metadata"] or {}).get("asked_id", "")
         response_id = event["response"]["id"] if "response" in event else event["response_id"]
-        if (reply := self._asked.get(self._responses.get(response_id, ""))) is not None:
+        if (reply := self._replies.get(self._responses.get(response_id, ""))) is not None:
             await reply.feed(event)
         if event["type"] == "response.done":
             self._responses.pop(response_id, None)
 
     def _take_error(self, event: Event) -> None:
-        event_id, error = event["error"]["event_id"], told_error(event)
-        if (reply := self._asked.get(event_id)) is not None:
+        event_id, error = event["error"]["event_id"], error_of(event)
+        if (reply := self._replies.get(event_id)) is not None:
             if error.code == "going_away" and self._link.reconnects:
-                del self._asked[event_id]
+                del self._replies[event_id]
                 self._ask_again(reply)
             else:
                 reply.fail(error)
@@ -295,7 +295,7 @@ class RemoteSession:
     def _lost(self, error: RemoteError) -> None:
         """Fails all that was to come over a connection that is lost."""
         self._responses.clear()
-        for reply in list(self._asked.values()):
+        for reply in list(self._replies.values()):
             reply.fail(error)
         self._pending.fail(error)
 
@@ -304,7 +304,7 @@ class RemoteSession:
         for standing_id in self._standing:
             armed = self._pending.expect(standing_id, _ARMED)
             armed.add_done_callback(partial(self._armed_again, standing_id))
-        return [{"type": _ARM, "event_id": standing_id, **asked} for standing_id, asked in self._standing.items()]
+        return [{"type": _ARM, "event_id": standing_id, **question} for standing_id, question in self._standing.items()]
 
     def _armed_again(self, standing_id: str, armed: asyncio.Future[Event]) -> None:
         if armed.exception() is None:

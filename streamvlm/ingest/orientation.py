@@ -1,4 +1,4 @@
-"""The eight ways in which a stored picture may lie, by their numbers in EXIF, and how each is put upright."""
+"""The eight orientations of a stored picture, by their numbers in EXIF, and how each is turned upright."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from streamvlm.frame import Picture
 
 UPRIGHT = 1
-"""As it is stored."""
+"""The orientation of a picture that is shown as it is stored."""
 
 
 _TURNS = {  # of a stored point, (right, down), to where it is seen: rows of a 2x2 matrix
@@ -25,10 +25,10 @@ _TURNS = {  # of a stored point, (right, down), to where it is seen: rows of a 2
 
 
 def orientation_of(matrix: Sequence[int]) -> int:
-    """The orientation that a video's display matrix stands for, or the nearest one to it.
+    """Returns the orientation of a video's display matrix, or the nearest one to it.
 
     Args:
-        matrix: Nine numbers, row by row, which a stored point (right, down, 1) is multiplied by from the left.
+        matrix: (9) numbers, row by row; a stored point, the row vector (right, down, 1), is multiplied by it.
 
     Source: libavutil/display.h; ISO/IEC 14496-12, the matrix of a track header.
     """
@@ -42,7 +42,7 @@ def orientation_of(matrix: Sequence[int]) -> int:
 
 
 def upright(picture: Picture, orientation: int) -> Picture:
-    """Turns and mirrors a stored picture as its orientation says; one that means nothing leaves it as it is.
+    """Turns and mirrors a stored picture by its orientation; an unknown one leaves it as it is.
 
     Args:
         picture: (height, width, 3) uint8 RGB, as stored.

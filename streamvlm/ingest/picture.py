@@ -1,4 +1,4 @@
-"""From a frame as FFmpeg decodes it to a picture as people see it: in RGB of the usual range, in shape, upright."""
+"""Converts a frame that FFmpeg has decoded to RGB: of full range, with square pixels, on white, upright."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _on_white(picture: NDArray[np.uint8]) -> Picture:
 
 
 def as_sdr(picture: Picture, primaries: int, transfer: int) -> Picture:
-    """Brings a still picture to SDR, if the transfer of its colours is one of HDR; both as in ISO/IEC 23091-2."""
+    """Converts a still picture to SDR if its transfer is one of HDR; primaries and transfer as in ISO/IEC 23091-2."""
     if transfer not in _HDR:
         return picture
     frame = VideoFrame.from_ndarray(picture, format="rgb24")
@@ -39,14 +39,14 @@ def as_sdr(picture: Picture, primaries: int, transfer: int) -> Picture:
 
 
 class PictureConverter:
-    """Converts the frames of one video; what FFmpeg needs for that is prepared once.
+    """Converts the frames of one video; FFmpeg's tables for that are made once.
 
-    HDR is brought to SDR by libswscale, its tones and its colours: it maps 203 cd/m², the white of ITU-R BT.2408, to
-    white, and what is brighter as BT.2390 does.
+    libswscale converts HDR to SDR, tones and colours: it maps 203 cd/m², the white of ITU-R BT.2408, to white, and
+    brighter light as BT.2390 does.
 
     Args:
-        pixel_aspect: Width of a pixel over its height; None where the video does not tell. Pixels that are not square
-            are made so by stretching the picture.
+        pixel_aspect: Width of a pixel over its height; None where the video does not say. The picture is stretched
+            until its pixels are square.
     """
 
     def __init__(self, pixel_aspect: Fraction | None) -> None:
@@ -58,7 +58,7 @@ class PictureConverter:
         """Converts a decoded frame of any size and pixel format to upright (height, width, 3) uint8 RGB.
 
         Raises:
-            SourceError: If its colours are of a kind that FFmpeg does not convert.
+            SourceError: If FFmpeg cannot convert its colours.
         """
         is_hdr = frame.color_trc in _HDR
         if is_hdr and frame.color_primaries not in _PRIMARIES:
@@ -82,7 +82,7 @@ class PictureConverter:
 
 
 def _orientation(frame: VideoFrame) -> int:
-    side_data = cast(SideDataContainer, frame.side_data)  # which PyAV's own types take for something else
+    side_data = cast(SideDataContainer, frame.side_data)  # PyAV's own types say otherwise
     if Type.DISPLAYMATRIX not in side_data:
         return UPRIGHT
     return orientation_of(_MATRIX.unpack_from(side_data[Type.DISPLAYMATRIX]))

@@ -1,4 +1,4 @@
-"""The sampling grid: pure arithmetic that keeps at most one frame for each of its slots."""
+"""The sampling grid: arithmetic that keeps at most one frame for each of its slots."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MAX_FPS = 1000.0
-"""Matroska and FLV write times in whole milliseconds: a finer grid has no meaning."""
+"""Matroska and FLV write times in whole milliseconds, so a finer grid has no meaning."""
 
 TICK_S = 1e-3
-"""How early a frame may fill a slot: that rounding twice, so that of 30 frames/s, sampled at 30, all stay."""
+"""How early a frame may fill a slot: a rounded time, so that of 30 frames/s, sampled at 30, all are kept."""
 
 
 def sample(timed: Iterable[tuple[float, T]], fps: float) -> Iterator[tuple[float, T]]:
-    """Keep the first item at or after each slot time k / fps, once, however many slots it fills.
+    """Keep the first item at or after each slot time k / fps; an item that fills several slots is kept once.
 
     Args:
         timed: Pairs of growing stream time in seconds and anything.

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from looking import apart, first_picture
 from numpy.typing import NDArray
-from still_files import as_still, png_chunk
+from still_files import as_still, decode_still, png_chunk
 
 from streamvlm.errors import SourceError
 from streamvlm.frame import Picture
 from streamvlm.ingest.picture import PictureConverter
-from streamvlm.ingest.stills.still import decode_still
 from streamvlm.world.events import Thing
 from streamvlm.world.render import draw_picture
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from streamvlm.frame import Picture
+from streamvlm.ingest.stills.still import StillReader
 
 
 def corners(width: int = 48, height: int = 32) -> Picture:
@@ -49,3 +50,9 @@ def as_png(size: tuple[int, int], depth: int, colour: int, rows: Sequence[bytes]
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     chunks = (png_chunk(b"IHDR", header), *more, png_chunk(b"IDAT", pixels), png_chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def decode_still(data: bytes, *, name: str, max_px: int | None = None) -> Picture:
+    """Decodes a still picture; of an animation, the first one. Arguments and errors are those of `StillReader`."""
+    _, decoded = next(iter(StillReader(data, name=name, max_px=max_px)))
+    return decoded()

@@ -1,7 +1,7 @@
-"""API keys: who is asking, what they may use, and from which web pages.
+"""API keys: who sends a request, what it may use, and from which web pages it may come.
 
-Keys are kept hashed. Without any, the server is open, but to this machine alone: it refuses to listen elsewhere, and
-answers no web page but those that this machine serves itself.
+Keys are kept hashed. Without keys the server is open, but to this machine alone: it refuses to listen elsewhere, and
+answers no web pages but those that this machine serves.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from streamvlm_server.access.limits import Limits, Meter
 from streamvlm_server.errors import AuthError, OriginError
 
 SUBPROTOCOL_KEY = "openai-insecure-api-key."
-"""What comes before a key among a WebSocket's subprotocols, where browsers put it: they cannot set headers."""
+"""Prefix of a key among a WebSocket's subprotocols: browsers put it there, as they cannot set headers."""
 
 
 class KeyEntry(Limits):
-    """A ``[[keys]]`` table of the keys file: a key's hash, whose it is, and its limits.
+    """A ``[[keys]]`` table of the keys file: the hash, owner and limits of a key.
 
     Attributes:
         sha256: SHA-256 of the key, in hexadecimal.
-        owner: Whose sessions it sees; several keys may be one owner's.
+        owner: Owner of the sessions that the key sees; several keys may have one owner.
     """
 
     sha256: str = Field(pattern="^[0-9a-fA-F]{64}$")
@@ -45,11 +45,11 @@ class _KeysFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking.
+    """The sender of a request.
 
     Attributes:
-        owner: Whose sessions they may see; empty where the server has no keys.
-        meter: Counts what their key uses, and holds it to its limits.
+        owner: Owner of the sessions that it may see; empty where the server has no keys.
+        meter: Counts what its key uses, and refuses what is more than the limits allow.
     """
 
     owner: str
@@ -60,7 +60,7 @@ class ApiKeys:
     """All keys of a server.
 
     Args:
-        entries: Hashes, owners and limits; none means that no key is asked for.
+        entries: Hashes, owners and limits; without any, no key is asked for.
     """
 
     def __init__(self, entries: Sequence[KeyEntry] = ()) -> None:
@@ -73,10 +73,10 @@ class ApiKeys:
         return not self._known
 
     def authenticate(self, headers: Mapping[str, str]) -> Principal:
-        """Finds out who is asking.
+        """Finds the sender of a request.
 
         Args:
-            headers: Of the request, by lower-case name: ``authorization: Bearer KEY``, ``x-api-key: KEY`` or
+            headers: Headers of the request, by lower-case name: ``authorization: Bearer KEY``, ``x-api-key: KEY`` or
                 ``sec-websocket-protocol`` with ``openai-insecure-api-key.KEY``.
 
         Raises:
@@ -88,7 +88,7 @@ class ApiKeys:
             raise AuthError("This server asks for an API key; send it as `Authorization: Bearer KEY`.")
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
         found = None
-        for known, principal in self._known:  # all of them, so that the time taken tells nothing
+        for known, principal in self._known:  # all of them, so that the time taken says nothing about a key
             if hmac.compare_digest(known, digest):
                 found = principal
         if found is None:
@@ -115,7 +115,7 @@ def load_keys(path: Path | None) -> ApiKeys:
 
 
 def check_bind(host: str, keys: ApiKeys) -> None:
-    """Lets a server without keys listen to this machine alone.
+    """Checks that a server without keys listens to this machine alone.
 
     Raises:
         UsageError: If it would listen to others too.
@@ -128,16 +128,16 @@ def check_bind(host: str, keys: ApiKeys) -> None:
 
 
 def check_origin(headers: Mapping[str, str], allowed: Sequence[str], keys: ApiKeys) -> None:
-    """Lets through what no browser sent, pages of this server itself, and pages of allowed origins.
+    """Checks the origin of a request: no browser, a page of this server, or a page of an allowed origin.
 
-    A browser lets any page on the web send requests to any address, this machine's own too, and only tells whose page
-    it was. A name of the attacker's may also be made to point here (DNS rebinding), so that a server without keys
-    answers to loopback names only.
+    A browser lets any web page send requests to any address, this machine's too, and only names the page's origin. An
+    attacker may also point a name of its own here (DNS rebinding), so a server without keys answers to loopback names
+    only.
 
     Args:
-        headers: Of the request, by lower-case name.
+        headers: Headers of the request, by lower-case name.
         allowed: Origins such as ``https://example.org``, or ``*`` for all.
-        keys: Of the server.
+        keys: Keys of the server.
 
     Raises:
         OriginError: If it is a page of another origin.

@@ -1,4 +1,4 @@
-"""What one API key may use, and the meter that holds it to that."""
+"""The limits of one API key, and the meter that enforces them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from streamvlm_server.errors import RateLimitError
 _BURST_S = 2.0
 _UNLIMITED = math.inf
 _ROUNDING = 1e-3
-"""Share of what is needed that may be missing, so that whoever has waited as long as told gets through."""
+"""Share of the needed units that may be missing, so that a client that has waited as told is not refused."""
 
 
 class Limits(BaseModel):
-    """What one key may use; whatever is left out is unlimited.
+    """The limits of one key; a limit that is left out is unlimited.
 
     Attributes:
         sessions: Sessions in use at once: by a WebSocket, or by a request that brings its own video.
@@ -37,15 +37,15 @@ class Limits(BaseModel):
 
 
 class TokenBucket:
-    """Holds a flow to a rate on average.
+    """Limits a flow to an average rate.
 
-    What is more than the bucket ever holds passes when it is full, and the rest is owed: a whole picture passes or does
-    not, and the rate holds over any longer time.
+    A demand larger than the bucket passes when the bucket is full, and the rest is owed: so a picture passes whole or
+    not at all, and the rate holds over any longer time.
 
     Args:
         rate: Units a second; may be infinite.
-        burst: Units that a pause saves up at most.
-        clock: Seconds, growing.
+        burst: Most units that a pause saves up.
+        clock: Returns seconds, growing.
     """
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
@@ -53,7 +53,7 @@ class TokenBucket:
         self._level, self._at_s = burst, clock()
 
     def wait_s(self, units: float) -> float:
-        """Seconds until so much may be taken; 0 if it may be now."""
+        """Returns the seconds until units may be taken; 0 if they may be taken now."""
         if self._rate == _UNLIMITED:
             return 0.0
         now_s = self._clock()
@@ -64,17 +64,17 @@ class TokenBucket:
         return missing / self._rate if missing > _ROUNDING * needed else 0.0
 
     def take(self, units: float) -> None:
-        """Takes units, on credit if need be."""
+        """Takes units; what the bucket lacks is owed."""
         if self._rate != _UNLIMITED:
             self._level -= units
 
 
 class Meter:
-    """Counts what one key uses; for one thread, the event loop's.
+    """Counts what one key uses, and refuses what is beyond its limits; for one thread, the event loop's.
 
     Args:
-        limits: What it may use.
-        clock: Seconds, growing.
+        limits: Limits of the key.
+        clock: Returns seconds, growing.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -131,7 +131,7 @@ class Meter:
         self._bytes.take(n_bytes)
 
     async def frames_in_time(self, n_frames: int, n_bytes: int) -> None:
-        """Counts them as soon as they are not too many."""
+        """Counts frames as soon as they are not too many."""
         while True:
             try:
                 self.frames(n_frames, n_bytes)
@@ -141,7 +141,7 @@ class Meter:
                 return
 
     def owe_frames(self, n_frames: int) -> None:
-        """Counts frames that were found in something taken already, in a video: the next ones wait for them."""
+        """Counts frames found in a file that was taken already; later frames wait for them."""
         self._frames.take(n_frames)
 
 

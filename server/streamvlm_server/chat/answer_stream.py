@@ -1,4 +1,4 @@
-"""An answer for asyncio: the engine tells it on its own thread, and here it is iterated on the event loop."""
+"""An answer for asyncio: the engine's thread sends its pieces, and the event loop iterates them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class AsyncAnswerStream(AsyncIterator[str]):
     """An answer under way: iterate it for its pieces of text; then ``answer`` is the whole.
 
     Args:
-        session: To ask.
+        session: The session to ask.
         question: In plain words.
         at_s: Answer as of this stream time.
-        out_of_band: Neither see the dialogue nor become part of it.
+        out_of_band: Whether the question neither sees the dialogue nor becomes part of it.
         max_tokens: Most tokens of the answer.
         temperature: 0 takes the likeliest words.
 
@@ -37,7 +37,7 @@ class AsyncAnswerStream(AsyncIterator[str]):
         self.answer: Answer | None = None
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Piece | Answer | StreamVlmError] = asyncio.Queue()
-        self._asked = session.ask(
+        self._question = session.ask(
             question, self._tell, at_s=at_s, out_of_band=out_of_band, max_tokens=max_tokens, temperature=temperature
         )
 
@@ -54,9 +54,9 @@ class AsyncAnswerStream(AsyncIterator[str]):
         raise event
 
     def cancel(self) -> None:
-        """Breaks the answer off, if it has not ended; what was said so far is still told."""
-        self._asked.cancel()
+        """Cancels the answer, if it has not ended; pieces written so far still come."""
+        self._question.cancel()
 
     def _tell(self, event: Piece | Answer | StreamVlmError) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens any more
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every listener
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)

@@ -1,4 +1,4 @@
-"""The answer to one chat request: finds or fills the session to ask, asks, and cuts at stop texts."""
+"""The answer to one chat request: finds or fills a session, asks it, and cuts the answer at stop texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamvlm.engine.live_session import LiveSession
 from streamvlm.session.answer import Answer
 from streamvlm_server.access.keys import Principal
 from streamvlm_server.chat.answer_stream import AsyncAnswerStream
-from streamvlm_server.chat.own_session import OwnSession, own_session
+from streamvlm_server.chat.own_session import UserTurn, own_session
 from streamvlm_server.chat.reply import Finish
 from streamvlm_server.chat.request import ChatRequest, Message
 from streamvlm_server.chat.stop_texts import StopCutter
@@ -25,9 +25,9 @@ class Completion:
     """One answer under way.
 
     Attributes:
-        request: What was asked for.
+        request: The request.
         model: Name of the model.
-        warnings: What there was to say of the videos that it is about.
+        warnings: Warnings about the videos of the request.
     """
 
     def __init__(self, service: Service, principal: Principal, request: ChatRequest) -> None:
@@ -39,10 +39,10 @@ class Completion:
         self.warnings: Sequence[str] = ()
 
     async def begin(self, opened: AsyncExitStack) -> None:
-        """Asks, and waits for the first words; ``opened`` is to be closed when the answer has been told.
+        """Asks, and waits for the first words; ``opened`` is to be closed when the answer has been sent.
 
         Raises:
-            StreamVlmError: If something about the request, or the server, does not let it be answered.
+            StreamVlmError: If the request cannot be answered.
         """
         turns = turns_of(self.request.messages)
         self._principal.meter.question()
@@ -57,10 +57,10 @@ class Completion:
         self._first = await anext(self._answering, "")
 
     async def texts(self) -> AsyncIterator[str]:
-        """Pieces of the answer's text, as they may be told.
+        """Yields the pieces of the answer's text, cut at stop texts.
 
         Raises:
-            StreamVlmError: If the answer fails, or is broken off by others.
+            StreamVlmError: If the answer fails, or is cancelled as its session ends.
         """
         if text := self._cutter.feed(self._first):
             yield text
@@ -71,28 +71,28 @@ class Completion:
                 self._begun().cancel()
         if text := self._cutter.finish():
             yield text
-        reason = "abort" if self._is_broken_off else self.finish
+        reason = "abort" if self._is_cancelled else self.finish
         self._service.metrics.answered(self.answer, reason)
         took = self.answer.timings
         with about(session_id=self._session_id):
             logger.info("answered (%s): first words after %.3f s, all after %.3f s", reason, took.ttft_s, took.total_s)
-        if self._is_broken_off:
+        if self._is_cancelled:
             raise DrainingError("The answer was broken off, as its session ends; ask again.")
 
     @property
     def answer(self) -> Answer:
-        """The whole answer, once its texts have ended."""
+        """The whole answer, once ``texts`` has ended."""
         answer = self._begun().answer
         assert answer is not None, "an answer that has not ended has no counts"
         return answer
 
     @property
     def finish(self) -> Finish:
-        """Why the answer ended, once it has."""
+        """The reason why the answer ended, once it has."""
         return "length" if self.answer.is_cut and not self._cutter.is_cut else "stop"
 
     @property
-    def _is_broken_off(self) -> bool:
+    def _is_cancelled(self) -> bool:
         return self.answer.cancelled and not self._cutter.is_cut
 
     def _begun(self) -> AsyncAnswerStream:
@@ -110,26 +110,26 @@ class Completion:
             temperature=self.request.temperature or 0.0,
         )
 
-    async def _live_session(self, session_id: str, turns: Sequence[OwnSession]) -> LiveSession:
-        """A session that lives anyway; it remembers what was said before, so that only the last question counts."""
+    async def _live_session(self, session_id: str, turns: Sequence[UserTurn]) -> LiveSession:
+        """Finds a live session; it remembers its dialogue, so only the last question is asked."""
         if any(turn.media for turn in turns):
             raise RequestError(
                 "A live session is shown its frames over /v1/realtime; leave pictures and videos out, or the session.",
                 param="messages",
             )
-        return await self._service.session_leases.visit(session_id, owner=self._principal.owner)
+        return await self._service.session_leases.find(session_id, owner=self._principal.owner)
 
 
-def turns_of(messages: Sequence[Message]) -> list[OwnSession]:
-    """The user's turns; what the assistant said it will say again, and a system prompt the model has of its own.
+def turns_of(messages: Sequence[Message]) -> list[UserTurn]:
+    """Returns the user's turns; the model answers earlier ones anew, and has a system prompt of its own.
 
     Raises:
-        RequestError: If the last message asks nothing.
+        RequestError: If the last message has no question.
     """
     if messages[-1].role != "user" or not messages[-1].text:
         raise RequestError("The last message asks nothing; let it be the user's, with a text.", param="messages")
     return [
-        OwnSession(message.shown(f"messages.{place}"), message.text)
+        UserTurn(message.shown(f"messages.{place}"), message.text)
         for place, message in enumerate(messages)
         if message.role == "user"
     ]

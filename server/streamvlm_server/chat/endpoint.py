@@ -19,18 +19,18 @@ from streamvlm_server.untrusted.body import read_body, unless_gone
 
 
 async def chat_completions(request: Request) -> Response:
-    """Answers the last message, whole or as server-sent events."""
+    """Answers the last message, as one object or as server-sent events."""
     service = service_of(request)
     config = service.config
-    asked = parse_chat(await read_body(request, config.max_body, within_s=config.request_timeout_s))
+    chat = parse_chat(await read_body(request, config.max_body, within_s=config.request_timeout_s))
     model = service.engine.model.name
-    if asked.model != model:
-        raise ModelNotFoundError(f"The model {asked.model[:80]!r} is not served here; name {model!r}.", param="model")
-    completion = Completion(service, principal_of(request), asked)
+    if chat.model != model:
+        raise ModelNotFoundError(f"The model {chat.model[:80]!r} is not served here; name {model!r}.", param="model")
+    completion = Completion(service, principal_of(request), chat)
     async with AsyncExitStack() as opened:
-        # Up to the first words, what goes wrong still has a status of its own.
+        # Until the first words, an error still has an HTTP status.
         await unless_gone(request.receive, completion.begin(opened))
-        if asked.stream:
+        if chat.stream:
             return _Events(completion, opened.pop_all())
         return JSONResponse(await unless_gone(request.receive, _whole(completion)))
 
@@ -41,7 +41,7 @@ async def _whole(completion: Completion) -> dict[str, object]:
 
 
 class _Events(Response):
-    """The answer as server-sent events; Starlette's own streaming would not let the session be put away in peace."""
+    """The answer as server-sent events; Starlette's own streaming would cancel the closing of the session."""
 
     media_type = "text/event-stream"
 
@@ -78,7 +78,7 @@ async def _chunks(completion: Completion) -> AsyncIterator[bytes]:
 
 
 def _extra(completion: Completion) -> dict[str, object]:
-    """What an answer rests on, for whoever has shown to know our key."""
+    """Returns the evidence, for clients that sent the key ``streamvlm``."""
     if completion.request.streamvlm is None:
         return {}
     return evidence(completion.answer, completion.request.streamvlm.session, completion.warnings)

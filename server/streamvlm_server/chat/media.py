@@ -1,4 +1,4 @@
-"""From the media of a chat request to frames: fetched first, then decoded one by one while they are watched."""
+"""The media of a chat request: fetched first, then decoded to frames one by one, as they are watched."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from streamvlm_server.untrusted.fetch import Fetched
 from streamvlm_server.untrusted.picture import open_still
 
 STILL_S = 1.0
-"""How long a picture lasts, in stream time."""
+"""Seconds of stream time that a picture lasts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stills:
-    """Encoded pictures, ``every_s`` apart, and the part of the request that they are.
+    """Encoded pictures, ``every_s`` apart, and the part of the request that they came in.
 
     An animation among them is a short video in its place.
     """
@@ -36,7 +36,7 @@ class Stills:
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """A video in a file, the part of the request that it is, and whether all of it came."""
+    """A video in a file, the part of the request that it came in, and whether all of it came."""
 
     path: Path
     part: Shown
@@ -47,16 +47,16 @@ Media = Stills | Film
 
 
 class MediaLoader:
-    """Gets the media of one request, all together within the bounds of a request.
+    """Fetches or decodes the media of one request, within the bounds of a request.
 
     Args:
-        service: Fetches, and says how much is allowed.
-        folder: Where videos are put.
+        service: Fetches media; its configuration has the bounds.
+        folder: Folder for videos.
         fps: Frames in a second of video.
 
     Attributes:
-        n_bytes: Of what was got so far, encoded.
-        n_pictures: Pictures among it; those in video files are not counted.
+        n_bytes: Encoded bytes so far.
+        n_pictures: Pictures so far, without those in video files.
     """
 
     def __init__(self, service: Service, folder: Path, fps: float) -> None:
@@ -64,7 +64,7 @@ class MediaLoader:
         self.n_bytes = self.n_pictures = 0
 
     async def load(self, part: Shown) -> Media:
-        """Gets one picture or video.
+        """Loads one picture or video.
 
         Raises:
             PartError: If it cannot be read, may not be fetched, or is too large.
@@ -91,7 +91,7 @@ class MediaLoader:
     async def _film(self, part: Shown) -> Film:
         fetched = await self._fetched(part.url, self._service.config.max_video)
         self._count(len(fetched.data), 0)
-        path = self._folder / f"video-{self.n_bytes}"  # a name that no other has: the bytes only grow
+        path = self._folder / f"video-{self.n_bytes}"  # a name of its own, as the bytes only grow
         await asyncio.to_thread(path.write_bytes, fetched.data)
         return Film(path, part, fetched.is_whole)
 
@@ -114,7 +114,7 @@ class MediaLoader:
 
 
 def _frames(url: str) -> list[str] | None:
-    """The pictures of a video that is sent as such, vLLM's form: base64 with commas between; None of any other."""
+    """Splits a video that is sent as pictures, base64 with commas between, as for vLLM; None for any other."""
     if not is_data_url(url):
         return None
     parsed = parse_data_url(url)
@@ -122,20 +122,20 @@ def _frames(url: str) -> list[str] | None:
 
 
 def too_many_frames(most: int) -> TooLargeError:
-    """What is said of a request with more frames than allowed."""
+    """Returns the error for a request with more frames than allowed."""
     return TooLargeError(f"The request has more than {most} frames; send less video, or take a lower fps.")
 
 
 class FrameReader:
-    """Decodes media to frames, in order, on whatever thread asks for them.
+    """Decodes media to frames, in order, on the thread of the caller.
 
     Args:
-        service: Says how much is allowed.
+        service: Its configuration has the bounds.
         fps: Frames to sample from a second of video.
 
     Attributes:
-        n_frames: Decoded so far.
-        warnings: What there was to say of videos and animations at their end, as that one ended early.
+        n_frames: Frames decoded so far.
+        warnings: Warnings about videos and animations, such as an early end.
     """
 
     def __init__(self, service: Service, fps: float) -> None:
@@ -145,7 +145,7 @@ class FrameReader:
         self.warnings: list[str] = []
 
     def frames(self, media: Sequence[Media]) -> Generator[tuple[float, Picture], None, None]:
-        """Stream times and pictures of the next media; what came before is before them in time.
+        """Yields stream times and pictures of the next media, after those of earlier media in time.
 
         Raises:
             PartError: If one cannot be read or is too large.

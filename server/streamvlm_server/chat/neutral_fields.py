@@ -1,6 +1,6 @@
-"""Fields of a chat request that are taken at values that change nothing, and refused by name at all others.
+"""Fields of a chat request that are accepted at the values that change nothing, and refused at all others.
 
-Clients send them for many servers, mostly as they are by default. A field that no table here has is ignored.
+Clients send them to many servers, mostly at their defaults. A field that is in no table here is ignored.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ _ALONE: dict[str, tuple[object, ...]] = {
 """The values at which a field changes nothing."""
 
 _SAMPLING: dict[str, tuple[object, ...]] = {"top_p": (1,), "top_k": (-1, 0), "min_p": (0,)}
-"""The same of fields that change nothing at temperature 0 either."""
+"""The same, for fields that change nothing at temperature 0 either."""
 
 _NEVER = (
     "audio", "web_search_options", "chat_template", "documents", "allowed_token_ids", "logits_processors",
     "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
 )  # fmt: skip
-"""Fields that change something at any value but null."""
+"""Fields that change an answer at any value but null."""
 
 
 def check_neutral(fields: Mapping[str, Any], temperature: float) -> None:
-    """Lets fields through that change nothing.
+    """Checks that fields change nothing.
 
     Args:
-        fields: All that a request has beside those that are followed.
-        temperature: Of the request.
+        fields: The fields of a request beside those of ``ChatRequest``.
+        temperature: Temperature of the request.
 
     Raises:
-        UnsupportedError: If one would change something.
+        UnsupportedError: If a field would change the answer.
     """
     for name, value in fields.items():
         if value is None or _is_like_none(name, value):
@@ -74,7 +74,7 @@ def check_neutral(fields: Mapping[str, Any], temperature: float) -> None:
 
 
 def _is_like_none(name: str, value: object) -> bool:
-    """Whether a value means what the field's neutral one does, in other words."""
+    """Whether a value means the same as the field's neutral one, written otherwise."""
     if not isinstance(value, dict):
         return False
     if name == "response_format":

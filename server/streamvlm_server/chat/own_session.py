@@ -1,4 +1,4 @@
-"""A session for one chat request alone: waited for, shown the media that the request brings, and gone with it."""
+"""A session for one chat request alone: it watches the media of the request, and is closed after the answer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from streamvlm_server.chat.answer_stream import AsyncAnswerStream
 from streamvlm_server.chat.media import FrameReader, Media, MediaLoader
 from streamvlm_server.chat.request import Shown
 from streamvlm_server.errors import MediaFetchError, TooLargeError
-from streamvlm_server.queue_space import room_in
+from streamvlm_server.queue_space import queue_space
 from streamvlm_server.service import Service
 
 MAX_EARLIER = 16
-"""Earlier turns of a request whose questions are asked again; no model has more in view."""
+"""Most earlier turns of a request whose questions are asked again; no model sees more of a dialogue."""
 
 
 @dataclass(frozen=True, slots=True)
-class OwnSession:
-    """What a user shows, and then asks; ``question`` is empty where they only show."""
+class UserTurn:
+    """The media of a user's message, and its question; ``question`` is empty where there is none."""
 
     media: Sequence[Shown]
     question: str
@@ -34,21 +34,23 @@ class OwnSession:
 
 @asynccontextmanager
 async def own_session(
-    service: Service, principal: Principal, turns: Sequence[OwnSession], fps: float
+    service: Service, principal: Principal, turns: Sequence[UserTurn], fps: float
 ) -> AsyncIterator[tuple[LiveSession, Sequence[str]]]:
-    """A session of its own for a request, in which all turns but the last question have been gone through.
+    """Opens a session for a request, lets it watch all media, and asks all questions but the last.
 
-    Earlier questions are asked again, so that the last may refer to them; those before anything was shown are talk.
-    Yielded with it is what there was to say of its videos.
+    Earlier questions are asked again, so that the last may refer to them, but not those before the first media.
 
     Args:
-        service: Opens it, and bounds everything.
-        principal: Whose request it is.
-        turns: Of the request.
+        service: Opens the session; its configuration bounds it.
+        principal: Sender of the request.
+        turns: Turns of the request.
         fps: Frames to sample from a second of video.
 
+    Yields:
+        The session, and the warnings about the videos.
+
     Raises:
-        StreamVlmError: If the media cannot be had, read or watched in time, or there is no place.
+        StreamVlmError: If the media cannot be fetched, read or watched in time, or no session becomes free.
     """
     reader, limit_s = FrameReader(service, fps), service.config.watch_timeout_s
     with principal.meter.session(), tempfile.TemporaryDirectory(prefix="streamvlm-") as folder:
@@ -65,16 +67,16 @@ async def own_session(
 
 @asynccontextmanager
 async def _temporary_session(service: Service, owner: str, n_bytes: int) -> AsyncIterator[LiveSession]:
-    """Waits for a place where all are in use; ``n_bytes`` of media are held meanwhile."""
+    """Opens a temporary session, once one is free; ``n_bytes`` of media are held meanwhile."""
 
     async def opened() -> LiveSession:
         opening = asyncio.ensure_future(
-            service.session_leases.with_room(lambda: service.engine.open(owner=owner, is_temporary=True))
+            service.session_leases.open_or_evict(lambda: service.engine.open(owner=owner, is_temporary=True))
         )
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            await asyncio.wait([opening])  # a client that goes away meanwhile does not keep it from opening
+            await asyncio.wait([opening])  # it opens even when the client goes away meanwhile, and is then closed
             if opening.exception() is None:
                 await asyncio.to_thread(opening.result().close)
             raise
@@ -88,7 +90,7 @@ async def _temporary_session(service: Service, owner: str, n_bytes: int) -> Asyn
 
 
 async def _go_through(
-    session: LiveSession, reader: FrameReader, turns: Sequence[OwnSession], media: Sequence[Sequence[Media]]
+    session: LiveSession, reader: FrameReader, turns: Sequence[UserTurn], media: Sequence[Sequence[Media]]
 ) -> None:
     for to_come, (turn, shown) in enumerate(zip(turns, media, strict=True), 1 - len(turns)):
         await _show(session, reader.frames(shown))
@@ -98,15 +100,15 @@ async def _go_through(
 
 
 async def _show(session: LiveSession, frames: Generator[tuple[float, Picture], None, None]) -> None:
-    """Has a session watch frames, each decoded on a thread once there is room for it."""
+    """Offers frames to a session, each decoded on a thread once the session has room for it."""
     with closing(frames):
         while True:
-            await room_in(session)
+            await queue_space(session)
             decoding = asyncio.ensure_future(asyncio.to_thread(next, frames, None))
             try:
                 decoded = await asyncio.shield(decoding)
             finally:
-                await asyncio.wait([decoding])  # amid a frame it could not be closed
+                await asyncio.wait([decoding])  # while it decodes a frame, the generator cannot be closed
             if decoded is None:
                 return
             time_s, picture = decoded

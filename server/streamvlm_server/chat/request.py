@@ -1,4 +1,4 @@
-"""What ``POST /v1/chat/completions`` takes: OpenAI's request, vLLM's ``video_url``, and our own ``streamvlm`` key."""
+"""The body of ``POST /v1/chat/completions``: OpenAI's, with vLLM's ``video_url`` and our own key ``streamvlm``."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MAX_MESSAGES = 2048
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(frozen=True)  # what is not known is ignored: clients send fields for many servers
+    model_config = ConfigDict(frozen=True)  # unknown fields are ignored: clients send fields for many servers
 
 
 class ChatTextPart(_Shape):
-    """Words of a message."""
+    """Text of a message."""
 
     type: Literal["text"]
     text: str
 
 
 class MediaUrl(_Shape):
-    """Where a picture or video is: a ``data:`` URL, or one that the server may fetch."""
+    """URL of a picture or video: a ``data:`` URL, or one that the server may fetch."""
 
     url: str
 
@@ -57,7 +57,7 @@ class VideoPart(_Shape):
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture or video of a request: what it is, where to get it, and its place in the body."""
+    """A picture or video of a request: its medium, its URL, and its place in the body."""
 
     medium: Medium
     url: str
@@ -84,11 +84,11 @@ class Message(_Shape):
 
     @property
     def text(self) -> str:
-        """All words of it."""
+        """All text of the message."""
         return "\n".join(part.text for part in self.content or () if isinstance(part, ChatTextPart)).strip()
 
     def shown(self, param: str) -> list[Shown]:
-        """All pictures and videos of it, in order; ``param`` is its own place in the body."""
+        """Returns all pictures and videos of the message, in order; ``param`` is the place of the message."""
         shown: list[Shown] = []
         for place, part in enumerate(self.content or ()):
             if isinstance(part, ChatImagePart):
@@ -99,18 +99,18 @@ class Message(_Shape):
 
 
 class StreamOptions(_Shape):
-    """How the answer is streamed."""
+    """Options of a streamed answer."""
 
     include_usage: bool = False
 
 
 class StreamVlmOptions(BaseModel):
-    """Our own key of the body: what OpenAI's request has no word for.
+    """The key ``streamvlm`` of the body: options that OpenAI's request does not have.
 
     Attributes:
-        session: A live session, whose memory is asked; without it the media of the request are.
+        session: Id of a live session to ask; without it, the media of the request are asked about.
         at_s: Answer as of this stream time; by default as of the newest frame.
-        out_of_band: Neither see the session's dialogue nor become part of it.
+        out_of_band: Whether the question neither sees the session's dialogue nor becomes part of it.
         fps: Frames to sample from a second of video.
     """
 
@@ -123,9 +123,9 @@ class StreamVlmOptions(BaseModel):
 
 
 class ChatRequest(_Shape):
-    """The body; what is left out has OpenAI's meaning, except that a temperature not given is 0."""
+    """The body; fields that are left out mean what they mean to OpenAI, but the default temperature is 0."""
 
-    model_config = ConfigDict(extra="allow")  # which of them are refused, `neutral.py` says
+    model_config = ConfigDict(extra="allow")  # `neutral_fields` says which of them are refused
 
     model: str
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
@@ -139,21 +139,21 @@ class ChatRequest(_Shape):
 
     @property
     def most_tokens(self) -> int | None:
-        """Most tokens of the answer, as far as the request says."""
+        """Most tokens of the answer; None if the request does not say."""
         return self.max_completion_tokens or self.max_tokens
 
     @property
     def options(self) -> StreamVlmOptions:
-        """Our own key, or its defaults."""
+        """The options under ``streamvlm``, or their defaults."""
         return self.streamvlm or StreamVlmOptions()
 
 
 def parse_chat(body: bytes) -> ChatRequest:
-    """Reads the body of a request.
+    """Parses the body of a request.
 
     Raises:
-        RequestError: If it is not what is asked for, or too intricate.
-        UnsupportedError: If it asks for what is not offered.
+        RequestError: If it has a mistake, or is too complex.
+        UnsupportedError: If it asks for something that is not offered.
     """
     if is_costly_to_parse(body):
         raise RequestError(f"The body has more than {MAX_MARKS} commas or brackets; send less in one request.")

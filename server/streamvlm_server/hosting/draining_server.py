@@ -100,7 +100,7 @@ def listen(config: ServerConfig) -> socket.socket:
 
 
 def check_tls(config: ServerConfig) -> None:
-    """Loads certificate and key once, so that a mistake is told before the model is loaded.
+    """Loads certificate and key once, so that a mistake is found before the model is loaded.
 
     Raises:
         UsageError: If they cannot be read, or do not belong together.

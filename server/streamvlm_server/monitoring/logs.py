@@ -1,4 +1,4 @@
-"""Logs for machines: one JSON object a line, with the request and the session it is about."""
+"""Logs for machines: one JSON object a line, with the ids of its request and session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGES = ("streamvlm", "streamvlm_server", "uvicorn")
 
 @contextmanager
 def about(**ids: str) -> Iterator[None]:
-    """Adds ``request_id`` or ``session_id`` to every line that is logged below, in this task and what it starts."""
+    """Adds ``request_id`` or ``session_id`` to every line logged within, in this task and the tasks it starts."""
     token = _about.set({**_about.get(), **ids})
     try:
         yield
@@ -47,11 +47,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(level: str) -> None:
-    """Writes what the product and its server log to stderr; for programs, never for libraries."""
+    """Writes the logs of streamvlm and uvicorn to stderr; for programs, never for libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     for name in _PACKAGES:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level.upper())
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what else it has to say, the server says itself
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # the rest the server logs itself

@@ -1,4 +1,4 @@
-"""What Prometheus sees: vLLM's names where it has them, under our own prefix; never a label that grows."""
+"""Metrics for Prometheus: vLLM's names where it has them, under our own prefix; labels have few values."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _BLOCKS = (0, 1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """Counts what the server tells, and reads the engine's own counts when asked.
+    """Counts answers, errors and connections; reads the engine's own counts when Prometheus asks.
 
     Args:
-        engine: Whose counts are read.
-        admission_queue: Likewise.
+        engine: Gives the engine's counts.
+        admission_queue: Gives the number of requests that wait.
 
     Attributes:
         started_unix_s: When the server began.
@@ -69,6 +69,7 @@ class Metrics:
             "frames_refused", "Frames that never reached a session.", ["reason"],
             namespace=_PREFIX, registry=self._registry,
         )  # fmt: skip
+        self._frames_refused.labels("late")
         self._closed = Counter("ws_closed", "WebSockets closed.", ["code"], namespace=_PREFIX, registry=self._registry)
 
     def answered(self, answer: Answer, reason: str) -> None:
@@ -90,11 +91,11 @@ class Metrics:
             self._between.observe((took.total_s - took.ttft_s) / (answer.tokens.answer - 1))
 
     def refused(self, code: str) -> None:
-        """Counts an error told to a client, by its code (see ``errors.WIRE``)."""
+        """Counts an error sent to a client, by its code (see ``errors.WIRE``)."""
         self._refused.labels(code).inc()
 
     def frame_refused(self, reason: str, n_frames: int = 1) -> None:
-        """Counts frames that never reached a session: ``late``, or by the code of the error that they met."""
+        """Counts frames that never reached a session: as ``late``, or by the code of their error."""
         self._frames_refused.labels(reason).inc(n_frames)
 
     def ws_closed(self, code: int) -> None:
@@ -102,12 +103,12 @@ class Metrics:
         self._closed.labels(str(code)).inc()
 
     def exposition(self) -> bytes:
-        """Everything, in Prometheus' text format."""
+        """Returns all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     @asynccontextmanager
     async def watching_loop(self) -> AsyncIterator[None]:
-        """Measures how late the event loop wakes, all the while."""
+        """Measures how late the event loop wakes, as long as the server runs."""
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch_loop())
             yield

@@ -1,7 +1,7 @@
-"""What clients may send, and how a text message becomes an event.
+"""The events that clients send, and how a text message is parsed to one.
 
-Of the client events of the OpenAI Realtime API (GA) those that pictures and text need, and events of ours, whose types
-begin with ``streamvlm.``.
+These are the client events of the OpenAI Realtime API (GA) for pictures and text, and those of the streamvlm extension,
+whose types begin with ``streamvlm.``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ _UNSUPPORTED = {
     "input_audio_buffer.clear": "this server takes pictures and text",
     "output_audio_buffer.clear": "this server answers in text",
 }
-"""The client events of the API that are refused, and why."""
+"""Client events of the API that are refused, and the reason."""
 
 
 class ClientEvent(Shape):
-    """What every client event may carry."""
+    """The fields of every client event."""
 
-    event_id: str | None = Field(default=None, max_length=512, description="Returned in an error, if there is one.")
+    event_id: str | None = Field(
+        default=None, max_length=512, description="Sent back in the error event, if there is one."
+    )
 
 
 class SessionUpdate(ClientEvent):
@@ -40,14 +42,16 @@ class SessionUpdate(ClientEvent):
 
 
 class ItemCreate(ClientEvent):
-    """Adds a message: pictures go to the visual memory, text is the question of the next response.
+    """Adds a message: its pictures go to the visual memory, its text is the question of the next response.
 
-    It is acknowledged when there is room for its pictures, which are then watched whatever else comes.
+    It is acknowledged when there is room for its pictures; they are then watched in any case.
     """
 
     type: Literal["conversation.item.create"]
     item: NewItem
-    previous_item_id: Id | None = Field(default=None, description='After which item; "root" is the very front.')
+    previous_item_id: Id | None = Field(
+        default=None, description='Id of the item to put it after; "root" puts it first.'
+    )
 
     @property
     def images(self) -> dict[str, str]:
@@ -60,57 +64,62 @@ class ItemCreate(ClientEvent):
 
 
 class ItemRetrieve(ClientEvent):
-    """Asks for an item."""
+    """Asks to send an item back."""
 
     type: Literal["conversation.item.retrieve"]
     item_id: Id
 
 
 class ItemDelete(ClientEvent):
-    """Takes an item out of the conversation; a picture stays in the visual memory."""
+    """Deletes an item from the conversation; its pictures stay in the visual memory."""
 
     type: Literal["conversation.item.delete"]
     item_id: Id
 
 
 class ResponseCreate(ClientEvent):
-    """Asks what the conversation's new messages ask."""
+    """Asks to answer the new messages of the conversation."""
 
     type: Literal["response.create"]
     response: ResponseSettings | None = None
 
 
 class ResponseCancel(ClientEvent):
-    """Breaks off a response: the one named, or the conversation's."""
+    """Cancels a response: the one named, or the one that writes to the conversation."""
 
     type: Literal["response.cancel"]
     response_id: Id | None = None
 
 
 class SourceOpen(ClientEvent):
-    """Has the server read a video itself and take its frames."""
+    """Lets the server read a video itself and take its frames."""
 
     type: Literal["streamvlm.source.open"]
-    url: str = Field(min_length=1, max_length=4096, description="Of an allowed scheme and host.")
+    url: str = Field(min_length=1, max_length=4096, description="URL of an allowed scheme and host.")
     fps: float = Field(default=1.0, gt=0, le=60, description="Frames to take from a second of video.")
     stream: int | None = Field(default=None, ge=0, description="Which of its video streams, from 0; None: the best.")
 
 
 class SourceClose(ClientEvent):
-    """Has the server stop reading."""
+    """Lets the server stop reading the video."""
 
     type: Literal["streamvlm.source.close"]
 
 
 class StandingArm(ClientEvent):
-    """Has a yes-or-no question asked again and again, until it is disarmed; told is when the answer turns to yes."""
+    """Arms a standing question, answered yes or no until it is disarmed; it fires when its answer becomes yes."""
 
     type: Literal["streamvlm.standing.arm"]
     question: Text = Field(min_length=1)
-    threshold: float = Field(default=0.8, gt=0, le=1, description="Fires when yes is at least this likely,")
-    release: float = Field(default=0.3, ge=0, lt=1, description="and not again before it was at most this likely.")
+    threshold: float = Field(default=0.8, gt=0, le=1, description="It fires when yes is at least this likely,")
+    release: float = Field(default=0.3, ge=0, lt=1, description="and not again before yes was at most this likely.")
     every_s: float = Field(default=1.0, gt=0, le=3600, description="Seconds of stream time between two checks.")
-    cool_down_s: float = Field(default=5.0, ge=0, le=86_400, description="Seconds of silence after it fired.")
+    cool_down_s: float = Field(
+        default=5.0,
+        ge=0,
+        le=86_400,
+        description="Stream time after it fired, in seconds, in which it does not fire again.",
+    )
 
 
 class StandingDisarm(ClientEvent):
@@ -135,15 +144,14 @@ CLIENT_EVENTS: dict[str, type[ClientEvent]] = {
         StandingDisarm,
     )
 }
-"""Every client event that is followed, by its type."""
+"""Every client event, by its type."""
 
 
 def parse(message: str) -> ClientEvent:
-    """The event that a client's text message holds.
+    """Parses a client's text message to an event.
 
     Raises:
-        ProtocolError: If it is no JSON object, too intricate a one, of a type not known or not supported, or its fields
-            are wrong.
+        ProtocolError: If it is no JSON object, too complex, of an unknown or unsupported type, or has a wrong field.
     """
     if is_costly_to_parse(message):
         raise ProtocolError(f"The message has more than {MAX_MARKS} commas or brackets; send less in one event.")

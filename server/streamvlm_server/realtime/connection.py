@@ -36,8 +36,8 @@ MAX_MESSAGES_PER_S = 1000.0
 _TICK_S = 1.0
 _LEAVING_TICK_S = 0.05
 CLOSE_S = 3.0
-_FAREWELL_S = 2.0
-"""For a client that knows when to leave: if it closes, all that it had sent before was read."""
+_CLOSE_WITHIN_S = 2.0
+"""For a client of the extension, to close the connection itself: then all that it had sent was read."""
 _MAX_REASON_BYTES = 123  # of a WebSocket's close frame
 
 
@@ -56,17 +56,17 @@ class ConnectionEnd(Exception):
 
 
 class Connection:
-    """Serves one client until it leaves, or has to.
+    """Serves one client until one of the two sides ends the connection.
 
     Args:
-        websocket: Accepted already.
+        websocket: The WebSocket, already accepted.
         stream: What is watched and asked.
         model: Name of the model that answers.
         token: Takes the session up again.
-        decoder: Of pictures.
+        decoder: Decodes pictures.
         meter: Counts frames.
-        metrics: Counts what is refused.
-        config: Bounds.
+        metrics: Counts frames and events that are refused.
+        config: Configuration of the server, for its bounds.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Connection:
         self._heard_at_s = self._answered_at_s = time.monotonic()
 
     async def serve(self) -> ConnectionEnd:
-        """Serves, and returns why it is over; the socket is not closed yet."""
+        """Serves, and returns the reason of the end; the socket is not closed yet."""
         self._protocol.open()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -106,7 +106,7 @@ class Connection:
         return self._ending
 
     def end(self, code: int, reason: str) -> None:
-        """Has the connection end soon."""
+        """Ends the connection soon."""
         self._ending = self._ending or ConnectionEnd(code, reason)
         self._ended.set()
 
@@ -152,7 +152,7 @@ class Connection:
     async def _take_text(self, text: str) -> None:
         event = _parsed(text)
         if isinstance(event, ResponseCancel) and self._inbox.holds_pictures_alone:
-            self._protocol.handle(event)  # it may be long before all those are watched
+            self._protocol.handle(event)  # at once, as it may be long before the pictures are watched
         else:
             await self._inbox.put(event, len(text))
 
@@ -201,18 +201,18 @@ class Connection:
         return self._protocol.state is ProtocolState.LEAVING
 
     async def _follow_rest(self) -> None:
-        """Returns when all that came was followed, within reason."""
+        """Returns when all messages were followed, or after ``CLOSE_S``."""
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._inbox.followed()
 
     def _has_ended(self) -> bool:
-        """Whether all that came was followed and answered, and the client had time to leave by itself."""
+        """Whether all messages were followed and answered, and the client had time to close the connection itself."""
         if self._protocol.is_answering:
             self._answered_at_s = time.monotonic()
             return False
-        farewell_s = min(_FAREWELL_S, self._config.answers_drain_s / 2) if self._protocol.is_extended else 0.0
-        return self._inbox.is_followed and time.monotonic() - self._answered_at_s >= farewell_s
+        wait_s = min(_CLOSE_WITHIN_S, self._config.answers_drain_s / 2) if self._protocol.is_extended else 0.0
+        return self._inbox.is_followed and time.monotonic() - self._answered_at_s >= wait_s
 
     # --- what came in ---
 
@@ -230,7 +230,7 @@ class Connection:
     async def _pictures(self, urls: Mapping[str, str]) -> list[Timed]:
         """Decodes the pictures of an item, once the key and the stream have room for them: none of them is dropped."""
         await self._meter.frames_in_time(len(urls), sum(map(len, urls.values())) * 3 // 4)
-        await self._stream.room()
+        await self._stream.space()
         pictures = await self._decoder.decode_urls(urls)
         self._meter.owe_frames(len(pictures) - len(urls))
         return pictures
@@ -243,23 +243,23 @@ class Connection:
             frame = FrameMessage.unpack(message)
             sequence = frame.sequence
             if self._inbox.holds_frame and self._stream.is_behind:
-                self._count_late(1)  # decoding what a newer frame will push out would only take the model's time
+                self._count_late(1)  # a newer frame will push it out, and decoding would take the model's time
             elif self._admits(1, len(message)):
                 pictures = await self._decoder.decode(frame.picture)
                 self._meter.owe_frames(len(pictures) - 1)
                 self._protocol.frame(pictures, time_s=frame.time_s, wall_s=frame.captured_s)
         except StreamVlmError as error:
             param = None if sequence is None else f"frame {sequence}"
-            told = error if param is None else in_part(error, "image", param=param)
-            self._metrics.frame_refused(wire(told).code)
-            self._protocol.refuse(told, param=param)
+            fault = error if param is None else in_part(error, "image", param=param)
+            self._metrics.frame_refused(wire(fault).code)
+            self._protocol.refuse(fault, param=param)
 
     def _count_late(self, n_frames: int) -> None:
         self._stream.n_lost += n_frames
         self._metrics.frame_refused("late", n_frames)
 
     def _admits(self, n_frames: int, n_bytes: int) -> bool:
-        """Whether the key allows these frames; what it does not is dropped and counted, and no error."""
+        """Whether the key allows these frames; frames that it does not are dropped and counted, without an error."""
         try:
             self._meter.frames(n_frames, n_bytes)
         except RateLimitError as error:
@@ -277,5 +277,5 @@ def _parsed(text: str) -> ClientEvent | ProtocolError:
 
 
 async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Closes a socket with as much of a reason as a close frame holds."""
+    """Closes a socket; the reason is cut to the size of a close frame."""
     await websocket.close(code, reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))

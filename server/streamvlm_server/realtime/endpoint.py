@@ -1,4 +1,4 @@
-"""``/v1/realtime``: takes WebSockets in, gives each a session, and lets sessions outlive them."""
+"""``/v1/realtime``: accepts WebSockets and leases each a session, which outlives it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 SUBPROTOCOL = "realtime"
 TOKEN_HEADER = "streamvlm-resume-token"
 TOKEN_SUBPROTOCOL = f"{TOKEN_HEADER}."
-"""Where browsers put the token, which cannot set headers; addresses, which are logged, never hold one."""
+"""Prefix of the token as a subprotocol: browsers cannot set headers, and a token in the URL would be logged."""
 
 
 class Realtime:
-    """The endpoint of a service; ``running`` has to be entered while it serves."""
+    """The endpoint of a service; it serves within ``running``."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -41,7 +41,7 @@ class Realtime:
 
     @property
     def routes(self) -> list[BaseRoute]:
-        """Where it is found."""
+        """The routes of the endpoint."""
         return [WebSocketRoute("/realtime", self.connect), Route("/realtime/schema.json", self.show_schema)]
 
     @asynccontextmanager
@@ -54,7 +54,7 @@ class Realtime:
         self._decoder.close()
 
     async def show_schema(self, request: Request) -> Response:
-        """The schema of every event."""
+        """Sends the schema of every event."""
         return JSONResponse(schema())
 
     async def connect(self, websocket: WebSocket) -> None:
@@ -117,25 +117,25 @@ class Realtime:
         service.metrics.ws_closed(ending.code or 1000)
         await connection.close(ending)
 
-    def _check_model(self, asked: str | None) -> None:
+    def _check_model(self, model: str | None) -> None:
         name = self._service.engine.model.name
-        if asked not in (None, name):
-            raise ModelNotFoundError(f"The model {str(asked)[:80]!r} is not served here; name {name!r}.", param="model")
+        if model not in (None, name):
+            raise ModelNotFoundError(f"The model {str(model)[:80]!r} is not served here; name {name!r}.", param="model")
 
     async def _refuse(self, websocket: WebSocket, error: Exception) -> None:
         """Sends what went wrong twice: as an event, and as the reason of the close."""
-        told, line = ErrorEvent.of(error), wire(error)
+        event, line = ErrorEvent.of(error), wire(error)
         self._service.metrics.refused(line.code)
         self._service.metrics.ws_closed(line.close)
         try:
-            await websocket.send_text(told.model_dump_json())
-            await close(websocket, line.close, told.error.message)
+            await websocket.send_text(event.model_dump_json())
+            await close(websocket, line.close, event.error.message)
         except (WebSocketDisconnect, RuntimeError):
-            logger.debug("the client had gone before it could be told of %s", line.code)
+            logger.debug("the client had gone before the error %s could be sent", line.code)
 
 
 def _token(websocket: WebSocket) -> str | None:
-    """The token that a client shows to take a session up again."""
+    """Returns the token that a client sends to take a session up again."""
     if token := websocket.headers.get(TOKEN_HEADER):
         return token
     offered: list[str] = websocket.scope["subprotocols"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from streamvlm.engine.live_session import LiveSession
 from streamvlm.engine.queued_question import Piece
 from streamvlm.engine.source_reader import SourceEvent
 from streamvlm.errors import StreamVlmError
-from streamvlm.frame import Picture
 from streamvlm.gate.gate import Decision
 from streamvlm.ingest.web.http_client import Admit
 from streamvlm.session.answer import Answer
@@ -19,7 +18,7 @@ from streamvlm.session.standing_question import Fired, StandingQuestion
 from streamvlm_server.access.limits import Meter
 from streamvlm_server.errors import wire
 from streamvlm_server.monitoring.metrics import Metrics
-from streamvlm_server.queue_space import room_in
+from streamvlm_server.queue_space import queue_space
 from streamvlm_server.realtime.server_events import StatsEvent
 from streamvlm_server.realtime.stream_protocol import AnswerListener
 
@@ -43,6 +42,8 @@ class EngineStream:
         self, session: LiveSession, meter: Meter, metrics: Metrics, *, admit: Admit, max_kept_bytes: int
     ) -> None:
         self.id, self.n_lost = session.id, 0
+        self.offer, self.standing = session.offer, session.standing  # calls without a listener are the session's own
+        self.disarm, self.stop_pulling = session.disarm, session.stop_pulling
         self._session, self._meter, self._metrics = session, meter, metrics
         self._admit, self._max_kept_bytes = admit, max_kept_bytes
         self._loop = asyncio.get_running_loop()
@@ -54,13 +55,9 @@ class EngineStream:
         """Whether one more frame would push another out of the queue."""
         return self._session.is_behind
 
-    async def room(self) -> None:
+    async def space(self) -> None:
         """Returns when frames that are to be kept may be offered."""
-        await room_in(self._session)
-
-    def offer(self, picture: Picture, *, time_s: float | None, wall_s: float | None, keep: bool) -> float:
-        """Takes the next frame; see ``LiveSession.offer``."""
-        return self._session.offer(picture, time_s=time_s, wall_s=wall_s, keep=keep)
+        await queue_space(self._session)
 
     def ask(
         self, question: str, listener: AnswerListener, *, at_s: float | None, out_of_band: bool, max_tokens: int | None
@@ -92,14 +89,6 @@ class EngineStream:
         self._tasks.add(task)  # the loop itself would let it be collected
         task.add_done_callback(self._tasks.discard)
 
-    def disarm(self, standing_id: str) -> None:
-        """Ends a standing question."""
-        self._session.disarm(standing_id)
-
-    def standing(self) -> Mapping[str, StandingQuestion]:
-        """Returns the armed questions."""
-        return self._session.standing()
-
     def on_fired(self, listener: Callable[[Fired], None] | None, *, after: int | None) -> int:
         """Sets the listener for standing questions that fire; see ``LiveSession.on_fired``."""
         return self._session.on_fired(None if listener is None else partial(self._on_loop, listener), after=after)
@@ -114,10 +103,6 @@ class EngineStream:
             admit=self._admit,
             max_kept_bytes=self._max_kept_bytes,
         )
-
-    def stop_pulling(self) -> None:
-        """Stops reading the source."""
-        self._session.stop_pulling()
 
     def on_decision(self, listener: Callable[[Decision], None] | None) -> None:
         """Sets the listener for the gate's decisions."""
@@ -146,14 +131,14 @@ class EngineStream:
             questions=now.n_questions,
         )
 
-    def _hear(self, listener: AnswerListener, told: Piece | Answer | StreamVlmError) -> None:
-        match told:
+    def _hear(self, listener: AnswerListener, event: Piece | Answer | StreamVlmError) -> None:
+        match event:
             case Answer():
-                self._metrics.answered(told, "abort" if told.cancelled else "length" if told.is_cut else "stop")
+                self._metrics.answered(event, "abort" if event.cancelled else "length" if event.is_cut else "stop")
             case StreamVlmError():
-                self._metrics.refused(wire(told).code)
-        listener(told)
+                self._metrics.refused(wire(event).code)
+        listener(event)
 
-    def _on_loop(self, listen: Callable[..., None], *told: object) -> None:
+    def _on_loop(self, listener: Callable[..., None], *events: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every listener
-            self._loop.call_soon_threadsafe(listen, *told)
+            self._loop.call_soon_threadsafe(listener, *events)

@@ -33,12 +33,12 @@ class Extension:
 
     Attributes:
         settings: What the client has asked for; None before, and when it no longer wants the extension.
-        told_every_second: Which events are due with each tick: ``stats`` and ``frame``.
+        tick_events: Which events each tick sends: ``stats``, ``frame``, both or none.
     """
 
     def __init__(self, stream: StreamProtocol, sink: EventSink, resume_token: str | None) -> None:
         self.settings: SessionExtension | None = None
-        self.told_every_second: frozenset[str] = frozenset()
+        self.tick_events: frozenset[str] = frozenset()
         self._stream, self._sink, self._resume_token = stream, sink, resume_token
         self._decisions: deque[Decision] = deque(maxlen=MAX_DECISIONS)
         self._disarmed: set[str] = set()
@@ -56,10 +56,10 @@ class Extension:
         if settings is None:
             self.close()
             return
-        self.told_every_second = frozenset(settings.events) & {"stats", "frame"}
+        self.tick_events = frozenset(settings.events) & {"stats", "frame"}
         self._stream.on_decision(self._decisions.append if "frame" in settings.events else None)
-        self._fired_after = self._stream.on_fired(self._tell_fired, after=settings.fired_after)
-        self._stream.on_notice(self._tell_notice)
+        self._fired_after = self._stream.on_fired(self._send_fired, after=settings.fired_after)
+        self._stream.on_notice(self._send_notice)
 
     def state(self) -> SessionExtensionState | None:
         """Returns the extension's part of the session; None for a client that has not asked for it."""
@@ -102,16 +102,16 @@ class Extension:
 
     def tick(self) -> None:
         """Sends statistics, and the gate decisions since the last tick, as far as the client wants them."""
-        if "stats" in self.told_every_second:
+        if "stats" in self.tick_events:
             self._sink.send(self._stream.stats())
-        if "frame" in self.told_every_second and self._decisions:
+        if "frame" in self.tick_events and self._decisions:
             decisions = [server_events.FrameDecision.model_validate(asdict(decision)) for decision in self._decisions]
             self._decisions.clear()
             self._sink.send(server_events.FrameEvent(decisions=decisions))
 
     def close(self) -> None:
         """Listens to the stream no more; its source and its standing questions go on."""
-        self.told_every_second = frozenset()
+        self.tick_events = frozenset()
         self._stream.on_decision(None)
         self._stream.on_fired(None, after=None)
         self._stream.on_notice(None)
@@ -119,7 +119,7 @@ class Extension:
     def _open_source(self, event: client_events.SourceOpen) -> None:
         if self._source is not None:
             raise UsageError(f"{self._source} is being read already; close it first.")
-        listener = partial(self._tell_source, event.url)
+        listener = partial(self._send_source, event.url)
         self._stream.pull(event.url, fps=event.fps, stream=event.stream, listener=listener)
         self._source = event.url
 
@@ -128,7 +128,7 @@ class Extension:
             raise UsageError("No source is being read; there is none to close.")
         self._stream.stop_pulling()
 
-    def _tell_source(self, url: str, event: SourceEvent) -> None:
+    def _send_source(self, url: str, event: SourceEvent) -> None:
         if event.state is SourceState.OPENED:
             self._sink.send(server_events.SourceOpened(url=url))
             return
@@ -154,9 +154,9 @@ class Extension:
         self._stream.disarm(standing_id)
         self._sink.send(server_events.StandingDisarmed(standing_id=standing_id))
 
-    def _tell_fired(self, fired: Fired) -> None:
+    def _send_fired(self, fired: Fired) -> None:
         if fired.standing_id not in self._disarmed:  # it may have been on its way
             self._sink.send(server_events.StandingFired.of(fired, self._stream.id))
 
-    def _tell_notice(self, sentence: str) -> None:
+    def _send_notice(self, sentence: str) -> None:
         self._sink.send(server_events.NoticeEvent(message=sentence))

@@ -126,7 +126,7 @@ class RealtimeProtocol:
 
     def tick(self) -> None:
         """Sends what the client wants to know every second."""
-        if self._extension.told_every_second:
+        if self._extension.tick_events:
             self._extension.tick()
 
     def leave(self, reason: str, time_left_s: float) -> None:

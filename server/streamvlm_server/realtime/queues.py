@@ -1,4 +1,4 @@
-"""What waits on its way in and out of a connection: both bounded, in messages and in bytes."""
+"""The messages that wait on their way into and out of a connection; both queues are bounded."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ MAX_UNSENT_BYTES = 1 << 20
 class Inbox:
     """Messages of a client that wait to be followed.
 
-    Text, which comes as the event or error that it was parsed to, waits for room, so that a client that writes faster
-    than it is followed is slowed down. Of binary messages, which are frames, the oldest gives way: a frame that is late
-    is worth nothing.
+    A text message, parsed to an event or an error, waits until there is room, which slows a fast client down. Of binary
+    messages, which are frames, the oldest is dropped: a late frame is worth nothing.
 
     Attributes:
-        n_dropped: Frames that gave way.
+        n_dropped: Frames that were dropped.
     """
 
     def __init__(self) -> None:
@@ -36,7 +35,7 @@ class Inbox:
 
     @property
     def is_followed(self) -> bool:
-        """Whether all that came was followed."""
+        """Whether all messages were followed."""
         return not (self._messages or self._in_hand)
 
     @property
@@ -46,18 +45,18 @@ class Inbox:
 
     @property
     def holds_pictures_alone(self) -> bool:
-        """Whether nothing waits but frames and items, whose order does not matter to a response that is under way."""
+        """Whether only frames and items wait, whose order does not matter to a response that is under way."""
         return all(isinstance(message, bytes | ItemCreate) for message, _ in self._messages)
 
     async def put_frame(self, message: bytes) -> None:
-        """Adds a binary message."""
+        """Adds a binary message; drops the oldest if there are too many."""
         async with self._changed:
-            self._make_way()
+            self._drop_oldest()
             self._messages.append((message, 0))
             self._changed.notify_all()
 
     async def put(self, message: ClientEvent | ProtocolError, n_chars: int) -> None:
-        """Adds what a text of so many characters holds, once there is room."""
+        """Adds the event or error of a text of ``n_chars`` characters, once there is room."""
         async with self._changed:
             await self._changed.wait_for(self._has_room)
             self._n_chars += n_chars
@@ -65,7 +64,7 @@ class Inbox:
             self._changed.notify_all()
 
     async def get(self) -> bytes | ClientEvent | ProtocolError:
-        """Takes the oldest message, once there is one; who asks for it has followed the one before."""
+        """Returns the oldest message, once there is one; the message before it counts as followed now."""
         async with self._changed:
             self._in_hand = False
             self._changed.notify_all()
@@ -77,14 +76,14 @@ class Inbox:
             return message
 
     async def followed(self) -> None:
-        """Returns when all that came was followed."""
+        """Returns when all messages were followed."""
         async with self._changed:
             await self._changed.wait_for(lambda: self.is_followed)
 
     def _has_room(self) -> bool:
         return len(self._messages) < MAX_WAITING_MESSAGES and self._n_chars < MAX_WAITING_CHARS
 
-    def _make_way(self) -> None:
+    def _drop_oldest(self) -> None:
         frames = [place for place, (message, _) in enumerate(self._messages) if isinstance(message, bytes)]
         if len(frames) >= MAX_WAITING_FRAMES:
             del self._messages[frames[0]]
@@ -98,7 +97,7 @@ class Outbox:
         on_error: Called with the code of every error event.
 
     Attributes:
-        overflowed: Set once more than a mebibyte waits: the client reads too slowly to be served.
+        overflowed: Set once more than a mebibyte waits, as the client reads too slowly.
     """
 
     def __init__(self, on_error: Callable[[str], None]) -> None:
@@ -121,7 +120,7 @@ class Outbox:
         self._is_closed = True
 
     def put(self, message: str) -> None:
-        """Adds a message; beyond the bound nothing is kept."""
+        """Adds a message; beyond the bound it is dropped."""
         if self._bytes + len(message) > MAX_UNSENT_BYTES:
             self.overflowed.set()
             return
@@ -130,18 +129,18 @@ class Outbox:
         self._some.set()
 
     async def next(self) -> str:
-        """The oldest message, once there is one; it stays until it is dropped, in case it cannot be sent after all."""
+        """Returns the oldest message, once there is one; it stays in the queue until it is sent, for ``drain``."""
         while not self._messages:
             self._some.clear()
             await self._some.wait()
         return self._messages[0]
 
     def drop_next(self) -> None:
-        """Takes the oldest message out: it is sent."""
+        """Removes the oldest message, which was sent."""
         self._bytes -= len(self._messages.popleft())
 
     def drain(self) -> list[str]:
-        """Takes everything that waits."""
+        """Removes and returns all messages."""
         messages = list(self._messages)
         self._messages.clear()
         self._bytes = 0

@@ -65,15 +65,15 @@ class ResponseWriter:
         """Sends that the response is under way."""
         self._sink.send(events.ResponseCreated(response=self._response))
 
-    def hear(self, told: Piece | Answer | Exception) -> None:
+    def hear(self, event: Piece | Answer | Exception) -> None:
         """Takes the next piece of the answer, or its end: the whole answer, or the error it came to."""
-        match told:
+        match event:
             case Piece(text):
                 self._write(text)
             case Answer():
-                self._done(told)
+                self._done(event)
             case _:
-                self._failed(told)
+                self._failed(event)
 
     def _write(self, piece: str) -> None:
         self._open()
@@ -95,8 +95,8 @@ class ResponseWriter:
 
     def _failed(self, error: Exception) -> None:
         self._close("incomplete")
-        told = error_object(error)
-        error_body = StatusError(type=str(told["type"]), code=str(told["code"]), message=str(told["message"]))
+        body = error_object(error)
+        error_body = StatusError(type=str(body["type"]), code=str(body["code"]), message=str(body["message"]))
         self._finish(StatusDetails(type="failed", error=error_body), Usage())
 
     def _open(self) -> None:

@@ -1,6 +1,6 @@
-"""The schema of every message, for machines, made from what the server itself parses with.
+"""The schema of every message, made from the classes that the server parses with.
 
-Events are JSON Schema; the binary frame, for which that has no words, stands beside them as a table of its header.
+Events are JSON Schema; the binary frame, which JSON Schema cannot describe, is a table of its header beside them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TYPES = {"2s": "ascii", "B": "uint8", "I": "uint32", "Q": "uint64"}
 
 @cache
 def schema() -> dict[str, Any]:
-    """A JSON Schema document: ``#/$defs/ClientEvent`` is any event to the server, ``ServerEvent`` any from it.
+    """Returns a JSON Schema document: ``#/$defs/ClientEvent`` is any event to the server, ``ServerEvent`` any from it.
 
     Its ``x-binary-frame`` is a binary message to the server, byte by byte.
     """
@@ -42,12 +42,12 @@ def schema() -> dict[str, Any]:
 
 
 def _binary_frame() -> dict[str, Any]:
-    """How a binary message is written, by `streamvlm.wire`."""
+    """Describes the binary message of `streamvlm.wire`."""
     header: list[dict[str, Any]] = []
     offset = 0
     for field in HEADER:
         n_bytes = struct.calcsize(BYTE_ORDER + field.code)
-        header.append({"name": field.name, "offset": offset, "bytes": n_bytes, **_about(field)})
+        header.append({"name": field.name, "offset": offset, "bytes": n_bytes, **_description(field)})
         offset += n_bytes
     return {
         "description": "A binary message is a header, then a picture up to its end: a file of JPEG, PNG, WebP or "
@@ -58,14 +58,14 @@ def _binary_frame() -> dict[str, Any]:
     }
 
 
-def _about(field: HeaderField) -> dict[str, Any]:
-    told: dict[str, Any] = {"type": _TYPES[field.code], "description": field.meaning}
+def _description(field: HeaderField) -> dict[str, Any]:
+    described: dict[str, Any] = {"type": _TYPES[field.code], "description": field.meaning}
     if field.always is not None:
-        told["const"] = field.always.decode("ascii") if isinstance(field.always, bytes) else field.always
+        described["const"] = field.always.decode("ascii") if isinstance(field.always, bytes) else field.always
     if field.name == "flags":
-        told["bits"] = [
-            {"mask": one.flag, "field": one.name, "description": f"Set where {one.name} is told; else that is 0."}
+        described["bits"] = [
+            {"mask": one.flag, "field": one.name, "description": f"Set where {one.name} is given; else that is 0."}
             for one in HEADER
             if one.flag is not None
         ]
-    return told
+    return described

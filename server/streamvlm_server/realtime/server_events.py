@@ -1,4 +1,4 @@
-"""What the server sends: events of the OpenAI Realtime API (GA), and ours for clients that asked for them."""
+"""The events that the server sends: those of the OpenAI Realtime API (GA), and those of the streamvlm extension."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from streamvlm_server.realtime.shapes import ErrorBody, Item, Response, SessionO
 
 
 def new_id(kind: str) -> str:
-    """A fresh id such as ``event_…``."""
+    """Returns a fresh id such as ``event_…``."""
     return f"{kind}_{secrets.token_hex(10)}"
 
 
 class ServerEvent(Shape):
-    """What every server event carries."""
+    """The fields of every server event."""
 
     event_id: str = Field(default_factory=lambda: new_id("event"))
 
 
 class SessionCreated(ServerEvent):
-    """Comes first, unasked."""
+    """The first event of every connection."""
 
     type: Literal["session.created"] = "session.created"
     session: SessionObject
 
 
 class SessionUpdated(ServerEvent):
-    """The whole configuration after a change."""
+    """The whole configuration of the session, after a change."""
 
     type: Literal["session.updated"] = "session.updated"
     session: SessionObject
 
 
 class ItemAdded(ServerEvent):
-    """An item has joined the conversation."""
+    """An item was added to the conversation."""
 
     type: Literal["conversation.item.added"] = "conversation.item.added"
     previous_item_id: str | None
@@ -56,14 +56,14 @@ class ItemDone(ServerEvent):
 
 
 class ItemRetrieved(ServerEvent):
-    """The item asked for."""
+    """The item that was asked for."""
 
     type: Literal["conversation.item.retrieved"] = "conversation.item.retrieved"
     item: Item
 
 
 class ItemDeleted(ServerEvent):
-    """An item has left the conversation."""
+    """An item was deleted from the conversation."""
 
     type: Literal["conversation.item.deleted"] = "conversation.item.deleted"
     item_id: str
@@ -77,7 +77,7 @@ class ResponseCreated(ServerEvent):
 
 
 class OutputItemAdded(ServerEvent):
-    """The response's message begins."""
+    """The message of a response begins."""
 
     type: Literal["response.output_item.added"] = "response.output_item.added"
     response_id: str
@@ -86,7 +86,7 @@ class OutputItemAdded(ServerEvent):
 
 
 class OutputItemDone(ServerEvent):
-    """The response's message is whole."""
+    """The message of a response is complete."""
 
     type: Literal["response.output_item.done"] = "response.output_item.done"
     response_id: str
@@ -109,7 +109,7 @@ class _InPart(ServerEvent):
 
 
 class ContentPartAdded(_InPart):
-    """The message's text begins."""
+    """The text of a message begins."""
 
     type: Literal["response.content_part.added"] = "response.content_part.added"
     part: OutputPart
@@ -123,28 +123,28 @@ class TextDelta(_InPart):
 
 
 class TextDone(_InPart):
-    """The whole text."""
+    """The whole text of a message."""
 
     type: Literal["response.output_text.done"] = "response.output_text.done"
     text: str
 
 
 class ContentPartDone(_InPart):
-    """The message's text is whole."""
+    """The text of a message is complete."""
 
     type: Literal["response.content_part.done"] = "response.content_part.done"
     part: OutputPart
 
 
 class ResponseDone(ServerEvent):
-    """A response has ended, one way or another."""
+    """A response has ended: completed, incomplete, cancelled or failed."""
 
     type: Literal["response.done"] = "response.done"
     response: Response
 
 
 class ErrorEvent(ServerEvent):
-    """Something the client sent was not followed; the session goes on."""
+    """An event of the client was not followed; the session goes on."""
 
     type: Literal["error"] = "error"
     error: ErrorBody
@@ -158,30 +158,30 @@ class ErrorEvent(ServerEvent):
             event_id: Id of the client event that was not followed, where the error does not name it.
             param: The field or frame at fault, where the error does not name it.
         """
-        told = error_object(error)
-        told["param"] = told["param"] or param
+        body = error_object(error)
+        body["param"] = body["param"] or param
         if isinstance(error, ProtocolError):
-            told["code"], event_id = error.code, error.event_id or event_id
-        return cls(error=ErrorBody.model_validate({**told, "event_id": event_id}))
+            body["code"], event_id = error.code, error.event_id or event_id
+        return cls(error=ErrorBody.model_validate({**body, "event_id": event_id}))
 
 
-# --- ours ---
+# --- the streamvlm extension ---
 
 
 class Seen(Shape):
-    """A span of the stream that an answer rests on."""
+    """A span of the stream that an answer or an alert rests on."""
 
     start_s: float
     end_s: float
     fidelity: Literal["clear", "fuzzy"]
-    score: float = Field(description="Share of the attention that all blocks got.")
+    score: float = Field(description="Share of the attention to all blocks.")
 
     block_id: int | None = Field(description="None for the frame at question time, which is in no block.")
-    thumbnail: str | None = Field(description="Path of its picture on this server, where that keeps a disk.")
+    thumbnail: str | None = Field(description="Path of its picture on this server, where it keeps sessions on disk.")
 
     @classmethod
     def of(cls, evidence: Evidence, session_id: str) -> Self:
-        """From the engine's own."""
+        """Converts the engine's evidence."""
         block_id = evidence.block_id
         return cls.model_validate(
             {
@@ -193,18 +193,18 @@ class Seen(Shape):
 
 
 class EvidenceEvent(ServerEvent):
-    """What an answer rests on; comes just before its ``response.done``."""
+    """The spans that an answer rests on; comes just before its ``response.done``."""
 
     type: Literal["streamvlm.response.evidence"] = "streamvlm.response.evidence"
     response_id: str
-    asked_at_s: float = Field(description="Stream time that the answer looks back from.")
+    asked_at_s: float = Field(description="Stream time as of which it answers.")
     evidence: list[Seen]
     ttft_s: float
     total_s: float
 
 
 class FrameDecision(Shape):
-    """What the gate made of one frame."""
+    """The gate's decision about one frame."""
 
     time_s: float
     fidelity: Literal["clear", "fuzzy", "discarded"]
@@ -217,19 +217,19 @@ class FrameDecision(Shape):
 
 
 class FrameEvent(ServerEvent):
-    """Gate decisions as they fell, oldest first."""
+    """Gate decisions, the oldest first."""
 
     type: Literal["streamvlm.frame"] = "streamvlm.frame"
     decisions: list[FrameDecision]
 
 
 class StatsEvent(ServerEvent):
-    """How the stream is doing, once a second; a client that hears nothing for long has lost the server."""
+    """Statistics of the stream, once a second; if they stay away for long, the connection is lost."""
 
     type: Literal["streamvlm.stats"] = "streamvlm.stats"
     time_s: float | None = Field(description="Stream time of the newest frame taken in.")
     lag_s: float = Field(description="Stream time between the newest frame offered and the newest taken in.")
-    wait_s: float = Field(description="Seconds from offering the newest frame taken in to its being remembered.")
+    wait_s: float = Field(description="Seconds from offering the newest frame taken in until it was remembered.")
     frames_offered: int
     frames_dropped: int = Field(description="Overwritten by newer ones before they were taken in.")
     frames_waiting: int
@@ -239,27 +239,27 @@ class StatsEvent(ServerEvent):
     blocks: int
     host_bytes: int
     disk_bytes: int | None
-    questions: int = Field(description="Waiting or under way.")
+    questions: int = Field(description="Questions that wait or are being answered.")
 
 
 class SourceOpened(ServerEvent):
-    """The server has begun to read a source."""
+    """The server has opened a source."""
 
     type: Literal["streamvlm.source.opened"] = "streamvlm.source.opened"
     url: str
 
 
 class SourceEnded(ServerEvent):
-    """A source has come to its end, was closed, or failed."""
+    """A source has ended, was closed, or has failed."""
 
     type: Literal["streamvlm.source.ended"] = "streamvlm.source.ended"
     url: str
-    error: str | None = Field(description="Why it failed; None if it did not.")
-    warning: str | None = Field(description="What is missing of a source that ended early; None if nothing is.")
+    error: str | None = Field(description="The reason why it failed; None if it did not.")
+    warning: str | None = Field(description="What is missing of a source that ended early; None if it is whole.")
 
 
 class StandingArmed(ServerEvent):
-    """A standing question is being asked from now on, until it is disarmed: it belongs to the session."""
+    """A standing question is armed, until it is disarmed; it belongs to the session."""
 
     type: Literal["streamvlm.standing.armed"] = "streamvlm.standing.armed"
     standing_id: str
@@ -267,14 +267,14 @@ class StandingArmed(ServerEvent):
 
 
 class StandingDisarmed(ServerEvent):
-    """A standing question is asked no more."""
+    """A standing question is disarmed."""
 
     type: Literal["streamvlm.standing.disarmed"] = "streamvlm.standing.disarmed"
     standing_id: str
 
 
 class StandingFired(ServerEvent):
-    """The answer to a standing question has become yes, now or while nobody was connected."""
+    """The answer to a standing question has become yes, now or while no client was connected."""
 
     type: Literal["streamvlm.standing.fired"] = "streamvlm.standing.fired"
     standing_id: str
@@ -282,8 +282,10 @@ class StandingFired(ServerEvent):
     time_s: float
     probability: float
     evidence: list[Seen]
-    number: int = Field(description="Counts the session's, from 1; send the last as fired_after when you come back.")
-    missed: int = Field(description="How many before it were not kept for you, as they were too many.")
+    number: int = Field(
+        description="Counts the events of the session, from 1; send the last as fired_after when you come back."
+    )
+    missed: int = Field(description="How many events before it were not kept, as there were too many.")
 
     @classmethod
     def of(cls, fired: Fired, session_id: str) -> Self:
@@ -300,14 +302,14 @@ class StandingFired(ServerEvent):
 
 
 class NoticeEvent(ServerEvent):
-    """Something that should not go unnoticed, and hinders nothing: a disk that is full, a block that is damaged."""
+    """A warning; the session goes on: a disk that is full, a block that is damaged."""
 
     type: Literal["streamvlm.notice"] = "streamvlm.notice"
     message: str
 
 
 class GoingAway(ServerEvent):
-    """The server will close this connection; connect again with the session's id."""
+    """The server will close this connection; connect again with the id of the session."""
 
     type: Literal["streamvlm.going_away"] = "streamvlm.going_away"
     reason: str

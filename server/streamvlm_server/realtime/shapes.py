@@ -1,7 +1,7 @@
-"""What events carry: items, sessions, responses, errors. Names and fields are those of the OpenAI Realtime API (GA).
+"""The objects in events: items, sessions, responses, errors. Their names are those of the OpenAI Realtime API (GA).
 
-Shapes that clients send refuse fields they do not know and values of another type; shapes that the server sends leave
-out what is not set where the API does so too.
+Objects from clients may have no unknown fields and no values of another type; objects from the server leave out a field
+that is not set where the API does so too.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
 TimeS = Annotated[float, Field(ge=0, le=1e9)]
-NoTools = Annotated[list[Any], Field(max_length=0, description="Tools are not supported: none, or an empty list.")]
-Greedy = Annotated[float | None, Field(ge=0, le=0, description="The likeliest words are taken: 0 alone.")]
+NoTools = Annotated[list[Any], Field(max_length=0, description="Tools are not supported: null, or an empty list.")]
+Greedy = Annotated[float | None, Field(ge=0, le=0, description="0 alone: the likeliest words are taken.")]
 Ignored = Annotated[Any, Field(description="Accepted for compatibility; has no effect here.")]
 
 
 class Shape(BaseModel):
-    """A JSON object, taken literally: no unknown fields, no "1" for 1, no NaN."""
+    """A JSON object with no unknown fields, no "1" for 1, and no NaN."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -35,7 +35,7 @@ _is_none = partial(operator.is_, None)
 
 
 def _optional(description: str | None = None) -> Any:
-    """A field that is left out while it is not set."""
+    """Returns a field that is left out while it is not set."""
     return Field(default=None, exclude_if=_is_none, description=description)
 
 
@@ -43,7 +43,7 @@ def _optional(description: str | None = None) -> Any:
 
 
 class TextPart(Shape):
-    """Words of a user: a question, or a part of it."""
+    """Text of a user: a question, or a part of it."""
 
     type: Literal["input_text"]
     text: Text
@@ -65,9 +65,9 @@ class ImagePart(Shape):
 
 
 class FrameTimes(Shape):
-    """When an item's picture was taken; ours."""
+    """The time of an item's picture; part of the streamvlm extension."""
 
-    time_s: TimeS | None = Field(default=None, description="Stream time; by default the server's clock says.")
+    time_s: TimeS | None = Field(default=None, description="Stream time; by default the server's clock gives it.")
     captured_s: float | None = Field(default=None, description="Unix time of capture.")
 
 
@@ -75,7 +75,7 @@ Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class NewItem(Shape):
-    """A user's message as a client creates it."""
+    """A user's message that a client creates."""
 
     type: Literal["message"]
     role: Literal["user"]
@@ -87,14 +87,14 @@ class NewItem(Shape):
 
 
 class ItemReference(Shape):
-    """Stands for an item of the conversation."""
+    """Names an item of the conversation."""
 
     type: Literal["item_reference"]
     id: Id
 
 
 class ContentPart(Shape):
-    """A part of an item as the server shows it; pictures are not sent back."""
+    """A part of an item that the server sends; pictures are not sent back."""
 
     type: Literal["input_text", "input_image", "output_text"]
     text: str | None = _optional()
@@ -102,7 +102,7 @@ class ContentPart(Shape):
 
 
 class Item(Shape):
-    """An item as the server shows it."""
+    """An item that the server sends."""
 
     id: str
     object: Literal["realtime.item"] = "realtime.item"
@@ -116,22 +116,24 @@ class Item(Shape):
 
 
 class SessionExtension(Shape):
-    """Asks for what is ours: from now on the server sends ``streamvlm.*`` events too."""
+    """Asks for the streamvlm extension: from now on the server sends ``streamvlm.*`` events too."""
 
     events: list[Literal["stats", "frame", "evidence"]] = Field(
-        default=[], max_length=8, description="Which unasked events to send; answers to requests of ours always come."
+        default=[], max_length=8, description="Which events to send unasked; answers to client events always come."
     )
-    binary_frames: bool = Field(default=False, description="Whether binary messages will come, one a frame.")
+    binary_frames: bool = Field(
+        default=False, description="Whether the client will send binary messages, each a frame."
+    )
     fired_after: int | None = Field(
         default=None,
         ge=0,
-        description="Number of the last streamvlm.standing.fired that you know: later ones are told, once more if need "
-        "be. By default those that nobody was told of.",
+        description="Number of the last streamvlm.standing.fired that you know: later ones are sent, once more if need "
+        "be. By default those that no client was sent.",
     )
 
 
 class SessionSettings(Shape):
-    """What a client may change of a session; only fields sent change, and null, "" and [] clear."""
+    """The settings of a session that a client may change; fields not sent stay, and null, "" and [] clear."""
 
     type: Literal["realtime"]
     object: Literal["realtime.session"] | None = None
@@ -139,8 +141,8 @@ class SessionSettings(Shape):
     model: str | None = None
     instructions: Text | None = Field(
         default=None,
-        description="Accepted for compatibility; never in effect, as the model has its own. What an answer should heed "
-        "belongs into its question.",
+        description="Accepted for compatibility; has no effect, as the model has its own. Put what an answer should "
+        "follow into its question.",
     )
     output_modalities: list[Literal["text"]] | None = Field(default=None, max_length=1)
     max_output_tokens: MaxTokens | None = None
@@ -159,7 +161,7 @@ class SessionSettings(Shape):
 
 
 class StandingObject(Shape):
-    """A standing question that is armed; its fields as in streamvlm.standing.arm."""
+    """An armed standing question; its fields are those of streamvlm.standing.arm."""
 
     standing_id: str
     question: str
@@ -170,50 +172,50 @@ class StandingObject(Shape):
 
 
 class SessionExtensionState(SessionExtension):
-    """What a session that asked for ours is told."""
+    """The state of a session with the streamvlm extension."""
 
-    session_id: str = Field(description="Connect with ?session_id= of it to take the session up again.")
-    resume_token: str | None = Field(description="Proves the right to, where no key does.")
+    session_id: str = Field(description="Connect with ?session_id= and this id to take the session up again.")
+    resume_token: str | None = Field(description="Proves the right to take it up again, where no key does.")
     time_s: float | None = Field(description="Stream time of the newest frame; None before the first.")
-    fired_after: int = Field(description="Number after which streamvlm.standing.fired are told to you.")
+    fired_after: int = Field(description="Number after which streamvlm.standing.fired are sent to you.")
     standing: list[StandingObject] = Field(
         description="Standing questions armed in the session, by earlier connections too."
     )
 
 
 class SessionObject(Shape):
-    """The configuration in effect."""
+    """The configuration of a session."""
 
     type: Literal["realtime"] = "realtime"
     object: Literal["realtime.session"] = "realtime.session"
     id: str
     model: str
-    instructions: Literal[""] = Field(default="", description="None of a client's are in effect.")
+    instructions: Literal[""] = Field(default="", description="Always empty: instructions of clients have no effect.")
     output_modalities: list[Literal["text"]] = ["text"]
     max_output_tokens: MaxTokens = "inf"
     tools: NoTools = []
     tool_choice: Literal["none"] = "none"
-    streamvlm: SessionExtensionState | None = _optional("Only for who asked for it.")
+    streamvlm: SessionExtensionState | None = _optional("Only for clients that asked for it.")
 
 
 # --- responses ---
 
 
 class ResponseExtension(Shape):
-    """What of ours a question may say."""
+    """Options of a question; part of the streamvlm extension."""
 
     at_s: TimeS | None = Field(default=None, description="Answer as of this earlier stream time.")
 
 
 class ResponseSettings(Shape):
-    """How a response is wanted."""
+    """The settings of a response."""
 
     conversation: Literal["auto", "none"] | None = None
     input: list[NewItem | ItemReference] | None = Field(
         default=None, max_length=64, description='Replaces the conversation; only with conversation "none".'
     )
     instructions: Text | None = Field(
-        default=None, description="The question, where no message asks one; else not in effect, as a session's."
+        default=None, description="The question, where no message has one; else without effect, as those of a session."
     )
     output_modalities: list[Literal["text"]] | None = Field(default=None, max_length=1)
     max_output_tokens: MaxTokens | None = None
@@ -229,7 +231,7 @@ class ResponseSettings(Shape):
 
 
 class InputTokenDetails(Shape):
-    """What the tokens read were: the question's text, and what the memory gave, all of it read before."""
+    """Kinds of the tokens read: the text of the question, and the visual memory, all of which was cached."""
 
     text_tokens: int = 0
     image_tokens: int = 0
@@ -238,7 +240,7 @@ class InputTokenDetails(Shape):
 
 
 class OutputTokenDetails(Shape):
-    """What the tokens written were."""
+    """Kinds of the tokens written."""
 
     text_tokens: int = 0
     audio_tokens: int = 0
@@ -263,7 +265,7 @@ class StatusError(Shape):
 
 
 class StatusDetails(Shape):
-    """Why a response ended as it did."""
+    """Why a response is not completed."""
 
     type: Literal["cancelled", "incomplete", "failed"]
     reason: Literal["client_cancelled", "max_output_tokens"] | None = _optional()
@@ -286,7 +288,7 @@ class Response(Shape):
 
 
 class ErrorBody(Shape):
-    """What went wrong, and with which event of the client's."""
+    """An error, and the client event that it belongs to."""
 
     type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
     code: str

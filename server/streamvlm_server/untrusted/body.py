@@ -1,4 +1,4 @@
-"""Reads what a client sends, within bounds, and notices when it goes away."""
+"""Reads the body of a request within bounds, and cancels work when the client goes away."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 async def read_body(request: Request, max_bytes: int, *, within_s: float) -> bytes:
-    """The body of a request.
+    """Reads the body of a request.
 
     Raises:
-        TooLargeError: If it has more than ``max_bytes``: at once if it says so, or when they have come.
+        TooLargeError: If it has more than ``max_bytes``; at once, if its header says so.
         TooSlowError: If it has not come within ``within_s``.
     """
     try:
@@ -31,9 +31,9 @@ async def read_body(request: Request, max_bytes: int, *, within_s: float) -> byt
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
-    told = request.headers.get("content-length", "")
+    stated = request.headers.get("content-length", "")
     body = bytearray()
-    if not (told.isdecimal() and int(told) > max_bytes):
+    if not (stated.isdecimal() and int(stated) > max_bytes):
         async for piece in request.stream():
             body += piece
             if len(body) > max_bytes:
@@ -44,7 +44,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Does some work for a request whose body was read; should the client go away, the work is cancelled.
+    """Awaits work for a request whose body was read; cancels it when the client goes away.
 
     Raises:
         ClientDisconnect: If the client went away.

@@ -1,9 +1,8 @@
 """Fetches media from allowed hosts, and from nowhere else.
 
-A server that fetches what a client names can be sent into its own network. So scheme and host are allow-listed, and the
-name is resolved here (`admit`); `streamvlm.ingest.web.http_client` then connects to the very address that was checked,
-and has each redirect admitted as a new URL. Bytes and time are bounded; the bytes are taken as they come, so that
-nothing is unpacked either.
+A client could send a server that fetches URLs into its own network. So schemes and hosts are allow-listed, and the name
+is resolved here (`admit`); `streamvlm.ingest.web.http_client` then connects to the very address that was checked, and
+checks each redirect as a new URL. Bytes and time are bounded; bytes are taken as they come, so nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What was at a URL, and whether all of it came."""
+    """The bytes at a URL, and whether all of them came."""
 
     data: bytes
     is_whole: bool = True
 
 
 class MediaFetcher:
-    """Fetches media within the bounds of a configuration; to be closed."""
+    """Fetches media within the bounds of a configuration; has to be closed."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._timeout_s = config.media_timeout_s
@@ -46,12 +45,12 @@ class MediaFetcher:
         self._follower = HttpClient("The media", admitted, timeout_s=self._timeout_s)
 
     async def fetch(self, url: str, *, max_bytes: int) -> Fetched:
-        """Returns what is at a URL; what its host breaks off in its midst as far as it came.
+        """Fetches the bytes at a URL; if its host breaks off, those that came.
 
         Raises:
             MediaRefusedError: If it may not be fetched.
             TooLargeError: If it has more than ``max_bytes``.
-            MediaFetchError: If it cannot be had, or not in time.
+            MediaFetchError: If it cannot be fetched, or not in time.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -75,13 +74,13 @@ class MediaFetcher:
 
 
 def admit(url: str, *, config: ServerConfig, schemes: Sequence[str], what: str) -> list[str]:
-    """The addresses of a URL's host, if it may be read; looks its name up, and so waits.
+    """Returns the addresses of a URL's host, if it may be read; looks the name up, and so blocks.
 
     Args:
-        url: What a client has named, or what that has led to.
-        config: Allows hosts and networks.
-        schemes: That are allowed.
-        what: Is read, in the plural, for messages.
+        url: A URL from a client, or one that it has led to.
+        config: Configuration with the allowed hosts and networks.
+        schemes: The allowed schemes.
+        what: What is read, in the plural, for messages.
 
     Raises:
         MediaRefusedError: If it may not.
@@ -93,8 +92,8 @@ def admit(url: str, *, config: ServerConfig, schemes: Sequence[str], what: str) 
     except ValueError as error:
         raise MediaRefusedError(_UNREADABLE) from error
     if scheme not in schemes:
-        told = ", ".join(schemes) or "none"
-        raise MediaRefusedError(f"{what} of {scheme or 'no scheme'!r} are not read here, only {told}.")
+        allowed = ", ".join(schemes) or "none"
+        raise MediaRefusedError(f"{what} of {scheme or 'no scheme'!r} are not read here, only {allowed}.")
     if not host:
         raise MediaRefusedError(_UNREADABLE)
     if not is_allowed_host(host, config.allowed_media_hosts):
@@ -121,14 +120,14 @@ def is_allowed_host(host: str, allowed: Sequence[str]) -> bool:
 
 
 def may_connect(address: IPv4Address | IPv6Address, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    """Whether an address is public, or in an allowed network; one that stands for another is judged as that one."""
-    inner = _meant(address)
+    """Whether an address is public or in an allowed network; of one that embeds another, the embedded one counts."""
+    inner = _embedded(address)
     if any(inner in network for network in networks):
         return True
     return inner.is_global and not inner.is_multicast
 
 
-def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:

@@ -1,7 +1,7 @@
-"""Refuses JSON that would take long to parse, before it is parsed.
+"""Finds JSON that would take long to parse, before it is parsed.
 
-Parsers hold the interpreter's lock until they are done, so that no thread helps: eleven megabytes of brackets would
-keep everybody waiting for five seconds. What is large here for good reasons is one long string, and takes milliseconds.
+A parser holds the interpreter's lock until it is done, so a thread does not help: eleven megabytes of brackets would
+stop the server for five seconds. Large messages with a good reason are one long string, which takes milliseconds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import AnyStr
 
 MAX_MARKS = 20_000
-"""Commas, or opening brackets or braces; no question has so many, and so many are parsed in 20 ms."""
+"""Most commas, opening brackets or braces; no question has so many, and they are parsed in 20 ms."""
 
 
 def is_costly_to_parse(message: AnyStr) -> bool:
@@ -21,7 +21,7 @@ def is_costly_to_parse(message: AnyStr) -> bool:
 
 
 def _occurs(message: AnyStr, mark: AnyStr) -> bool:
-    place = -1  # by searches, as they pass over a long string ten times faster than counting does
+    place = -1  # searches pass over a long string ten times faster than counting
     for _ in range(MAX_MARKS + 1):
         place = message.find(mark, place + 1)
         if place < 0:

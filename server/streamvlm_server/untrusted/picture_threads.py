@@ -7,14 +7,9 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from streamvlm.errors import PictureTooLargeError
-from streamvlm.ingest.sampling import sample
 from streamvlm_server.errors import TooLargeError, of_part
 from streamvlm_server.untrusted.data_url import decode_base64, parse_data_url
-from streamvlm_server.untrusted.picture import PictureBounds, Timed, open_still
-
-ANIMATION_FPS = 1.0
-"""Pictures taken from a second of an animation."""
+from streamvlm_server.untrusted.picture import PictureBounds, Timed, decode_pictures
 
 
 class PictureDecoder:
@@ -67,20 +62,3 @@ class PictureDecoder:
     def _decode_url(self, url: str) -> list[Timed]:
         data = decode_base64(parse_data_url(url).payload, max_bytes=self._bounds.max_bytes)
         return decode_pictures(data, self._bounds)
-
-
-def decode_pictures(data: bytes, bounds: PictureBounds) -> list[Timed]:
-    """Decodes the picture in a file, or those of an animation; see ``PictureDecoder.decode``."""
-    pictures: list[Timed] = []
-    n_px = 0
-    reader = open_still(data, bounds)
-    for time_s, decoded in sample(reader, ANIMATION_FPS) if reader.is_animated else reader:
-        picture = decoded()
-        n_px += picture.size // 3
-        if n_px > bounds.max_px:
-            raise PictureTooLargeError(
-                f"The pictures of the animation have more than the {bounds.max_px} pixels allowed together; "
-                "send a shorter one."
-            )
-        pictures.append((time_s, picture))
-    return pictures

@@ -1,11 +1,11 @@
-"""Which sources a client may have the server read: schemes that only fetch, from hosts that are allowed.
+"""Checks the sources that a client lets the server read: schemes that only fetch, on hosts that are allowed.
 
 Web sources are read by our own client (`streamvlm.ingest.web.opener`): redirects, playlists, segments and keys are
-looked at as well, and the connection goes to the address that was.
+checked too, and the connection goes to the address that was checked.
 
 FFmpeg itself reads the others, and looks their hosts up again. `tcp` and `rtmp` lead nowhere else. An RTSP server may
-answer with a redirect, which FFmpeg follows, and there is no option against it: whoever runs an allowed host of `rtsp`
-or `rtsps` can have this server speak RTSP to any other.
+answer with a redirect, which FFmpeg follows, and no option forbids it: an allowed host of `rtsp` or `rtsps` can make
+this server speak RTSP to any other.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from streamvlm_server.errors import MediaRefusedError
 from streamvlm_server.untrusted import fetch
 
 SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "tcp")
-"""What a client may name: never files, and never udp, which listens."""
+"""Schemes that a client may name: no files, and not udp, which listens."""
 
 WEB_SCHEMES = ("http", "https")
-"""What a web source may lead to."""
+"""Schemes that a web source may lead to."""
 
 
 async def check_source(url: str, config: ServerConfig) -> None:
-    """Lets through a URL of an allowed scheme whose host is allowed and lies where it may.
+    """Checks that a URL has an allowed scheme and host, in an allowed network.
 
     Raises:
         MediaRefusedError: If it may not be read.
@@ -35,7 +35,7 @@ async def check_source(url: str, config: ServerConfig) -> None:
 
 
 def admit(url: str, config: ServerConfig, schemes: Sequence[str] = WEB_SCHEMES) -> list[str]:
-    """The addresses of a URL's host, if it may be read; looks its name up, and so waits.
+    """Returns the addresses of a URL's host, if it may be read; looks the name up, and so blocks.
 
     Raises:
         MediaRefusedError: If it may not.

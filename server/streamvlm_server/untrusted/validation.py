@@ -1,4 +1,4 @@
-"""What is wrong with a body or an event, in a sentence that names the place and what is taken there."""
+"""The first mistake in a body or an event, in words that name its place and what is accepted there."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 
 def first_fault(error: ValidationError, *, known: str) -> tuple[str | None, str]:
-    """The place of the first thing that is wrong, None for the whole, and what is wrong with it.
+    """Returns the place of the first mistake, None for the whole, and the mistake.
 
     Args:
-        error: Of a shape.
-        known: Says which fields there are, for one that is not.
+        error: Error of a pydantic model.
+        known: Says which fields there are, in case the mistake is an unknown one.
     """
     first = error.errors(include_url=False, include_input=False)[0]
     says = f"there is no such field; {known}" if first["type"] == "extra_forbidden" else first["msg"]
@@ -20,7 +20,7 @@ def first_fault(error: ValidationError, *, known: str) -> tuple[str | None, str]
 
 
 def _path(places: Sequence[int | str]) -> str | None:
-    """A place as its sender would write it: without the part's kind, which pydantic puts in."""
+    """Returns a place as its sender would write it: without the kind of a part, which pydantic puts in."""
     shown = [
         str(place)
         for before, index, place in zip(["", "", *places], ["", *places], places, strict=False)

@@ -1,4 +1,4 @@
-"""What kind of still picture some bytes are, by their content: names and media types of files are often wrong."""
+"""The kinds of still pictures, found by the content of a file: names and media types are often wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 HEAD_BYTES = 4096
-"""From the beginning of a file; its kind shows in them."""
+"""Bytes from the beginning of a file that are enough to find its kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class StillKind:
 
     Attributes:
         name: For messages.
-        marks: Matches at the beginning of its files.
-        opened: Reads its header; None for a kind that is known, but not read here.
+        marks: Matches the beginning of its files.
+        opened: Reads its header; None for a kind that is known, but cannot be read here.
     """
 
     name: str
@@ -62,9 +62,9 @@ _KINDS = (
 )
 
 READ = ", ".join(kind.name for kind in _KINDS if kind.opened is not None)
-"""The kinds that are read."""
+"""Names of the kinds that can be read."""
 
-# Where a kind tells the code points of its colours: primaries and transfer, as in ISO/IEC 23091-2.
+# Where a file has the code points of its colours: primaries and transfer, as in ISO/IEC 23091-2.
 _CODE_POINTS = {
     "AVIF": re.compile(rb"colrnclx\0(.)\0(.)", re.DOTALL),
     "PNG": re.compile(rb"\0\0\0\x04cICP(.)(.)|IDAT", re.DOTALL),
@@ -72,11 +72,11 @@ _CODE_POINTS = {
 
 
 def kind_of(head: bytes) -> StillKind | None:
-    """The kind of still picture of which these are the first `HEAD_BYTES`, or all; None if it is none that is known."""
+    """Returns the kind of a still picture from its first `HEAD_BYTES`, or all of it; None for an unknown kind."""
     return next((kind for kind in _KINDS if kind.marks.match(head[:HEAD_BYTES])), None)
 
 
 def code_points_of(kind: str, data: bytes) -> tuple[int, int] | None:
-    """The primaries and the transfer that a file of a kind tells its colours to be of, if it does."""
-    told = _CODE_POINTS[kind].search(data) if kind in _CODE_POINTS else None
-    return (told[1][0], told[2][0]) if told and told[1] else None
+    """Returns the primaries and the transfer of a file's colours; None if the file does not say."""
+    found = _CODE_POINTS[kind].search(data) if kind in _CODE_POINTS else None
+    return (found[1][0], found[2][0]) if found and found[1] else None

@@ -1,4 +1,4 @@
-"""Files that hold a whole picture, and which Pillow calls damaged all the same."""
+"""Repairs files that hold a whole picture, but that Pillow calls damaged."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _PNG_HEAD_BYTES, _RIFF_HEAD_BYTES = 8, 12
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"IDAT", b"fdAT", b"IEND")
 
 
-def mended(kind: str, data: bytes) -> Sequence[bytes]:
-    """What a damaged file may have been meant as: it was whole if all of these can be decoded to one picture.
+def repairs_of(kind: str, data: bytes) -> Sequence[bytes]:
+    """Repairs a damaged file in one or several ways; it was whole if all of them decode to the same picture.
 
     Args:
-        kind: As `StillKind.name`.
+        kind: The `StillKind.name`.
         data: The file.
 
     Returns:
-        Nothing where there is no hope.
+        The repaired files; none if it cannot be repaired.
     """
     if kind == "PNG":
         return [data[:_PNG_HEAD_BYTES] + b"".join(_chunks(data))]
     if kind == "JPEG":
-        # It may lack no more than its end. If it lacks pixels too, what is made up in their place shows.
+        # It may lack only its end. If it lacks pixels too, the two ways differ: one makes them up.
         return [data.rstrip(b"\xff") + made_up + _END_OF_JPEG for made_up in (b"", _MADE_UP)]
     if kind == "WebP" and _is_whole_riff(data):
-        return [data[:4] + struct.pack("<I", len(data) - 8) + data[8:]]  # what said its length was wrong
+        return [data[:4] + struct.pack("<I", len(data) - 8) + data[8:]]  # its length was wrong
     return []
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:
-    """The chunks of a PNG that make its picture; those that also may be absent only if they are whole."""
+    """Yields the chunks of a PNG that its picture needs; an optional one only if it is whole."""
     place = _PNG_HEAD_BYTES
     while place + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, place)

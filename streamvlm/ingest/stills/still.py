@@ -1,7 +1,7 @@
-"""Still pictures and animations from their bytes, the same through every door.
+"""Decodes still pictures and animations from their bytes, for files, chats and frames alike.
 
-Nothing vouches for the bytes: the size is read from the header and bounded before a pixel is decoded, and whatever a
-decoder makes of hostile bytes, an error is one sentence.
+The bytes may be hostile: the size is read from the header and bounded before a pixel is decoded, and every failure of a
+decoder becomes an error of one sentence.
 """
 
 from __future__ import annotations
@@ -29,28 +29,26 @@ from streamvlm.ingest.raw import is_motion_jpeg
 from streamvlm.ingest.reader import Decoded
 from streamvlm.ingest.stills.colours import to_rgb
 from streamvlm.ingest.stills.kinds import HEAD_BYTES, READ, StillKind, code_points_of, kind_of
-from streamvlm.ingest.stills.repair import mended
+from streamvlm.ingest.stills.repair import repairs_of
 
-_ANIMATED = ("AVIF", "GIF", "PNG", "WebP")  # the pages of a TIFF and the views of a JPEG are no time
+_ANIMATED = ("AVIF", "GIF", "PNG", "WebP")  # the pages of a TIFF and the views of a JPEG are no animation
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
 _MAX_PX = 300_000_000  # decoded, that is a gigabyte
 _ANIMATION = 50
-_SHORTEST_S, _USUAL_S = 0.01, 0.1  # what says that it lasts no longer than the first, browsers show for the second
+_SHORTEST_S, _USUAL_S = 0.01, 0.1  # browsers show a picture of at most the first for the second
 
 
 def is_still(head: bytes) -> bool:
-    """Whether a file that begins like this is a still picture or an animation, and no video.
-
-    That may also be of a kind that is not read here; `StillReader` says so.
+    """Whether a file is a still picture or an animation, and no video; it may be of a kind that cannot be read here.
 
     Args:
-        head: Its first `still_kinds.HEAD_BYTES`, or better all of it: a raw video of JPEGs shows by the second one.
+        head: Its first `kinds.HEAD_BYTES`, or better all of it: a raw video of JPEGs is found by its second JPEG.
     """
     return kind_of(head) is not None and not is_motion_jpeg(head)
 
 
 def read_still(path: Path) -> bytes | None:
-    """The bytes of a file if it `is_still`; None of anything else, a device or an unreadable file too."""
+    """Returns the bytes of a file if it `is_still`; else None, also for a device or an unreadable file."""
     if not path.is_file():
         return None
     with suppress(OSError), path.open("rb") as file:
@@ -60,31 +58,25 @@ def read_still(path: Path) -> bytes | None:
     return None
 
 
-def decode_still(data: bytes, *, name: str, max_px: int | None = None) -> Picture:
-    """Decodes a still picture; of an animation, the first one. Arguments and errors are those of `StillReader`."""
-    _, decoded = next(iter(StillReader(data, name=name, max_px=max_px)))
-    return decoded()
-
-
 class StillReader:
     """Decodes a still picture, or the pictures of an animation with the times at which they are shown.
 
     Args:
         data: The file.
-        name: What to call it in messages.
-        max_px: Most pixels (width times height) of a picture, and a fiftieth of those of all pictures of an animation;
-            by default, more than any camera's pictures have, and an animation is read to its end.
+        name: Its name in messages.
+        max_px: Most pixels (width times height) of a picture; all pictures of an animation may have fifty times as
+            many. By default, more than any camera's pictures have, and an animation is read to its end.
 
     Attributes:
         is_live: False.
         is_animated: Whether it is an animation.
-        duration_s: Seconds until its end; None of a still picture, and of an animation that was not read to its end.
-        n_corrupt_packets: Pictures of an animation that were damaged or cut short so far; it ends with them.
-        warning: Where an animation ended, once it was read, if the rest of it is damaged or missing; else None.
+        duration_s: Seconds until its end; None for a still picture, and before an animation was read to its end.
+        n_corrupt_packets: Pictures of an animation that are damaged or cut short so far; it ends with them.
+        warning: Says where an animation ended if the rest of it is damaged or missing; else None.
 
     Raises:
         PictureTooLargeError: If it has too many pixels.
-        PictureError: If it is no picture, of a kind that is not read, damaged or cut short.
+        PictureError: If it is no picture, of a kind that cannot be read, damaged or cut short.
     """
 
     is_live = False
@@ -105,14 +97,14 @@ class StillReader:
         """Yield (stream time in seconds, decoded picture) for each picture.
 
         Raises:
-            PictureTooLargeError: If it is an animation of too many.
+            PictureTooLargeError: If an animation has too many pictures.
         """
         if not self.is_animated:
             yield 0.0, partial(self._finish, self._image)
             return
         time_s, shown_s = 0.0, -1.0
         for place in count(self._image.tell()):
-            if not self._goes_to(place):
+            if not self._seek(place):
                 break
             if self._max_px and place * self._image.width * self._image.height > _ANIMATION * self._max_px:
                 raise PictureTooLargeError(f"{self._name} has more than {place} pictures; give a shorter one.")
@@ -125,11 +117,11 @@ class StillReader:
             self.warning = f"{self._name} ended at {clock(time_s)}; the rest is damaged or missing, get it whole."
 
     def close(self) -> None:
-        """Let go of the picture."""
+        """Close the picture."""
         self._image.close()
 
-    def _goes_to(self, place: int) -> bool:
-        """Decodes the picture at a place of an animation; False at its end, and where it is damaged."""
+    def _seek(self, place: int) -> bool:
+        """Decodes the picture at a place of an animation; returns False at its end, and where it is damaged."""
         try:
             try:
                 self._image.seek(place)
@@ -151,13 +143,13 @@ def _open(kind: StillKind, data: bytes, *, name: str, max_px: int) -> ImageFile:
         return opened(data)
     except PictureTooLargeError:
         raise
-    except DecompressionBombError as error:  # Pillow has a bound of its own for WebP and TIFF
+    except DecompressionBombError as error:  # Pillow has its own bound for WebP and TIFF
         raise PictureTooLargeError(f"{name} has too many pixels; give a smaller one.") from error
-    except Exception as error:  # whatever a decoder does with hostile bytes, the picture cannot be read
+    except Exception as error:  # decoders raise anything for hostile bytes
         with suppress(Exception):
-            meant = mended(kind.name, data)
-            if len({xxh3_128_digest(opened(whole).tobytes()) for whole in meant}) == 1:
-                return opened(meant[0])
+            repaired = repairs_of(kind.name, data)
+            if len({xxh3_128_digest(opened(whole).tobytes()) for whole in repaired}) == 1:
+                return opened(repaired[0])
         raise PictureError(_why_not(name, str(error))) from error
 
 
@@ -176,14 +168,14 @@ def _decode(opened: Callable[[BinaryIO], ImageFile], data: bytes, *, name: str, 
         )
     if image.format == "PNG":
         _scale_key(image)
-    if getattr(image, "default_image", False):  # of an APNG, for who knows nothing of animations
+    if getattr(image, "default_image", False):  # of an APNG, for viewers without animations
         image.seek(1)
     image.load()
     return image
 
 
 def _scale_key(image: ImageFile) -> None:
-    """Brings the one colour of a PNG that is see-through to 8 bits, as Pillow does with the others."""
+    """Scales the transparent colour of a PNG to 8 bits, as Pillow scales its pixels."""
     key, depth = image.info.get("transparency"), image.tile[0].args
     if depth in _KEY_SCALES and isinstance(key, int):
         image.info["transparency"] = key * _KEY_SCALES[depth]
@@ -192,15 +184,15 @@ def _scale_key(image: ImageFile) -> None:
 
 
 def _orientation(image: ImageFile) -> int:
-    with suppress(Exception):  # EXIF in the wild is often malformed, and says nothing then
+    with suppress(Exception):  # malformed EXIF is common, and is ignored
         return int(image.getexif().get(Base.Orientation, UPRIGHT))
     return UPRIGHT
 
 
 def _lasts_s(image: ImageFile) -> float:
-    """How long the picture of an animation is shown."""
-    told_s: float = image.info.get("duration", 0) / 1000
-    return told_s if told_s > _SHORTEST_S else _USUAL_S
+    """Returns the seconds for which a picture of an animation is shown."""
+    stated_s: float = image.info.get("duration", 0) / 1000
+    return stated_s if stated_s > _SHORTEST_S else _USUAL_S
 
 
 def _needs_conversion(image: Image) -> bool:

@@ -13,11 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from looking import apart
 from PIL import Image, ImageCms
-from still_files import as_animation, as_png, as_still, corners, png_chunk
+from still_files import as_animation, as_png, as_still, corners, decode_still, png_chunk
 
 from streamvlm.errors import PictureError, PictureTooLargeError
 from streamvlm.frame import Picture
-from streamvlm.ingest.stills.still import StillReader, decode_still, is_still
+from streamvlm.ingest.stills.still import StillReader, is_still
 
 KINDS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
 ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")

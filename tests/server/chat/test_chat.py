@@ -25,10 +25,10 @@ from documents import python_example
 from live_server import LiveServer, live_server, wait_until
 from PIL import Image
 from remux import remux
+from still_files import decode_still
 
 from streamvlm.frame import Frame, Picture
 from streamvlm.ingest.source import open_source
-from streamvlm.ingest.stills.still import decode_still
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.session.config import SessionConfig
 from streamvlm.session.session import Session

@@ -101,7 +101,7 @@ def test_the_official_package_is_told_of_an_answer_that_was_cut(
     engine = live.engine
     if whose == "the engine's":
         short = replace(engine.config, session=replace(engine.config.session, max_answer_tokens=1))
-        monkeypatch.setattr(engine, "config", short)
+        monkeypatch.setattr(engine._places, "_config", short)
 
     async def use() -> Any:
         client = openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="none")

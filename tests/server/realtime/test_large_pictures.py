@@ -11,8 +11,7 @@ from live_server import LiveServer
 from websocket_peer import NOISE, as_jpeg, as_png, as_url, peer
 
 from streamvlm.frame import Picture
-from streamvlm_server.untrusted.picture import PictureBounds, Timed
-from streamvlm_server.untrusted.picture_threads import decode_pictures
+from streamvlm_server.untrusted.picture import PictureBounds, Timed, decode_pictures
 
 LARGE: Picture = np.random.default_rng(0).integers(0, 256, (1400, 1400, 3), dtype=np.uint8)
 
