@@ -30,7 +30,7 @@ from streamvlm.models.loading import layout_of
 
 FAMILY = "pocket"
 _SCENE_ENERGY, _WORD_ENERGY = 2.0, 6.0
-"""Weight of the scene and of the words in the gate's feature, where each zone's colour, shape and badge weigh 1."""
+"""Weight of the scene and of the words in the gate's feature, in which each zone's colour, shape and badge weigh 1."""
 
 
 class Pocket:
@@ -76,7 +76,7 @@ class Pocket:
 
     @classmethod
     def footprint(cls, folder: Path, dtype: torch.dtype) -> Footprint:
-        """What a kept frame takes, by the configuration in a folder alone."""
+        """Returns the size of a kept frame, from the configuration in a folder alone."""
         decoder = LlamaConfig(**json.loads((folder / "config.json").read_text("utf-8"))["decoder"])
         return Footprint(layout_of(decoder, dtype), 13, 8)
 
@@ -121,7 +121,7 @@ class Pocket:
 
 
 def _features(rows: Tensor) -> Tensor:
-    """Gate features of (T, 10, attributes) posteriors: (T, E).
+    """Turns (T, 10, attributes) posteriors into gate features (T, E).
 
     Square roots make each posterior a unit vector, so that a doubtful report moves the feature little and a
     changed one moves it the same whatever it was before.
