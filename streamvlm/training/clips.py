@@ -102,8 +102,8 @@ def _followed(
         second = replace(question, text=str(rng.choice(FOLLOWS[question.kind]))), key
     else:
         second = asked[int(rng.integers(len(asked)))]
-    told = _truth(first[0], _answering(first[0], first[1], clip.kept, now), clip.kept)
-    return second, question_ids(tokenizer, first[0].text) + reply_ids(tokenizer, told)
+    answer = _truth(first[0], _answering(first[0], first[1], clip.kept, now), clip.kept)
+    return second, question_ids(tokenizer, first[0].text) + reply_ids(tokenizer, answer)
 
 
 def _truth(question: WorldQuestion, answering: Sequence[int], kept: Sequence[SimulatedBlock]) -> str:

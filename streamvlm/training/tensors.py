@@ -191,8 +191,8 @@ def _hint(kept: SimulatedBlock, posterior: np.ndarray) -> list[int]:
 def _named_hints(conversation: ClipDialogue, tokenizer: Tokenizer) -> list[list[int]]:
     """Returns targets for a conversation's tokens: the attributes that its question names, from their words on."""
     words = [tokenizer.id_to_token(i) for i in conversation.question]
-    meant = words if "it" not in words else (conversation.key or "").removeprefix("after ").split()
-    named = [next((GROUPS[group].index(w) for w in meant if w in GROUPS[group]), IGNORE) for group in NAMED]
+    naming_words = words if "it" not in words else (conversation.key or "").removeprefix("after ").split()
+    named = [next((GROUPS[group].index(w) for w in naming_words if w in GROUPS[group]), IGNORE) for group in NAMED]
     places = [i for i, w in enumerate(words) if any(w in GROUPS[group] for group in NAMED)]
     known_from = len(conversation.past) + (max(places) if places else len(words) - 2)
     n_tokens = len(conversation.past) + len(words) + len(conversation.answer)

@@ -122,14 +122,14 @@ class PocketDecoder(nn.Module):
                 position_ids=batch.positions,
                 output_hidden_states=True,
             )
-        told = batch.labels != IGNORE
-        logits = self.llama.lm_head(out.last_hidden_state[told])
+        is_answer = batch.labels != IGNORE
+        logits = self.llama.lm_head(out.last_hidden_state[is_answer])
         into_retrieval = out.hidden_states[RETRIEVAL_LAYER]
         pull = torch.ones(batch.labels.shape)
         for b, start, stop, kind in batch.answers:
             pull[b, start:stop] = SLOW_KINDS.get(kind, 1.0)
-        each = F.cross_entropy(logits, batch.labels[told], reduction="none")
-        losses = {"answer": (each * pull[told]).sum() / pull[told].sum()}
+        each = F.cross_entropy(logits, batch.labels[is_answer], reduction="none")
+        losses = {"answer": (each * pull[is_answer]).sum() / pull[is_answer].sum()}
         losses["retrieval"], self.first = self._retrieval(into_retrieval, batch)
         losses["reading"] = self._reading(out.hidden_states, batch)
         for i, (name, head) in enumerate(self.hints.items()):
@@ -280,7 +280,7 @@ def main() -> None:
         rate = args.rate * warm * (0.5 + 0.5 * np.cos(np.pi * progress)) + 1e-5
         for group in optimiser.param_groups:
             group["lr"] = rate
-        losses, told = model(batch, rough=progress < EXACT_FROM)
+        losses, predicted = model(batch, rough=progress < EXACT_FROM)
         loss = sum(WEIGHTS[k] * v for k, v in losses.items())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -289,7 +289,7 @@ def main() -> None:
         for k, v in losses.items():
             sums[k] += v.item()
         sums["first"] += float(model.first.float().mean())
-        _mark(batch, told, right)
+        _mark(batch, predicted, right)
         if (step + 1) % 25 == 0:
             line = {"step": step + 1, "s": round(time.time() - began), "S": batch.ids.shape[1]}
             line |= {k: round(v / 25, 3) for k, v in sums.items()}
@@ -302,10 +302,10 @@ def main() -> None:
     torch.save(model.state_dict(), args.out)
 
 
-def _mark(batch: Batch, told: Tensor, right: dict[str, list[float]]) -> None:
+def _mark(batch: Batch, predicted: Tensor, right: dict[str, list[float]]) -> None:
     """Returns the share of answers right to the last token, by kind, given the right words before each token."""
     guess = torch.full_like(batch.labels, IGNORE)
-    guess[batch.labels != IGNORE] = told
+    guess[batch.labels != IGNORE] = predicted
     for b, start, stop, kind in batch.answers:
         right[kind].append(float(torch.equal(guess[b, start:stop], batch.labels[b, start:stop])))
 

@@ -74,8 +74,12 @@ def judge(question: WorldQuestion, answer: str) -> bool:
     """Whether ``answer`` is right: the same words, a time within 2 s, or the right yes or no."""
     given, truth = _plain(answer), _plain(question.truth)
     if question.group is Group.WHEN:
-        told = seconds_of(answer)
-        return told is not None and question.start_s is not None and (abs(told - question.start_s) <= WHEN_TOLERANCE_S)
+        given_s = seconds_of(answer)
+        return (
+            given_s is not None
+            and question.start_s is not None
+            and (abs(given_s - question.start_s) <= WHEN_TOLERANCE_S)
+        )
     if question.group in (Group.NEVER, Group.EXISTENCE):
         return given.split(" ")[0] == truth.split(" ")[0]
     return given in (truth, *map(_plain, question.accepted))

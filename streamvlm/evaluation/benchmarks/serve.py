@@ -35,7 +35,7 @@ from streamvlm.world.render import render
 
 QUESTIONS = ("what do you see now?", "did you see a red circle?", "where was the blue star?", "what did you see first?")
 _GOLDEN = 0.618
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 _LAST_STATS_S = 1.5
 _IDLE_FRAMES, _IDLE_QUESTIONS = 60, 40
 
@@ -160,7 +160,7 @@ async def _ask(viewer: _Viewer, session: RemoteSession, question: str, at_s: flo
     viewer.asked.append((at_s, question))
     began_s = time.perf_counter()
     with suppress(RemoteError, TimeoutError, StopAsyncIteration):  # then it counts as lost
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             reply = session.ask(question, out_of_band=True)
             await anext(reply)
             ttft_s = time.perf_counter() - began_s

@@ -99,14 +99,14 @@ def bench_ttft(
     began_s = time.perf_counter()
     for second in range(duration_s):
         chunk.append(loop.frame(second))
-        asking = [told for begin_s, told in stretches.items() if begin_s <= second < begin_s + _STRETCH_S]
+        asking = [times_ms for begin_s, times_ms in stretches.items() if begin_s <= second < begin_s + _STRETCH_S]
         if len(chunk) == config.chunk_frames or asking:
             session.observe(chunk)
             for begin_s, twin in twins.items():
                 twin.observe([frame for frame in chunk if frame.time_s < begin_s])
             chunk = []
-        for told in asking:
-            told.append(_ttft_ms(session, second))
+        for times_ms in asking:
+            times_ms.append(_ttft_ms(session, second))
         if second >= last_s:
             for begin_s, twin in twins.items():
                 then = begin_s + second - last_s
@@ -115,13 +115,13 @@ def bench_ttft(
         if (second and second % every_s == 0) or second == duration_s - 1:
             held.append({"stream_s": second, **_held(session)})
             progress(", ".join(f"{name} {value:.6g}" for name, value in held[-1].items()))
-    medians = {begin_s: statistics.median(told) for begin_s, told in stretches.items()}
+    medians = {begin_s: statistics.median(times_ms) for begin_s, times_ms in stretches.items()}
     return {
         "stream_s": duration_s,
         "x real time": duration_s / (time.perf_counter() - began_s),
         "ttft_ms from second": {
-            begin_s: {"median": medians[begin_s], "worst": max(told), "n": len(told)}
-            for begin_s, told in stretches.items()
+            begin_s: {"median": medians[begin_s], "worst": max(times_ms), "n": len(times_ms)}
+            for begin_s, times_ms in stretches.items()
         },
         "ttft_ms as at second, asked in turns with the end": {s: statistics.median(t) for s, t in in_turns.items()},
         "ratio of medians, end to": {f"{s} s": medians[last_s] / medians[s] for s in EARLY_S if s in medians},
