@@ -7,7 +7,10 @@ import re
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
+
+from streamvlm.cli import main
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("streamvlm", "server", "kernels", "demos", "docs", "tests")
@@ -50,6 +53,25 @@ def defines(file: Path, name: str) -> bool:
         kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
         scope = next((one for one in inside if isinstance(one, kinds) and one.name == part), None)
     return isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def options_of(words: list[str]) -> set[str]:
+    """Returns the options of the command that the words after ``streamvlm`` begin with."""
+    command: click.Command = main
+    for word in words:
+        if not isinstance(command, click.Group) or word not in command.commands:
+            break
+        command = command.commands[word]
+    return {"--help", *(option for one in command.get_params(click.Context(command)) for option in one.opts)}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_that_a_document_shows_has_the_options_that_it_shows(document: Path) -> None:
+    code = re.findall(r"```\w*\n(.*?)```|`([^`]+)`", document.read_text("utf-8"), re.DOTALL)
+    lines = [line for block, words in code for line in (*block.replace("\\\n", " ").splitlines(), words)]
+    commands = [line.removeprefix("streamvlm") for line in lines if re.match(r"streamvlm\s", line)]
+    for words in map(str.split, commands):
+        assert not {word for word in words if word.startswith("--")} - options_of(words), words
 
 
 @pytest.mark.parametrize("what", ["frame", "question", "block"])
