@@ -19,10 +19,16 @@ from streamvlm.errors import ModelError
 from streamvlm.frame import Fidelity, Picture
 from streamvlm.models.base import Footprint, FrameTokens, Sight
 from streamvlm.models.families.pocket import CHECKPOINT
-from streamvlm.models.families.pocket.attributes import N_ATTRIBUTES, SPAN, clock_columns
+from streamvlm.models.families.pocket.attributes import (
+    N_ATTRIBUTES,
+    N_CLEAR_TOKENS,
+    N_FUZZY_TOKENS,
+    SPAN,
+    clock_columns,
+)
 from streamvlm.models.families.pocket.eye import Eye, posteriors
 from streamvlm.models.families.pocket.fidelity import pool_zones
-from streamvlm.models.families.pocket.prompt import OPENING, question_ids, spoken, time_ids
+from streamvlm.models.families.pocket.prompt import N_TIME_TOKENS, OPENING, question_ids, spoken, time_ids
 from streamvlm.models.families.pocket.trunk import load_trunk, to_pixels
 from streamvlm.models.families.pocket.vocabulary import END, PAD
 from streamvlm.models.families.pocket.words import group_matrix
@@ -78,7 +84,7 @@ class Pocket:
     def footprint(cls, folder: Path, dtype: torch.dtype) -> Footprint:
         """Returns the size of a kept frame, from the configuration in a folder alone."""
         decoder = LlamaConfig(**json.loads((folder / "config.json").read_text("utf-8"))["decoder"])
-        return Footprint(layout_of(decoder, dtype), 13, 8)
+        return Footprint(layout_of(decoder, dtype), N_TIME_TOKENS + N_CLEAR_TOKENS, N_TIME_TOKENS + N_FUZZY_TOKENS)
 
     @torch.inference_mode()
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:

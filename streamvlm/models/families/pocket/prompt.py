@@ -14,10 +14,12 @@ from tokenizers import Tokenizer
 from streamvlm.world.grammar import takes_an, with_one_article
 
 OPENING = "<start> you look at a video and answer questions ."
+N_TIME_TOKENS = 3
+"""Of a timestamp: hours, minutes, seconds."""
 
 
 def time_ids(tokenizer: Tokenizer, time_s: float) -> list[int]:
-    """Returns the tokens of a block's timestamp, such as ``0:03:07``: always three."""
+    """Returns the tokens of a block's timestamp, such as ``0:03:07``."""
     seconds = int(time_s)
     text = f"{seconds // 3600 % 100}:{seconds // 60 % 60:02}:{seconds % 60:02}"
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
