@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
+from streamvlm.cli import main
+
 ROOT = Path(__file__).parents[1]
-SERVER = "server/streamvlm_server"
+FOLDERS = ("streamvlm", "server", "kernels", "demos", "docs", "tests")
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
@@ -41,14 +45,49 @@ def test_the_ten_tasks_by_which_a_layout_is_judged_lead_to_files_that_are_there(
     assert not [name for name in files if not (ROOT / name).is_file()]
 
 
-def test_every_file_that_a_recipe_names_is_there() -> None:
-    recipes = "".join(
-        section("CONTRIBUTING.md", heading)
-        for heading in ("A family of models", "An endpoint", "A benchmark", "An error")
+def defines(file: Path, name: str) -> bool:
+    """Whether a file defines a function, or a method given as ``Class.method``."""
+    scope: ast.AST | None = ast.parse(file.read_text("utf-8"))
+    for part in name.split("."):
+        inside = scope.body if isinstance(scope, ast.Module | ast.ClassDef) else []
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        scope = next((one for one in inside if isinstance(one, kinds) and one.name == part), None)
+    return isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef)
+
+
+def options_of(words: list[str]) -> set[str]:
+    """Returns the options of the command that the words after ``streamvlm`` begin with."""
+    command: click.Command = main
+    for word in words:
+        if not isinstance(command, click.Group) or word not in command.commands:
+            break
+        command = command.commands[word]
+    return {"--help", *(option for one in command.get_params(click.Context(command)) for option in one.opts)}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_that_a_document_shows_has_the_options_that_it_shows(document: Path) -> None:
+    code = re.findall(r"```\w*\n(.*?)```|`([^`]+)`", document.read_text("utf-8"), re.DOTALL)
+    lines = [line for block, words in code for line in (*block.replace("\\\n", " ").splitlines(), words)]
+    commands = [line.removeprefix("streamvlm") for line in lines if re.match(r"streamvlm\s", line)]
+    for words in map(str.split, commands):
+        assert not {word for word in words if word.startswith("--")} - options_of(words), words
+
+
+@pytest.mark.parametrize("what", ["frame", "question", "block"])
+def test_each_step_of_a_trip_is_a_function_of_its_file(what: str) -> None:
+    steps = re.findall(
+        r"\| `([^`]+)` \| `([^`]+)` \|$", section("ARCHITECTURE.md", f"The trip of a {what}"), re.MULTILINE
     )
-    files = [name for name in re.findall(r"`([\w./]+/[\w.]+)`", recipes) if not name.startswith("/")]
-    assert len(files) > 10
-    assert not [name for name in files if not any((ROOT / folder / name).exists() for folder in ("", SERVER))]
+    assert len(steps) > 10
+    assert not [(file, name) for file, name in steps if not defines(ROOT / file, name)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_of_code_that_a_document_names_is_there(document: Path) -> None:
+    names = re.findall(r"(?<![\w./>-])[\w./-]+\.py\b", document.read_text("utf-8"))
+    files = [f"/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    assert not [name for name in names if not any(file.endswith(f"/{name}") for file in files)]
 
 
 def test_the_readme_is_read_in_one_go() -> None:

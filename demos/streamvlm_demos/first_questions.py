@@ -1,9 +1,9 @@
-"""The first thing to run: watch a synthetic video once, and ask it five kinds of questions as it goes by.
+"""The first thing to run: watches a synthetic video once, and asks it five kinds of questions on the way.
 
     python -m streamvlm_demos.first_questions build/demo.mp4 --model pocket
 
-The video and its questions, with their truths, come from ``streamvlm world``. Pocket answers in the truths' words; of
-another model, an answer that says them among its own is right.
+The video and its questions, with their truths, come from ``streamvlm world``. Pocket answers in the truths' words; an
+answer of another model is right if it contains them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(video: Path, *, model: str = "pocket", device: str = "auto") -> int:
 
 
 def _questions(path: Path) -> list[WorldQuestion]:
-    """Some questions of each kind, in the order of their ask times."""
+    """Returns some questions of each kind, in the order of their ask times."""
     every = read_questions(path)
     chosen = [q for kind in KINDS for q in [q for q in every if q.group is kind][-EACH:]]
     return sorted(chosen, key=lambda q: q.ask_s)
@@ -70,7 +70,7 @@ def _ask(session: Session, question: WorldQuestion) -> bool:
 
 
 def says(answer: str, truth: str) -> bool:
-    """Whether an answer has all words of a truth among its own, but for articles and prepositions."""
+    """Whether an answer contains all words of a truth, apart from articles and prepositions."""
     said, meant = (set(re.findall(r"[\w-]+", text.lower())) for text in (answer, truth))
     return meant - {"a", "an", "the", "in"} <= said
 

@@ -1,1 +1,1 @@
-"""Kernels that know tensors and nothing else, each beside its plain reference."""
+"""Kernels on plain tensors, each beside its plain reference."""

@@ -1,7 +1,7 @@
 """Asymmetric min/max quantisation: a group of values becomes codes between its lowest and its highest value.
 
 KIVI (arXiv 2402.02750, section 3): ``code = round((x - low) / step)`` with ``step = (high - low) / (2**bits - 1)``,
-so that what is read back is off by no more than half a step.
+so that a value read back differs from the original by at most half a step.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Quantised(NamedTuple):
-    """Codes and, for each group, what they count from and in.
+    """Codes and, for each group, its lowest value and its step.
 
     Attributes:
         codes: uint8, one code a value whatever the bits.
@@ -38,7 +38,7 @@ def quantise(values: Tensor, bits: int, dim: int) -> Quantised:
 
 
 def dequantise(quantised: Quantised, dtype: torch.dtype) -> Tensor:
-    """The values back, each off by at most half its group's step besides rounding."""
+    """Returns the values, each off by at most half its group's step besides rounding."""
     codes, low, step = quantised
     return torch.addcmul(low, codes.float(), step).to(dtype)
 
@@ -52,12 +52,12 @@ def pack_nibbles(codes: Tensor) -> Tensor:
 
 
 def unpack_nibbles(packed: Tensor, n_codes: int) -> Tensor:
-    """The first ``n_codes`` codes of what ``pack_nibbles`` packed, (n_codes,) uint8."""
+    """Returns the first ``n_codes`` codes that ``pack_nibbles`` packed, (n_codes,) uint8."""
     return torch.stack([packed & 15, packed >> 4], dim=1).flatten()[:n_codes]
 
 
 def quantise_reference(values: list[float], bits: int) -> tuple[list[int], float, float]:
-    """One group written out as the formula reads: its codes, ``low`` and ``step``."""
+    """Quantises one group as the formula is written: returns its codes, ``low`` and ``step``."""
     low, high = min(values), max(values)
     step = (high - low) / (2**bits - 1) or 1.0
     return [round((x - low) / step) for x in values], low, step

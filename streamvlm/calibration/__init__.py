@@ -1,1 +1,1 @@
-"""What is measured once a checkpoint: its retrieval heads, and the noise floor of its feature."""
+"""Measures each checkpoint once: its retrieval heads, and the noise floor of its feature."""

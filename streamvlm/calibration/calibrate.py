@@ -1,6 +1,6 @@
-"""Finds a model's retrieval heads once, with needles planted in a synthetic stream, and the noise floor of its feature.
+"""Finds a model's retrieval heads with needles planted in a synthetic stream, and the noise floor of its feature.
 
-Both are kept in the user's cache under the checkpoint's fingerprint; pocket ships with its own.
+Both are stored in the user's cache under the checkpoint's fingerprint; pocket ships with its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _WORLD_S, _N_WORLDS, _WINDOW_BLOCKS = 400.0, 3, 8
 _LEAST_BLOCKS, _LEAST_TRIALS = 20, 10
-"""Of a world that there is little time for: more blocks than the window, or nothing would be hidden."""
+"""Fewest blocks and trials of a world: more blocks than the window, or it would hold all needles."""
 _N_MOMENTS, _N_STILLS = 3, 8
 _NEEDLE_KINDS = ("where", "badge", "scene", "what", "colour")
 """Questions that one block alone answers."""
@@ -39,12 +39,12 @@ _NEEDLE_KINDS = ("where", "badge", "scene", "what", "colour")
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What is measured once a checkpoint.
+    """The measurements of one checkpoint.
 
     Attributes:
-        ranks: All heads, best first; empty where the calibration was made before.
-        heads: The few that are kept.
-        noise_floor: Motion of the gate's feature that means nothing.
+        ranks: All heads, best first; empty if the calibration was read from the cache.
+        heads: The few that retrieval uses.
+        noise_floor: Motion of the gate's feature that noise alone makes.
     """
 
     ranks: Sequence[HeadRank]
@@ -53,14 +53,14 @@ class Calibration:
 
 
 def heads_of(model: VideoLanguageModel) -> tuple[RetrievalHead, ...]:
-    """The model's retrieval heads: shipped with it, calibrated before, or calibrated now (minutes at most)."""
+    """Returns the model's retrieval heads: shipped with it, calibrated before, or calibrated now (minutes at most)."""
     if model.retrieval_heads:
         return tuple(RetrievalHead(*pair) for pair in model.retrieval_heads)
     return _calibrated(model).heads
 
 
 def noise_floor_of(model: VideoLanguageModel) -> float:
-    """The model's noise floor: shipped with it, or measured with its retrieval heads."""
+    """Returns the model's noise floor: shipped with it, or measured with its retrieval heads."""
     return model.noise_floor if model.noise_floor is not None else _calibrated(model).noise_floor
 
 
@@ -77,7 +77,7 @@ def _calibrated(model: VideoLanguageModel) -> Calibration:
 
 
 def save_calibration(model: VideoLanguageModel, found: Calibration) -> Path | None:
-    """Keeps a calibration for later sessions; returns where, or None where nothing can be written."""
+    """Writes a calibration to the cache; returns its path, or None if nothing can be written."""
     path = _cache_file(model)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,12 +90,12 @@ def save_calibration(model: VideoLanguageModel, found: Calibration) -> Path | No
 
 
 def calibrate(model: VideoLanguageModel, *, seed: int = 0, most_s: float = 300.0) -> Calibration:
-    """Shows the model synthetic streams, asks about single moments, and ranks every head by how it finds them.
+    """Shows the model synthetic streams, asks about single moments, and ranks every head by how well it finds them.
 
     Args:
         model: To calibrate.
         seed: Of the streams.
-        most_s: When so many seconds have gone, the blocks and trials there are must do, if they are a few.
+        most_s: After so many seconds it stops, as soon as the fewest blocks and trials are made.
     """
     began_s = time.monotonic()
     trials: list[Trial] = []
@@ -110,7 +110,7 @@ def calibrate(model: VideoLanguageModel, *, seed: int = 0, most_s: float = 300.0
 
 
 def measure_noise_floor(model: VideoLanguageModel, n_moments: int, n_stills: int) -> float:
-    """Motion of the gate's feature while a synthetic world stands still but for sensor noise."""
+    """Returns the motion of the gate's feature while nothing but sensor noise changes in a synthetic world."""
     world = make_world(77, 200.0)
     floors = []
     for moment_s in np.random.default_rng(0).uniform(2, 198, n_moments):
@@ -120,9 +120,9 @@ def measure_noise_floor(model: VideoLanguageModel, n_moments: int, n_stills: int
 
 
 def _trials(model: VideoLanguageModel, world: World, until_s: float) -> list[Trial]:
-    """One trial for each question that a single block answers; a block for each appearance.
+    """Returns one trial for each question that a single block answers; there is a block for each appearance.
 
-    However little time there is, some blocks are encoded and some trials made.
+    Even after the time limit, the fewest blocks are encoded and the fewest trials made.
     """
     decoder = StreamDecoder(model.text_model, model.output_head)
     examiner = Examiner(world, np.random.default_rng(world.seed))

@@ -1,4 +1,4 @@
-"""Which heads of a model find the evidence: measured once a model, on trials whose right block is known."""
+"""Ranks the heads of a model by how well they find the evidence, on trials whose right block is known."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class HeadRank:
-    """How well a head finds the right block: share of trials with it first, and mean of 1 / its rank."""
+    """How well a head finds the right block: share of trials that rank it first, and mean of 1 / its rank."""
 
     head: RetrievalHead
     first: float
@@ -53,7 +53,7 @@ def rank_retrieval_heads(trials: Sequence[Trial]) -> list[HeadRank]:
 
 
 def keep_smallest(ranks: Sequence[HeadRank], trials: Sequence[Trial]) -> tuple[RetrievalHead, ...]:
-    """Gives the fewest best heads that put the right block first as often as any number up to ``MOST_HEADS``.
+    """Returns the fewest best heads that rank the right block first as often as any number up to ``MOST_HEADS``.
 
     Heads join in the order of their ranks; a block's score is the maximum over the heads.
     """
@@ -66,7 +66,7 @@ def keep_smallest(ranks: Sequence[HeadRank], trials: Sequence[Trial]) -> tuple[R
 
 
 def _masses(trial: Trial, layer: int) -> Tensor:
-    """Attention mass (H, blocks) float32 of a layer's heads."""
+    """Returns the attention mass (H, blocks) float32 of a layer's heads."""
     keys = torch.cat([payload[layer, 0] for payload in trial.payloads], dim=1).float()
     queries = (
         trial.queries[layer][:, -1].float().reshape(len(keys), -1, keys.shape[-1])
@@ -77,5 +77,5 @@ def _masses(trial: Trial, layer: int) -> Tensor:
 
 
 def _rank_of(masses: Tensor, right: int) -> Tensor:
-    """Rank, from 1, of the right block in each row of masses (rows, blocks)."""
+    """Returns the rank, from 1, of the right block in each row of masses (rows, blocks)."""
     return (masses >= masses[:, right, None]).sum(-1)

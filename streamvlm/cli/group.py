@@ -1,4 +1,4 @@
-"""The command that holds all others, and what several of them share."""
+"""The command that all others belong to, and what several of them share."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _INTERRUPTED = 130
 class _Commands(click.Group):
     """Turns errors into one sentence and an exit code: 2 for bad usage or input, 1 for an internal failure.
 
-    Whoever interrupts a command is told so, with the exit code that shells expect; what it has opened is closed first.
+    An interrupted command says so, with the exit code that shells expect; what it has opened is closed first.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command."""
+        """Runs a command."""
         try:
             return super().invoke(ctx)
         except StreamVlmError as error:
@@ -53,9 +53,9 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, help=_ABOUT)
 @click.version_option(package_name="streamvlm")
 def main() -> None:
-    """Holds the commands."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of malformed EXIF, which is no news to anybody
-    if not sys.stderr.isatty():  # a progress bar of the libraries is for people only
+    """The group of all commands."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about malformed EXIF, which no user needs to know
+    if not sys.stderr.isatty():  # progress bars of the libraries are for people only
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
@@ -79,5 +79,5 @@ stream_option = click.option(
 
 
 def warn(line: str) -> None:
-    """Tells the person at the terminal, on stderr, from any thread."""
+    """Prints a line on stderr, from any thread."""
     click.echo(f"streamvlm: {line}", err=True)

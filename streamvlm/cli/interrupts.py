@@ -1,4 +1,4 @@
-"""Ctrl+C and SIGTERM that end the watching and not the command: a second one does that."""
+"""Lets the first Ctrl+C or SIGTERM end the watching, and only a second one the command."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """While it is entered, the first signal calls ``stop``, and the next one ends the command.
+    """Inside its context, the first signal calls ``stop``, and the next one ends the command.
 
     Args:
         stop: Ends what the command waits for; called between any two steps of the main thread.
 
     Attributes:
-        came: The signal that stopped it; None if there was none.
+        came: The signal that came; None if there was none.
     """
 
     def __init__(self, stop: Callable[[], object]) -> None:
@@ -28,7 +28,7 @@ class Interrupts:
         self.came: signal.Signals | None = None
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # no other may take signals
+        if threading.current_thread() is threading.main_thread():  # no other thread gets signals
             self._before = {one: signal.signal(one, self._take) for one in _SIGNALS}
         return self
 
@@ -39,7 +39,7 @@ class Interrupts:
             signal.signal(one, handler)
 
     def give_way(self) -> None:
-        """There is nothing to stop any more: from now on the next signal ends the command."""
+        """Makes the next signal end the command, as there is nothing to stop any more."""
         self._stop = None
 
     def _take(self, number: int, frame: FrameType | None) -> None:
@@ -51,7 +51,7 @@ class Interrupts:
 
 
 def quit_by(came: signal.Signals) -> NoReturn:
-    """Ends the command in order, with the exit code that shells expect of one which a signal ended."""
+    """Ends the command in order, with the exit code that shells expect after a signal."""
     if came is signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + came)

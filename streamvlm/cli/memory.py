@@ -1,4 +1,4 @@
-"""``streamvlm memory``: look at, check, mend and remove what streams have left on disk."""
+"""``streamvlm memory``: show, check, repair and remove memories on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command says on stderr while it works: that it has begun, and that it still does."""
+"""The lines on stderr that say that a command has begun, and that it still works."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _EVERY_S = 10.0
 
 
 class ProgressLines:
-    """Says at once what is being done, and where stderr is no terminal, again and again how far it is.
+    """Says at once what is being done, and, where stderr is no terminal, repeatedly how far it is.
 
     Args:
-        doing: What that is, at first.
+        doing: The first thing that is being done.
         every_s: Seconds between two lines.
     """
 
@@ -38,16 +38,16 @@ class ProgressLines:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._has_ended.set()
-        if self._thread.is_alive():  # else it may let go of what it tells of, a model too, while Python ends
+        if self._thread.is_alive():  # or it could free what it holds, such as a model, while Python exits
             self._thread.join()
 
     def begin(self, doing: str, how_far: Callable[[], str] | None = None) -> None:
-        """Goes on to something else and says so; ``how_far`` tells of it later, on another thread."""
+        """Goes on to something else and says so; ``how_far`` is called later, on another thread."""
         self.go_on(doing, how_far)
         warn(doing)
 
     def go_on(self, doing: str, how_far: Callable[[], str] | None = None) -> None:
-        """Goes on to something that is told only if it takes long."""
+        """Goes on to something else, and says so only if it takes long."""
         began_s = time.monotonic()
         self._how_far = how_far or (lambda: f"{doing}, for {clock(time.monotonic() - began_s)} now")
 

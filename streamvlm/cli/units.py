@@ -20,10 +20,10 @@ _UNITS = {
 
 
 def parse_time(text: str) -> float:
-    """Seconds of ``42``, ``42.5``, ``42s``, ``5m``, ``2h``, ``0:42`` or ``1:02:03``.
+    """Returns the seconds of ``42``, ``42.5``, ``42s``, ``5m``, ``2h``, ``0:42`` or ``1:02:03``.
 
     Raises:
-        UsageError: If it is none of these.
+        UsageError: If the text has none of these forms.
     """
     if unit := re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text):
         return float(unit[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[unit[2]]
@@ -33,10 +33,10 @@ def parse_time(text: str) -> float:
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes of ``1000000``, ``256MB`` or ``1GiB``.
+    """Returns the bytes of ``1000000``, ``256MB`` or ``1GiB``.
 
     Raises:
-        UsageError: If it is none of these.
+        UsageError: If the text has none of these forms.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", text.lower())
     if found is None:
@@ -45,6 +45,6 @@ def parse_bytes(text: str) -> int:
 
 
 def clock(time_s: float) -> str:
-    """``1:02:03`` for 3723 seconds."""
+    """Writes a time: ``1:02:03`` for 3723 seconds."""
     seconds = int(time_s)
     return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"

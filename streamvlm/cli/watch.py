@@ -93,7 +93,7 @@ class _Watching:
     """Sends a source's frames and asks meanwhile; answers are written one after another.
 
     Attributes:
-        lost: Why the source was given up; None if it was not.
+        lost: The error with which the source was lost; None if it was not.
     """
 
     def __init__(
@@ -102,17 +102,17 @@ class _Watching:
         self._session, self._frames, self._questions, self._every_s = session, frames, questions, every_s
         self._loop, self._is_stopped = asyncio.get_running_loop(), asyncio.Event()
         self.lost: SourceLostError | None = None
-        # A stream that was watched before goes on a second later.
+        # A session that watched something before goes on a second later.
         self._from_s = 0.0 if session.resumed_at_s is None else session.resumed_at_s + 1.0
         self._writing = asyncio.Lock()
 
     def stop(self) -> None:
-        """Ends the watching, from a signal's handler."""
+        """Ends the watching; called by a signal handler."""
         self._frames.stop()
         self._loop.call_soon_threadsafe(self._is_stopped.set)
 
     async def run(self, alerts: tuple[str, ...]) -> None:
-        """Watches to the end, then asks; of the session's standing questions only these stay armed."""
+        """Watches to the end, then asks; standing questions of the session other than ``alerts`` are disarmed."""
         for standing_id, question in self._session.standing.items():
             if question not in alerts:
                 await self._session.disarm(standing_id)
@@ -137,7 +137,7 @@ class _Watching:
                 typing.cancel()
 
     async def _paced(self) -> AsyncIterator[Frame]:
-        """The source's frames; recorded ones no sooner than their time has come. At their end it is told what to."""
+        """Yields the source's frames, those of a recording at its own pace; at the end prints warnings about it."""
         source, began_s = self._frames.source, self._loop.time()
         while (frame := await self._next()) is not None:
             if not source.is_live:
@@ -162,13 +162,13 @@ class _Watching:
             await self._ask(question)
 
     async def _ask(self, question: str) -> None:
-        """Asks, and writes the answer; a question that fails is warned of, and the stream goes on."""
+        """Asks, and writes the answer; warns if the question fails, and the stream goes on."""
         try:
             async with self._writing:
                 await self._write_answer(question)
         except StreamVlmError as error:
             warn(f"{question!r} was not answered: {error}")
-            await self._session.ready()  # or nobody could ask anything any more
+            await self._session.ready()  # without a connection no question can be asked
 
     async def _write_answer(self, question: str) -> None:
         print(question)

@@ -100,8 +100,8 @@ def lacks_index(path: Path) -> bool:
 def _stated_end_s(container: str, stream: VideoStream) -> float | None:
     """Returns the presentation time at which a stream ends, as its container states it for this very stream."""
     if container == "matroska,webm":
-        told = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-        return int(told[1]) * 3600 + int(told[2]) * 60 + float(told[3]) if told else None
+        found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+        return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else None
     if container == "avi" and stream.frames and stream.average_rate:  # its duration would be guessed from bytes
         return float(stream.frames / stream.average_rate)
     if container.startswith(("mov,", "mxf")) and stream.duration is not None and stream.time_base is not None:

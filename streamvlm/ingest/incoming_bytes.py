@@ -45,10 +45,10 @@ class IncomingBytes(io.RawIOBase):
         """
         if not self._ahead:
             self._ahead = self._in_time()
-        told = self._ahead if size < 0 else self._ahead[:size]
-        self._ahead = self._ahead[len(told) :]
-        self.place += len(told)
-        return told
+        data = self._ahead if size < 0 else self._ahead[:size]
+        self._ahead = self._ahead[len(data) :]
+        self.place += len(data)
+        return data
 
     def read_all(self, max_bytes: int) -> bytes:
         """Returns all bytes that are left.

@@ -15,7 +15,7 @@ from streamvlm.ingest.reconnecting import ReconnectingSource
 _MOST_AHEAD = 4
 """Frames that may wait: enough to read on while a chunk is watched, and few enough that a live one is not old."""
 
-_PATIENCE_S = 0.5
+_JOIN_TIMEOUT_S = 0.5
 
 
 class ReadAhead(Iterator[Frame]):
@@ -72,7 +72,7 @@ class ReadAhead(Iterator[Frame]):
     ) -> None:
         self.stop()
         # Python cannot exit cleanly while a thread returns from FFmpeg; one that still waits there does no harm.
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(_JOIN_TIMEOUT_S)
 
     def stop(self) -> None:
         """Ends the frames, from any thread or signal handler; those that were read already still come."""

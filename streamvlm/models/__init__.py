@@ -1,1 +1,1 @@
-"""One adapter a model family, each around a stock Hugging Face decoder; none knows of memory or questions' timing."""
+"""Model families: one adapter each, around a stock Hugging Face decoder; none knows of memory or of stream time."""

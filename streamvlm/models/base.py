@@ -1,7 +1,7 @@
-"""What every model family offers: pictures in, visual tokens and text tokens out, around a stock decoder.
+"""The interface of a model family: pictures in, visual tokens and text tokens out, around a stock decoder.
 
-An adapter knows one family and nothing of memory, gates or questions' timing. The decoder itself is an unmodified
-Hugging Face text model; how it attends is the business of ``streamvlm.decoding``.
+An adapter knows one family and nothing of memory, gates or sessions. The decoder itself is an unmodified Hugging Face
+text model; ``streamvlm.decoding`` runs its attention.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from streamvlm.memory.block import BlockLayout, Positions
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one pass of the vision tower saw in one picture.
+    """The result of the vision tower for one picture.
 
     Attributes:
         feature: (E,) float32, the tower's pooled output, whose trajectory the gate follows.
-        detail: What the family makes visual tokens from, at any fidelity; its shape is the family's own.
+        detail: From this the family makes visual tokens of any fidelity; its shape is the family's own.
     """
 
     feature: Tensor
@@ -36,7 +36,7 @@ class FrameTokens:
 
     Attributes:
         embeddings: (N, E).
-        positions: Where they stand, for decoders whose positions have several axes; None: one behind the other.
+        positions: Their positions, for decoders whose positions have several axes; None: one behind the other.
         deepstack: (levels, N, E) features that the decoder's first layers add to their outputs, 0 for text tokens;
             None for families without them.
     """
@@ -50,7 +50,7 @@ class FrameTokens:
 
     @classmethod
     def join(cls, frames: Sequence[FrameTokens]) -> FrameTokens:
-        """Those of several frames of one model, or parts of them, one behind the other."""
+        """Joins the tokens of several frames of one model, or parts of them, one behind the other."""
         embeddings = torch.cat([frame.embeddings for frame in frames])
         positions = deepstack = None
         if any(frame.positions for frame in frames):
@@ -65,7 +65,7 @@ class FrameTokens:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a kept frame takes, known from a checkpoint's configuration alone.
+    """The size of a kept frame, computed from a checkpoint's configuration alone.
 
     Attributes:
         layout: Of its keys and values.
@@ -89,12 +89,12 @@ class VideoLanguageModel(Protocol):
         output_head: Maps its last hidden states to logits.
         device: Where the decoder runs.
         layout: Shape of one token's keys and values.
-        stop_ids: Token ids that end an answer; what follows up on it begins with one.
+        stop_ids: Token ids that end an answer; a follow-up question begins with one.
         yes_ids: Token ids that an answer of yes may begin with.
         no_ids: Token ids that an answer of no may begin with.
-        noise_floor: Motion of the feature that means nothing (see ``streamvlm.gate.curvature``), or None where it
-            is not known and calibration measures it.
-        max_dialogue_tokens: Earlier questions and answers that it was made to have in view.
+        noise_floor: Motion of the feature that noise alone makes (see ``streamvlm.gate.curvature``), or None where
+            it is not known and calibration measures it.
+        max_dialogue_tokens: Most tokens of earlier questions and answers in view.
         retrieval_heads: Calibrated (layer, query head) pairs, or None where none ship with the checkpoint.
     """
 
@@ -113,19 +113,19 @@ class VideoLanguageModel(Protocol):
     retrieval_heads: tuple[tuple[int, int], ...] | None
 
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:
-        """Looks at pictures of any size in one forward pass of the vision tower."""
+        """Runs the vision tower on pictures of any size, in one forward pass."""
 
     def frame_tokens(self, sight: Sight, time_s: float, fidelity: Fidelity) -> FrameTokens:
-        """The tokens of a frame's block: its timestamp as text, then its visual tokens."""
+        """Returns the tokens of a frame's block: its timestamp as text, then its visual tokens."""
 
     def opening_tokens(self) -> Tensor:
-        """(N, E) embeddings of the system prompt: the sinks."""
+        """Returns the (N, E) embeddings of the system prompt, which are the sinks."""
 
     def question_tokens(self, question: str, *, follows_up: bool = False) -> Tensor:
-        """(N, E) embeddings of a question, from where the stream ends, or an answer before, to where its own begins."""
+        """Returns the (N, E) embeddings of a question, with the markup from the stream or last answer up to its own."""
 
     def embed(self, ids: Sequence[int]) -> Tensor:
-        """(N, E) embeddings of token ids."""
+        """Returns the (N, E) embeddings of token ids."""
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of answer tokens; grows by appending as ids do."""
+        """Returns the text of answer tokens; more ids only append to it."""

@@ -1,4 +1,4 @@
-"""How a checkpoint is spoken to: its own tokenizer, and the markup of turns that its own chat template makes."""
+"""A checkpoint's own tokenizer, and the markup of turns, taken from its own chat template."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _HALF_A_LETTER = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """Markup around what is said in a dialogue about a stream.
+    """Markup of a dialogue about a stream.
 
     Attributes:
         opening: Before the stream.
         asking: Between the stream and the first question.
         answering: Between a question and its answer.
-        asking_again: Between an answer and the next question; begins with what ends a turn.
+        asking_again: Between an answer and the next question; begins with the token that ends a turn.
     """
 
     opening: str
@@ -55,18 +55,18 @@ class Chat:
         try:
             written = json.loads(path.read_text("utf-8"))
             self._tokenizer = Tokenizer.from_str(json.dumps(written))
-            # One that knows no markup: the library can set aside special tokens, but not all that were added.
+            # A tokenizer without markup: the library can ignore special tokens, but not all that were added.
             self._plain = Tokenizer.from_str(json.dumps(written | {"added_tokens": []}))
         except Exception as error:  # the library raises nothing narrower
             raise ModelError(f"{path} is damaged ({error}); get it again.") from error
         self._markup = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
 
     def ids(self, markup: str) -> list[int]:
-        """Token ids of text in which special tokens count as such."""
+        """Returns the token ids of a text in which special tokens count as such."""
         return list(self._tokenizer.encode(markup, add_special_tokens=False).ids)
 
     def require(self, tokens: Sequence[str]) -> None:
-        """Makes sure that some tokens are single ones.
+        """Checks that each of some texts is one token.
 
         Raises:
             ModelError: If the tokenizer does not have one.
@@ -76,24 +76,24 @@ class Chat:
                 raise ModelError(f"The tokenizer in {self._folder} has no token {token!r}; get the checkpoint's own.")
 
     def spoken_ids(self, before: str, said: str, after: str) -> list[int]:
-        """Token ids of what somebody said, between markup: the markup's tokens in it are words like any other.
+        """Returns the token ids of a user's text between markup: special tokens in it are words like any other.
 
-        Text that meets without one of those tokens between is read together, as it would be in training.
+        Where no special token stands between markup and text, both are tokenized together, as in training.
         """
         cut = max((before.rfind(token) + len(token) for token in self._markup if token in before), default=0)
         plain = self._plain.encode(before[cut:] + said, add_special_tokens=False).ids
         return [*self.ids(before[:cut]), *plain, *self.ids(after)]
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of an answer so far; grows by appending as ids do, so a letter waits for its last byte."""
+        """Returns the text of an answer so far; more ids only append to it, so a letter waits for its last byte."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True).lstrip().rstrip(_HALF_A_LETTER)
 
     def turns(self, stream: Mapping[str, str], placeholder: str, system: str | None) -> Turns:
         """Takes the checkpoint's chat template apart.
 
         Args:
-            stream: What stands for the stream in a message's content, such as ``{"type": "video"}``.
-            placeholder: What the template makes of it.
+            stream: The part of a message's content that stands for the stream, such as ``{"type": "video"}``.
+            placeholder: The text that the template writes for it.
             system: The system prompt, if there is one.
 
         Raises:
@@ -125,7 +125,7 @@ class Chat:
 
 
 def stream_as_text() -> tuple[dict[str, str], str]:
-    """What stands for the stream, and its placeholder, in a template that knows no videos."""
+    """Returns a content part for the stream, and its placeholder, for a template that knows no videos."""
     return {"type": "text", "text": _STREAM}, _STREAM
 
 

@@ -1,4 +1,4 @@
-"""Which families there are, and which checkpoints this machine has: known from their settings, with nothing loaded."""
+"""Lists the families, and the checkpoints on this machine; reads settings only and loads nothing."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FAMILIES: Mapping[str, str] = {
 """Adapter of each family; ``family`` or ``model_type`` in config.json names it."""
 
 CONFIGS = Path(__file__).with_name("configs")
-"""Configurations of well-known checkpoints by name, without weights: for sizes and for the bench."""
+"""Configurations of well-known checkpoints by name, without weights: for sizes and benchmarks."""
 
 DAMAGED = "damaged"
-"""Stands for the family of a checkpoint in the cache whose config.json cannot be read."""
+"""The family of a checkpoint in the cache whose config.json cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 def find_checkpoints() -> list[Checkpoint]:
-    """The bundled checkpoint, and those of known families in the Hugging Face cache of this machine."""
+    """Returns the bundled checkpoint, and those of known families in this machine's Hugging Face cache."""
     hub = Path(
         os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface") / "hub"
     )
@@ -51,7 +51,7 @@ def find_checkpoints() -> list[Checkpoint]:
         try:
             family = family_of(folder)
         except ModelError:
-            family = DAMAGED  # another program's download, perhaps under way: one such must not hide the others
+            family = DAMAGED  # perhaps an unfinished download of another program, which must not hide the others
         if family in (*FAMILIES, DAMAGED):
             n_bytes = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
             checkpoints.append(Checkpoint(name, family, folder, n_bytes))
@@ -59,7 +59,7 @@ def find_checkpoints() -> list[Checkpoint]:
 
 
 def family_of(folder: Path) -> str:
-    """The family that a checkpoint's config.json names.
+    """Returns the family that a checkpoint's config.json names.
 
     Raises:
         ModelError: If the file cannot be read.

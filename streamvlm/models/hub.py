@@ -1,4 +1,4 @@
-"""A model's name to a folder on this machine: a directory as it is, a hub name through the Hugging Face cache."""
+"""Finds a model's folder on this machine: a directory as it is, a hub name through the Hugging Face cache."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _EXAMPLE = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
 
 
 def find_folder(name: str, wanted: Sequence[str] = SETTINGS) -> Path:
-    """The folder of a checkpoint.
+    """Returns the folder of a checkpoint.
 
     Args:
         name: A directory, or an ``owner/name`` of the Hugging Face hub, which is downloaded unless it is here.
-        wanted: Patterns of the files to have.
+        wanted: Patterns of the files to download.
 
     Raises:
-        ModelError: If there is no such model, or it cannot be had.
+        ModelError: If there is no such model, or it cannot be downloaded.
     """
     if name and Path(name).is_dir():
         return Path(name)
@@ -63,7 +63,7 @@ def find_folder(name: str, wanted: Sequence[str] = SETTINGS) -> Path:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what is at the bottom of an error."""
+    """Returns the first line of an error's innermost cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

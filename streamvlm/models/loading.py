@@ -18,7 +18,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def read_config(folder: Path) -> Any:
-    """A checkpoint's configuration as its transformers class.
+    """Reads a checkpoint's configuration as its transformers class.
 
     Raises:
         ModelError: If it cannot be read.
@@ -32,19 +32,19 @@ def read_config(folder: Path) -> Any:
 
 
 def layout_of(config: Any, dtype: torch.dtype) -> BlockLayout:
-    """The layout of a model's keys and values, from its configuration alone."""
+    """Returns the layout of a model's keys and values, from its configuration alone."""
     text = config.get_text_config()
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return BlockLayout(text.num_hidden_layers, text.num_key_value_heads, head_dim, dtype)
 
 
 def load_stock(stock: Any, folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any:
-    """Loads a ``...ForConditionalGeneration`` class as it is, for inference.
+    """Loads an unmodified ``...ForConditionalGeneration`` for inference.
 
     Args:
         stock: The class.
         folder: With ``config.json`` and safetensors.
-        device: Where to.
+        device: Where to load it.
         dtype: Of all its weights.
 
     Raises:
@@ -58,7 +58,7 @@ def load_stock(stock: Any, folder: Path, *, device: torch.device, dtype: torch.d
             use_safetensors=True, local_files_only=True, output_loading_info=True,
         )  # fmt: skip
         missing = sorted(report["missing_keys"])
-        if missing:  # transformers would make them up at random
+        if missing:  # transformers would initialise them at random
             raise ModelError(
                 f"The checkpoint in {folder} lacks {len(missing)} of the model's weights, such as {missing[0]}; "
                 "get it from where it was trained."
@@ -75,10 +75,10 @@ def load_stock(stock: Any, folder: Path, *, device: torch.device, dtype: torch.d
 
 
 def require_memory(n_bytes: int, device: torch.device, name: object) -> None:
-    """Refuses a model that cannot be held, before anything is read.
+    """Refuses a model that is too large, before anything is read.
 
     Raises:
-        ModelError: If so many bytes are not free, here or on the device.
+        ModelError: If fewer than ``n_bytes`` are free, in RAM or on the device.
     """
     free = {"RAM": free_ram_bytes()}
     if device.type == "cuda":
@@ -92,7 +92,7 @@ def require_memory(n_bytes: int, device: torch.device, name: object) -> None:
 
 
 def free_ram_bytes() -> int:
-    """Bytes of RAM that this process may still take: what the machine has, within the limit of its cgroup."""
+    """Returns the bytes of RAM that this process may still take: the machine's, within the limit of its cgroup."""
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
@@ -105,7 +105,7 @@ def free_ram_bytes() -> int:
 
 
 def stop_ids(folder: Path) -> set[int]:
-    """Ids that end what the model writes, by its ``generation_config.json``, if it has one.
+    """Returns the ids that end an answer, from ``generation_config.json`` if there is one.
 
     Raises:
         ModelError: If it is damaged.
@@ -121,5 +121,5 @@ def stop_ids(folder: Path) -> set[int]:
 
 
 def _line(error: BaseException) -> str:
-    """An error in one line."""
+    """Writes an error as one line."""
     return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

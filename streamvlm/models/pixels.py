@@ -1,7 +1,7 @@
-"""Pictures to pixels as a checkpoint's own settings say: sizes, filter, mean and deviation.
+"""Turns pictures into pixels by a checkpoint's own settings: sizes, filter, mean and deviation.
 
-Resizing is Pillow's, because that is what the families' own image processors use: its filters widen when they shrink,
-which OpenCV's do not, and Lanczos, which some checkpoints ask for, PyTorch has not.
+Pillow resizes, because the families' own image processors use it: its filters widen when they shrink, which OpenCV's
+do not, and PyTorch lacks Lanczos, which some checkpoints want.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SOURCES = (
 
 
 def read_pixel_settings(folder: Path) -> dict[str, Any]:
-    """The checkpoint's settings for frames of a video, or for pictures where it has none for videos.
+    """Reads the checkpoint's settings for frames of a video, or those for pictures if it has none for videos.
 
     Raises:
         ModelError: If there are none, or they cannot be read.
@@ -56,7 +56,7 @@ def resize(picture: Picture, size: tuple[int, int], resample: int) -> Picture:
 
 
 def normalise(pictures: Sequence[Picture], settings: dict[str, Any], device: torch.device) -> Tensor:
-    """Stacks pictures of one size to (T, 3, height, width) float32, brought to the checkpoint's mean and deviation."""
+    """Stacks pictures of one size to (T, 3, height, width) float32, normalised by the settings' mean and deviation."""
     pixels = torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float()
     mean, deviation = (
         torch.tensor(settings[key], device=device, dtype=torch.float32).view(-1, 1, 1)

@@ -1,4 +1,4 @@
-"""Finds the adapter for a model name, and the device and dtype it is to run in."""
+"""Finds the adapter, the device and the dtype for a model's name."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def load_model(name: str = "pocket", *, device: str = "auto", dtype: str = "auto
     if folder != CHECKPOINT:
         folder = find_folder(name, WEIGHTS)
     if family == "pocket" and dtype == "auto":
-        of = torch.float32  # too small to gain by less
+        of = torch.float32  # too small to gain from bfloat16
     model: VideoLanguageModel = adapter_of(family)(folder, name=name, device=where, dtype=of)
     return model
 
 
 def find_checkpoint(name: str) -> tuple[Path, str]:
-    """Folder and family of a checkpoint, without its weights where they are not yet here.
+    """Returns the folder and the family of a checkpoint; weights are not downloaded.
 
     Raises:
         ModelError: If there is no such model, or it is of no known family.
@@ -62,7 +62,7 @@ def find_checkpoint(name: str) -> tuple[Path, str]:
 
 
 def footprint_of(name: str, dtype: str) -> Footprint:
-    """What a kept frame takes with a checkpoint, which needs no weights here.
+    """Returns the size of a kept frame with a checkpoint; its weights need not be here.
 
     Raises:
         ModelError: If there is no such model, or its configuration cannot be read.
@@ -73,13 +73,13 @@ def footprint_of(name: str, dtype: str) -> Footprint:
 
 
 def adapter_of(family: str) -> Any:
-    """The adapter's class of a known family; its module is imported here, as some import much."""
+    """Returns the adapter's class of a known family; imports its module only now, as some import much."""
     module, name = FAMILIES[family].split(":")
     return getattr(importlib.import_module(module), name)
 
 
 def find_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The torch dtype of that name; ``auto`` is bfloat16 on CUDA and float32 elsewhere.
+    """Returns the torch dtype of a name; ``auto`` is bfloat16 on CUDA and float32 elsewhere.
 
     Raises:
         UsageError: If there is none.
@@ -92,7 +92,7 @@ def find_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def find_device(device: str) -> torch.device:
-    """The torch device of that name.
+    """Returns the torch device of a name.
 
     Raises:
         UsageError: If it does not exist on this machine.

@@ -1,4 +1,4 @@
-"""What the adapters of stock Hugging Face families share: loading, tokens, turns. A family is a class on top."""
+"""The common part of the adapters of stock Hugging Face families: loading, tokens, turns. A family is a subclass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streamvlm.models.pixels import read_pixel_settings
 from streamvlm.models.weights import fingerprint
 
 _DIALOGUE_SHARE = 8
-"""The dialogue kept in view is an eighth of the context that the decoder was trained on."""
+"""The dialogue in view is an eighth of the context that the decoder was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class StockModel(ABC):
         self._try_pixel_settings(folder)
         self.stop_ids = frozenset({*stop_ids(folder), *self.chat.ids(self.turns.asking_again)[:1]})
         yes, no = self._beginnings("yes"), self._beginnings("no")
-        self.yes_ids, self.no_ids = yes - no, no - yes  # a space of its own may begin both
+        self.yes_ids, self.no_ids = yes - no, no - yes  # a single space may begin both
         self.stock = load_stock(self.stock_class, folder, device=device, dtype=dtype)
         self.text_model: Any = self.stock.get_decoder()
         self.output_head: nn.Module = self.stock.get_output_embeddings()
@@ -80,7 +80,7 @@ class StockModel(ABC):
 
     @classmethod
     def footprint(cls, folder: Path, dtype: torch.dtype) -> Footprint:
-        """What a kept frame of the checkpoint in a folder takes, by its config.json alone.
+        """Returns the size of a kept frame of the checkpoint in a folder, from its config.json alone.
 
         Raises:
             ModelError: If that cannot be read.
@@ -91,28 +91,28 @@ class StockModel(ABC):
     @staticmethod
     @abstractmethod
     def frame_tokens_of(config: Any) -> tuple[int, int]:
-        """Tokens of a clear and of a fuzzy frame's block, timestamp included, from the configuration alone."""
+        """Counts the tokens of a clear and a fuzzy frame's block, timestamp included, from the configuration alone."""
 
     @abstractmethod
     def _turns(self) -> Turns:
-        """The family's markup of a dialogue about a stream."""
+        """Returns the family's markup of a dialogue about a stream."""
 
     @abstractmethod
     def _wrapping(self, time_s: float) -> Wrapping:
-        """The timestamp, and what else the family writes around a frame's visual tokens."""
+        """Returns the timestamp and the family's other markup around a frame's visual tokens."""
 
     @staticmethod
     @abstractmethod
     def prepare(pictures: Sequence[Picture], settings: dict[str, Any], device: torch.device) -> Tensor:
-        """Pictures as the vision tower takes them, float32, by a checkpoint's preprocessing numbers."""
+        """Turns pictures into float32 input of the vision tower, by a checkpoint's preprocessing numbers."""
 
     @staticmethod
     @abstractmethod
     def look(stock: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass of the tower: gate features (T, C) and square grids of visual tokens (T, N, E)."""
+        """Runs the tower once; returns gate features (T, C) and square grids of visual tokens (T, N, E)."""
 
     def pixels(self, pictures: Sequence[Picture]) -> Tensor:
-        """Pictures as this checkpoint's vision tower takes them, float32."""
+        """Turns pictures into float32 input of this checkpoint's vision tower."""
         return self.prepare(pictures, self.pixel_settings, self.device)
 
     def _try_pixel_settings(self, folder: Path) -> None:
@@ -139,7 +139,7 @@ class StockModel(ABC):
 
     @staticmethod
     def visual_tokens(detail: Tensor, fidelity: Fidelity) -> FrameTokens:
-        """A frame's visual tokens, without text: all of its square grid (N, E), or pooled to half its side if fuzzy."""
+        """Returns a frame's visual tokens (N, E): all of its square grid, or pooled to half its side if fuzzy."""
         if fidelity is Fidelity.CLEAR:
             return FrameTokens(detail)
         side = math.isqrt(len(detail))
@@ -155,7 +155,7 @@ class StockModel(ABC):
         return self.embed(self.chat.spoken_ids(before, question, self.turns.answering))
 
     def _beginnings(self, word: str) -> frozenset[int]:
-        """Ids that an answer of this word may begin with: in either case, with or without a space before it."""
+        """Returns the ids that may begin an answer of one word: in either case, with or without a space before it."""
         written = (space + form for space in ("", " ") for form in (word, word.capitalize()))
         return frozenset(self.chat.ids(one)[0] for one in written)
 
@@ -180,5 +180,5 @@ def halve_grid(grid: Tensor) -> Tensor:
 
 
 def clock(time_s: float) -> str:
-    """Minutes and seconds, as families write a frame's time: ``03:07``, and ``125:00`` after two hours."""
+    """Writes minutes and seconds, as families write a frame's time: ``03:07``, and ``125:00`` after two hours."""
     return f"{int(time_s) // 60:02}:{int(time_s) % 60:02}"

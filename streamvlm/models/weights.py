@@ -1,4 +1,4 @@
-"""Weight files of a checkpoint as their headers tell them: whole or not, how large, which ones. Contents stay unread.
+"""Weight files of a checkpoint, from their headers: whether they are whole, and how large; contents are not read.
 
 A safetensors file begins with the length of its header (8 bytes, little-endian) and the header, JSON: each tensor's
 dtype, shape and place.
@@ -36,18 +36,18 @@ class _Shard:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What a checkpoint's weight files hold."""
+    """The contents of a checkpoint's weight files, as their headers list them."""
 
     shards: Sequence[_Shard]
 
     @property
     def n_parameters(self) -> int:
-        """Numbers in all tensors."""
+        """How many numbers all tensors hold."""
         return sum(math.prod(tensor["shape"]) for shard in self.shards for tensor in shard.tensors.values())
 
 
 def read_weights(folder: Path) -> Weights:
-    """Reads the headers of a checkpoint's weight files and checks that the files are as long as those say.
+    """Reads the headers of a checkpoint's weight files and checks the files' lengths against them.
 
     Raises:
         ModelError: If a file is missing, cut short or damaged, or there are no safetensors at all.
@@ -56,11 +56,11 @@ def read_weights(folder: Path) -> Weights:
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells checkpoints apart in milliseconds, however many GB they have.
+    """Returns a text that tells checkpoints apart, in milliseconds however many GB they have.
 
-    It covers the settings files, the weight files' headers and sizes, and 4 KiB from the middle of each tensor: not all
-    contents. Training changes every tensor it touches all over, so another fine-tune has another fingerprint; a few
-    numbers changed by hand may not.
+    It covers the settings files, the weight files' headers and sizes, and 4 KiB from the middle of each tensor, not all
+    contents. Training changes a tensor everywhere, so another fine-tune has another fingerprint; a few numbers changed
+    by hand may not.
 
     Raises:
         ModelError: As ``read_weights``.

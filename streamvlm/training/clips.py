@@ -1,4 +1,4 @@
-"""Symbolic training clips: what pocket's decoder would be given of a world, without a picture being drawn.
+"""Symbolic training clips: the decoder's input for a stretch of a world, made without drawing a picture.
 
 A clip is the sequence that the decoder is trained on: the opening, the kept blocks of a stretch of a world (as
 simulated attribute posteriors), and conversations asked at different moments, each seeing only its own retrieved
@@ -21,7 +21,7 @@ from streamvlm.world.questions import Examiner, Group, WorldQuestion, clock
 TOP_K = 8
 """Most blocks that retrieval adds to the window."""
 MOMENTS, QUESTIONS_A_MOMENT = 3, 2
-"""At how many blocks of a clip questions are asked, besides its last and those that show a photograph."""
+"""At how many blocks of a clip there are questions, besides its last and those that show a photograph."""
 SPOKEN_WORD = (
     "what do you see now?",
     "what is there now?",
@@ -60,7 +60,7 @@ class ClipDialogue:
 
 @dataclass(slots=True)
 class Clip:
-    """A stretch of a world and what is asked about it."""
+    """A stretch of a world, and questions about it."""
 
     kept: list[SimulatedBlock]
     conversations: list[ClipDialogue] = field(default_factory=list)
@@ -95,19 +95,19 @@ def _followed(
     rng: np.random.Generator,
     tokenizer: Tokenizer,
 ) -> tuple[tuple[WorldQuestion, str | None], list[int]]:
-    """A second question after ``first``: about the same thing, then called "it", or about anything."""
+    """Draws a second question after ``first``: about the same thing, then called "it", or about anything."""
     same = [q for q in asked if q[1] == first[1] is not None and q[0].kind in FOLLOWS and q[0].kind != first[0].kind]
     if same and first[0].kind in NAMES_ITS_THING:
         question, key = same[int(rng.integers(len(same)))]
         second = replace(question, text=str(rng.choice(FOLLOWS[question.kind]))), key
     else:
         second = asked[int(rng.integers(len(asked)))]
-    told = _truth(first[0], _answering(first[0], first[1], clip.kept, now), clip.kept)
-    return second, question_ids(tokenizer, first[0].text) + reply_ids(tokenizer, told)
+    answer = _truth(first[0], _answering(first[0], first[1], clip.kept, now), clip.kept)
+    return second, question_ids(tokenizer, first[0].text) + reply_ids(tokenizer, answer)
 
 
 def _truth(question: WorldQuestion, answering: Sequence[int], kept: Sequence[SimulatedBlock]) -> str:
-    """The answer in training: times are those of the block that answers, the only ones to be read."""
+    """Returns the answer in training: its times are those of the block that answers, as the model reads no others."""
     if question.kind in ("when", "seen") and answering:
         at = clock(kept[answering[0]].time_s)
         return f"at {at}" if question.kind == "when" else f"yes, at {at}"
@@ -117,7 +117,7 @@ def _truth(question: WorldQuestion, answering: Sequence[int], kept: Sequence[Sim
 def _questions_at(
     world: World, examiner: Examiner, clip: Clip, now: int, rng: np.random.Generator
 ) -> list[tuple[WorldQuestion, str | None]]:
-    """Questions that can be asked at block ``now``, in random order, but kinds hard to learn sooner."""
+    """Returns questions for block ``now``, in random order, but those of kinds that are hard to learn first."""
     block = clip.kept[now]
     ask_s = block.time_s
     found: list[tuple[WorldQuestion, str | None]] = []
@@ -207,7 +207,7 @@ def _conversations(
     visible = window.copy()
     if key is not None:
         if question.kind == "order":
-            # Retrieval brings the thing asked about, what follows it, or both.
+            # Retrieval fetches the thing in the question, the one that follows it, or both.
             visible[answering] = True
             subject = key.removeprefix("after ")
             if rng.random() < 0.8:
@@ -215,7 +215,7 @@ def _conversations(
         else:
             visible[answering[: int(rng.integers(1, len(answering) + 1))]] = True
     if rng.random() < (0.85 if question.kind == "never" else 0.5):
-        # What retrieval brings by mistake is what resembles the thing asked about.
+        # Retrieval fetches by mistake what resembles the thing in the question.
         likeness = [_likeness(question, block) + rng.random() for block in kept[: now + 1]]
         visible[np.argsort(likeness)[-int(rng.integers(1, TOP_K + 1)) :]] = True
     else:
@@ -229,7 +229,7 @@ def _conversations(
 
 
 def _likeness(question: WorldQuestion, block: SimulatedBlock) -> int:
-    """How many of the words that name what is asked for are true of one thing in ``block``."""
+    """Counts how many of a question's naming words are true of one thing in ``block``."""
     words = set(question.text.rstrip("?").split())
     return max((len(words & thing) for thing in block.parts), default=0)
 
@@ -242,5 +242,5 @@ def _answering(question: WorldQuestion, key: str | None, kept: Sequence[Simulate
 
 
 def clip_tokens(clip: Clip, tokenizer: Tokenizer) -> tuple[list[list[int]], list[int]]:
-    """Timestamp tokens of every block, and the opening's tokens."""
+    """Returns the timestamp tokens of every block, and the opening's tokens."""
     return [time_ids(tokenizer, k.time_s) for k in clip.kept], tokenizer.encode(OPENING, add_special_tokens=False).ids

@@ -1,4 +1,4 @@
-"""What a gate would keep of a world, simulated: blocks of attribute posteriors, without a picture being drawn."""
+"""Simulates what a gate keeps of a world: blocks of attribute posteriors, made without drawing a picture."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from streamvlm.world.events import BADGES, COLOURS, SCENES, SHAPES, ZONES, Appea
 _COLUMN = {(group, name): SPAN[group].start + i for group, names in GROUPS.items() for i, name in enumerate(names)}
 N_WORDS = len(GROUPS["word"])
 WINDOW_BLOCKS = 8
-"""Newest blocks that a question always sees."""
+"""Newest blocks that every question attends to."""
 
 
 @dataclass(slots=True)
 class SimulatedBlock:
-    """One simulated block: its time, fidelity, what it shows, how a question may name it, and by which words."""
+    """One simulated block: its time, its fidelity, what it shows, and the words by which questions may name that."""
 
     time_s: float
     clear: bool
@@ -42,7 +42,7 @@ class SimulatedBlock:
 
 
 def confusable(world: World, rng: np.random.Generator) -> World:
-    """The same world in fewer colours, shapes, zones, badges and scenes, so that much is nearly what is asked for."""
+    """Returns the same world in fewer colours, shapes, zones, badges and scenes, so that many things look alike."""
     colours, shapes, zones, badges, scenes = (_some(names, rng) for names in (COLOURS, SHAPES, ZONES, BADGES, SCENES))
     pool = list(product(colours, shapes))
     rng.shuffle(pool)
@@ -58,12 +58,12 @@ def confusable(world: World, rng: np.random.Generator) -> World:
 
 
 def _some(names: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """A random part of ``names``: sometimes few, which look alike, sometimes all, which must be told apart."""
+    """Draws a random part of ``names``: sometimes few, so that things look alike, sometimes all."""
     return list(rng.choice(names, int(rng.integers(4, len(names) + 1)), replace=False).tolist())
 
 
 def as_seen(world: World, kept: Sequence[SimulatedBlock]) -> World:
-    """The world as far as its kept blocks show it: what was leapt over is nothing to be asked about."""
+    """Returns the world as far as its blocks show it, so that no question asks for what was left out."""
     seen = {id(a) for block in kept for a in block.shown}
     appearances = tuple(a for a in world.appearances if id(a) in seen)
     names = {(a.thing.colour, a.thing.shape) for a in appearances}
@@ -72,7 +72,7 @@ def as_seen(world: World, kept: Sequence[SimulatedBlock]) -> World:
 
 
 def shifted(world: World, by_s: float) -> World:
-    """The same world, ``by_s`` seconds later."""
+    """Returns the same world, ``by_s`` seconds later."""
     return replace(
         world,
         appearances=tuple(replace(a, start_s=a.start_s + by_s, end_s=a.end_s + by_s) for a in world.appearances),
@@ -83,11 +83,11 @@ def shifted(world: World, by_s: float) -> World:
 
 
 def gated(world: World, rng: np.random.Generator, noise: float, start_s: float, n_blocks: int) -> list[SimulatedBlock]:
-    """Keeps what a curvature gate would: changes clear, little in between."""
+    """Keeps frames as a curvature gate does: changes clear, little in between."""
     kept: list[SimulatedBlock] = []
     phase, max_gap_s, at_random = rng.uniform(0, 1), rng.uniform(5, 15), rng.choice([0.03, 0.08, 0.3])
     # In most clips time leaps among the older blocks alone: the window of a stream lies within a minute or two,
-    # and its one common minute must not drown that of the block which answers.
+    # and that common minute must not outweigh the minute of the block which answers.
     leaps, leaps_until = (0.4, n_blocks - WINDOW_BLOCKS) if rng.random() < 0.6 else (0.15, n_blocks)
     seen: set[str] = set()
     last_state, last_s = None, start_s
@@ -114,10 +114,10 @@ def gated(world: World, rng: np.random.Generator, noise: float, start_s: float, 
         last_s = time_s
         spare_s = world.duration_s - start_s - second - 12 * (n_blocks - len(kept))
         if len(kept) < leaps_until and rng.random() < leaps and spare_s > 10:
-            # What retrieval brings lies far apart, so that no time is a better guess than another.
+            # Fetched blocks lie far apart, so that no time is a better guess than another.
             second += int(np.exp(rng.uniform(np.log(10), np.log(min(spare_s, 400)))))
         clear = rng.random() < (0.9 if changed else 0.35)
-        # What came before a thing can be known only while the window still shows it.
+        # The thing before another can be known only while the window still shows it.
         recent = [a for block in kept[-WINDOW_BLOCKS:] for a in block.shown]
         befores = [b if (b := _one_before(order, a)) in (*recent, *shown) else None for a in shown]
         keys, first = _keys(world, time_s, shown, befores, word), set()
@@ -170,7 +170,7 @@ def simulated_posteriors(
     noise: float,
     clear: bool,
 ) -> np.ndarray:
-    """What the eye would report of a moment: (10, attributes) rows of a clear block, (5, attributes) of a fuzzy one."""
+    """Simulates the eye's report of a moment: (10, attributes) rows of a clear block, (5, attributes) if fuzzy."""
     whole = np.zeros((1, N_ATTRIBUTES), np.float32)
     scene = REAL if word else world.scene(time_s).name
     _put(whole[0], "scene", scene, rng, noise)
@@ -194,7 +194,7 @@ def simulated_posteriors(
 
 
 def _put(row: np.ndarray, group: str, value: str, rng: np.random.Generator, noise: float) -> None:
-    """One-hot plus what a good but fallible classifier adds: mostly sure, now and then torn or wrong."""
+    """Puts a one-hot with a good classifier's noise into a row: mostly sure, sometimes undecided or wrong."""
     span, n = SPAN[group], len(GROUPS[group])
     doubt = noise * rng.beta(0.3, 4.0)
     if rng.random() < 0.02 * noise:
@@ -204,7 +204,7 @@ def _put(row: np.ndarray, group: str, value: str, rng: np.random.Generator, nois
 
 
 def _word_posterior(word: str, rng: np.random.Generator) -> np.ndarray:
-    """A sharpened word posterior whose largest entry is ``word``."""
+    """Draws a sharpened word posterior whose largest entry is ``word``."""
     top = rng.uniform(0.4, 1.0)
     rest = rng.dirichlet(np.full(N_WORDS, 0.02)) * (1 - top)
     rest = np.minimum(rest, top * 0.8)

@@ -1,4 +1,4 @@
-"""Lays clips out as tensors: one sequence a clip, with the mask that streaming attention would give it."""
+"""Lays clips out as tensors: one sequence a clip, with the mask of streaming attention."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamvlm.world.events import COLOURS, SHAPES
 
 IGNORE = -100
 NAMED = ("colour", "shape", "badge", "zone", "scene")
-"""Attribute groups by which questions name what they are about."""
+"""Attribute groups by which questions name their things."""
 _N_HINTS = 3 + len(NAMED)
 _NO_SHAPE = SPAN["shape"].start + GROUPS["shape"].index(NOTHING)
 
@@ -30,14 +30,14 @@ class Batch:
         ids: (B, S) token ids; visual places hold 0.
         posteriors: (V, attributes) posteriors of all visual tokens in the batch, in order of ``visual``.
         visual: (B, S) bool, where visual tokens lie.
-        positions: (B, S) position ids; conversations run on from the block at which they are asked.
+        positions: (B, S) position ids; conversations go on from the block at which they are asked.
         mask: (B, 1, S, S) bool, True where attention is allowed.
         labels: (B, S) next-token targets at answer tokens, else -100.
         block: (B, S) block number in the batch of every block token, else -1.
         probes: for every probe, its rows (clip, start, stop) of question tokens.
         positive, negative: (probes, blocks in batch) bool: the blocks that answer; those that do not.
-        hints: (B, S, 8) targets for what tokens must know: a thing's the colour and shape of what came before, and
-            whether it has just appeared; a question's what it has named so far; -100 elsewhere.
+        hints: (B, S, 8) targets of auxiliary heads: at a thing's token, the colour and shape of the thing before, and
+            whether it has just appeared; at a question's token, the attributes named so far; -100 elsewhere.
         answers: for every answer, its rows (clip, start, stop) of predicting tokens, and its question's kind.
         reading: (R, 2) rows (clip, token) of predicting tokens whose answer stands in known blocks.
         source: (R, S) bool, for each of them, the tokens of those blocks that show it.
@@ -105,7 +105,7 @@ _OTHER, _WHOLE, _THING = range(3)
 
 
 def _shows(role: np.ndarray, kind: str) -> np.ndarray:
-    """Which tokens of a block show what a question of ``kind`` asks for."""
+    """Returns which tokens of a block show what a question of ``kind`` asks for."""
     if kind.endswith("scene") or kind == "now_nothing":
         return np.ones(len(role), bool)
     shows: np.ndarray = role == (_WHOLE if kind.startswith("word") else _THING)
@@ -174,7 +174,7 @@ def _lay_out(clip: Clip, tokenizer: Tokenizer) -> _Row:
 
 
 def _hint(kept: SimulatedBlock, posterior: np.ndarray) -> list[int]:
-    """Targets for a visual token that shows a thing: what came before, and whether it is new."""
+    """Returns targets for a visual token that shows a thing: the thing before, and whether it is new."""
     if posterior[_NO_SHAPE] > 0.5 or not kept.shown or posterior[SPAN["shape"]].sum() < 0.5:
         return [IGNORE] * _N_HINTS
     nothing = [IGNORE] * len(NAMED)
@@ -189,10 +189,10 @@ def _hint(kept: SimulatedBlock, posterior: np.ndarray) -> list[int]:
 
 
 def _named_hints(conversation: ClipDialogue, tokenizer: Tokenizer) -> list[list[int]]:
-    """Targets for a conversation's tokens: the attributes that its question names, from where they are known on."""
+    """Returns targets for a conversation's tokens: the attributes that its question names, from their words on."""
     words = [tokenizer.id_to_token(i) for i in conversation.question]
-    meant = words if "it" not in words else (conversation.key or "").removeprefix("after ").split()
-    named = [next((GROUPS[group].index(w) for w in meant if w in GROUPS[group]), IGNORE) for group in NAMED]
+    naming_words = words if "it" not in words else (conversation.key or "").removeprefix("after ").split()
+    named = [next((GROUPS[group].index(w) for w in naming_words if w in GROUPS[group]), IGNORE) for group in NAMED]
     places = [i for i, w in enumerate(words) if any(w in GROUPS[group] for group in NAMED)]
     known_from = len(conversation.past) + (max(places) if places else len(words) - 2)
     n_tokens = len(conversation.past) + len(words) + len(conversation.answer)
@@ -200,7 +200,7 @@ def _named_hints(conversation: ClipDialogue, tokenizer: Tokenizer) -> list[list[
 
 
 def _mask(clip: Clip, block: np.ndarray, talk: np.ndarray) -> np.ndarray:
-    """True where token i may attend to token j."""
+    """Returns a mask that is True where token i may attend to token j."""
     s, n_blocks = len(block), len(clip.kept)
     causal = np.tril(np.ones((s, s), bool))
     reach = np.zeros((len(clip.conversations) + n_blocks, n_blocks + 1), bool)  # what each may see; last: opening
@@ -220,7 +220,7 @@ def _mask(clip: Clip, block: np.ndarray, talk: np.ndarray) -> np.ndarray:
 
 
 def _answering(clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
-    """For every probe in the batch, which of all blocks answer it and which certainly do not."""
+    """Returns, for every probe in the batch, which of all blocks answer it and which certainly do not."""
     keys = [k.keys for clip in clips for k in clip.kept]
     holders: dict[str, list[int]] = {}
     for i, held in enumerate(keys):
@@ -241,7 +241,7 @@ def _answering(clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
                 # Later blocks of the same appearance are worse answers than its first.
                 own = [first + i for i in range(len(clip.kept)) if conversation.key in clip.kept[i].keys]
                 wrong[own] = True
-            # What comes after the question does not exist yet.
+            # Blocks after the question do not exist yet.
             wrong[first + conversation.now + 1 : first + len(clip.kept)] = False
             wrong &= ~right
             positive.append(right)

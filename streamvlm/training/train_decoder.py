@@ -29,7 +29,7 @@ from streamvlm.world.events import COLOURS, SHAPES
 RETRIEVAL_LAYER, RETRIEVAL_HEAD = 3, 0
 READING_LAYERS = (3, 4)
 SLOW_KINDS = {"word": 6.0, "now_nothing": 4.0, "order": 2.0, "when": 2.0, "now_what": 2.0, "now_scene": 2.0}
-"""Kinds of question that are learnt late, and how much more their answers count."""
+"""Kinds of question that are learnt late, with the weight of their answers."""
 EXACT_FROM = 0.85
 """Share of the training that multiplies in bfloat16, a third faster; the rest is exact."""
 _EMBEDDING, _READ_OUT, _READ_OUT_WORDS = 0.5, 0.12, 0.2
@@ -56,7 +56,7 @@ class PocketDecoder(nn.Module):
         tokenizer = build_tokenizer()
         embeddings = self.llama.model.embed_tokens.weight
         with torch.no_grad():
-            # Large, so that what a token is outweighs what the first, still random layers add to it.
+            # Large, so that a token's embedding outweighs what the first, still random layers add to it.
             embeddings.normal_(0, _EMBEDDING)
             # Names of one group share a part, so that "some colour" can be attended to before which one is learnt.
             for names in GROUPS.values():
@@ -69,10 +69,10 @@ class PocketDecoder(nn.Module):
 
     @torch.no_grad()
     def hold_words(self) -> None:
-        """Ties the everyday words' three places, what is seen, read and said, and keeps them from training.
+        """Ties the everyday words' three weights, of seeing, reading and writing them, and excludes them from training.
 
-        There are hundreds and each is rare: what little gradient reaches one only makes it drift. Held where they
-        alike begin, a way of copying learnt on some of them serves them all.
+        There are hundreds and each is rare: the little gradient that reaches one only makes it drift. As they stay at
+        their common start, a way of copying that is learnt on some of them works for all.
         """
         tokenizer = build_tokenizer()
         ids = torch.tensor([tokenizer.token_to_id(name) for name in GROUPS["word"]])
@@ -88,10 +88,10 @@ class PocketDecoder(nn.Module):
 
     @torch.no_grad()
     def begin_as_memory(self) -> None:
-        """Starts attention as an associative memory: alike attends to alike, and what is attended to is copied.
+        """Starts attention as an associative memory: tokens attend to similar ones and copy them.
 
-        Queries and keys begin as one random projection, values and outputs as another and its transpose. Recall then
-        has only to be sharpened; from the usual random start the copying alone takes thousands of steps.
+        Queries and keys begin as one random projection, values and outputs as another and its transpose. Training then
+        only sharpens recall; from the usual random start, learning to copy alone takes thousands of steps.
         """
         config: Any = self.llama.config
         group = config.num_attention_heads // config.num_key_value_heads
@@ -122,14 +122,14 @@ class PocketDecoder(nn.Module):
                 position_ids=batch.positions,
                 output_hidden_states=True,
             )
-        told = batch.labels != IGNORE
-        logits = self.llama.lm_head(out.last_hidden_state[told])
+        is_answer = batch.labels != IGNORE
+        logits = self.llama.lm_head(out.last_hidden_state[is_answer])
         into_retrieval = out.hidden_states[RETRIEVAL_LAYER]
         pull = torch.ones(batch.labels.shape)
         for b, start, stop, kind in batch.answers:
             pull[b, start:stop] = SLOW_KINDS.get(kind, 1.0)
-        each = F.cross_entropy(logits, batch.labels[told], reduction="none")
-        losses = {"answer": (each * pull[told]).sum() / pull[told].sum()}
+        each = F.cross_entropy(logits, batch.labels[is_answer], reduction="none")
+        losses = {"answer": (each * pull[is_answer]).sum() / pull[is_answer].sum()}
         losses["retrieval"], self.first = self._retrieval(into_retrieval, batch)
         losses["reading"] = self._reading(out.hidden_states, batch)
         for i, (name, head) in enumerate(self.hints.items()):
@@ -142,7 +142,7 @@ class PocketDecoder(nn.Module):
         return losses, logits.argmax(-1)
 
     def _reading(self, hidden: tuple[Tensor, ...], batch: Batch) -> Tensor:
-        """-log of the attention that the reading heads pay, as an answer is written, to the blocks it stands in."""
+        """Returns -log of the reading heads' attention, while an answer is written, to the blocks that show it."""
         clip, token = batch.reading.T
         cos, sin = self.llama.model.rotary_emb(hidden[0], batch.positions)
         losses = []
@@ -158,7 +158,7 @@ class PocketDecoder(nn.Module):
         return torch.stack(losses).mean()
 
     def _retrieval(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """-log of the attention mass that a probe's last token puts on the blocks that answer it, all raw."""
+        """Returns -log of the attention of a probe's last token to the blocks that answer it, without positions."""
         layer = self.llama.model.layers[RETRIEVAL_LAYER]
         attention, hidden = layer.self_attn, layer.input_layernorm(hidden)
         d, group = attention.head_dim, attention.num_key_value_groups
@@ -202,7 +202,7 @@ class Clips(IterableDataset[Batch]):
 
 
 def new_decoder() -> PocketDecoder:
-    """A fresh decoder of pocket's shape."""
+    """Makes a new decoder of pocket's shape."""
     vocab = build_tokenizer().get_vocab_size()
     return PocketDecoder(
         LlamaConfig(
@@ -229,7 +229,7 @@ WEIGHTS |= {"colour before": 0.4, "shape before": 0.4}  # learnt last of all, an
 
 
 def resume(model: PocketDecoder, path: Path) -> None:
-    """Takes up what ``--out`` wrote, or a checkpoint folder, which has no hint heads: those start anew."""
+    """Loads what ``--out`` wrote, or a checkpoint folder, which has no hint heads: those start anew."""
     if not path.is_dir():
         model.load_state_dict(torch.load(path, weights_only=True))
         return
@@ -280,7 +280,7 @@ def main() -> None:
         rate = args.rate * warm * (0.5 + 0.5 * np.cos(np.pi * progress)) + 1e-5
         for group in optimiser.param_groups:
             group["lr"] = rate
-        losses, told = model(batch, rough=progress < EXACT_FROM)
+        losses, predicted = model(batch, rough=progress < EXACT_FROM)
         loss = sum(WEIGHTS[k] * v for k, v in losses.items())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -289,7 +289,7 @@ def main() -> None:
         for k, v in losses.items():
             sums[k] += v.item()
         sums["first"] += float(model.first.float().mean())
-        _mark(batch, told, right)
+        _mark(batch, predicted, right)
         if (step + 1) % 25 == 0:
             line = {"step": step + 1, "s": round(time.time() - began), "S": batch.ids.shape[1]}
             line |= {k: round(v / 25, 3) for k, v in sums.items()}
@@ -302,10 +302,10 @@ def main() -> None:
     torch.save(model.state_dict(), args.out)
 
 
-def _mark(batch: Batch, told: Tensor, right: dict[str, list[float]]) -> None:
-    """Share of answers right to the last token, by kind, with the right words before each."""
+def _mark(batch: Batch, predicted: Tensor, right: dict[str, list[float]]) -> None:
+    """Returns the share of answers right to the last token, by kind, given the right words before each token."""
     guess = torch.full_like(batch.labels, IGNORE)
-    guess[batch.labels != IGNORE] = told
+    guess[batch.labels != IGNORE] = predicted
     for b, start, stop, kind in batch.answers:
         right[kind].append(float(torch.equal(guess[b, start:stop], batch.labels[b, start:stop])))
 

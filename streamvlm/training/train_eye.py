@@ -1,4 +1,4 @@
-"""Trains pocket's eye on drawn pictures of the synthetic world, and on photographs as what is not of it.
+"""Trains pocket's eye on drawn pictures of the synthetic world, and on photographs as pictures of the real one.
 
 The trunk is frozen, so its features are computed once and kept in memory as float16.
 """
@@ -28,7 +28,7 @@ PICTURES_A_BATCH = 16
 
 
 def random_things(rng: np.random.Generator) -> dict[str, Thing]:
-    """Between none and seven things in different zones."""
+    """Draws between none and seven things in different zones."""
     zones = rng.choice(ZONES, size=int(rng.choice([0, 1, 2, 4, 5, 6, 7])), replace=False)
     return {str(zone): _random_thing(rng) for zone in zones}
 
@@ -39,7 +39,7 @@ def _random_thing(rng: np.random.Generator) -> Thing:
 
 
 def labels_of(scene: str, things: dict[str, Thing]) -> dict[str, Tensor]:
-    """Class numbers: (9,) for each zone group and () for the scene."""
+    """Returns class numbers: (9,) for each zone group and () for the scene."""
     nobody = [things.get(zone) for zone in ZONES]
     names = {
         "colour": [t.colour if t else NOTHING for t in nobody],
@@ -51,7 +51,7 @@ def labels_of(scene: str, things: dict[str, Thing]) -> dict[str, Tensor]:
 
 
 def photographs(folders: Sequence[Path], held_out: Set[str], rng: np.random.Generator, n: int) -> Iterator[Picture]:
-    """Random crops of the pictures under ``folders``, as examples of the real world.
+    """Draws random crops of the pictures under ``folders``, as examples of the real world.
 
     ``held_out`` names files, relative to their folder, that must not be trained on.
     """
@@ -92,7 +92,7 @@ def _shrunk(picture: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def features(trunk: Trunk, pictures: Sequence[Picture]) -> tuple[Tensor, Tensor, Tensor]:
-    """float16 fine, middle and coarse features of ``pictures``."""
+    """Computes float16 fine, middle and coarse features of ``pictures``."""
     seen = trunk(to_pixels(pictures), upto_coarse=True)
     return seen.fine.half(), seen.middle.half(), seen.coarse.half()
 
@@ -180,7 +180,7 @@ def _loss(logits: Tensor, target: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def accuracy(eye: Eye, maps: list[Tensor], targets: dict[str, Tensor], rows: Tensor) -> dict[str, float]:
-    """Share right per group; zones that show nothing are left out of their groups but for false alarms."""
+    """Returns the share right for each group; zones that show nothing count only where they are false alarms."""
     eye.eval()
     right: dict[str, list[Tensor]] = {}
     for part in torch.split(rows, 64):

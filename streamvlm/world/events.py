@@ -24,7 +24,7 @@ SCENES = ("forest", "sea", "desert", "snow", "city", "night", "meadow", "wall")
 
 KINDS = tuple(product(COLOURS, SHAPES))
 N_NEVER_SHOWN = 12
-"""Kinds of thing that every world keeps back, so that there is something to ask that never appeared."""
+"""Kinds of thing that a world never shows, so that questions can ask for something that never appeared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +94,15 @@ class World:
     photos: tuple[PhotoSpan, ...] = ()
 
     def photo(self, time_s: float) -> PhotoSpan | None:
-        """The photograph shown at ``time_s``."""
+        """Returns the photograph shown at ``time_s``; None if there is none."""
         return next((p for p in self.photos if p.start_s <= time_s < p.end_s), None)
 
     def visible(self, time_s: float) -> list[Appearance]:
-        """Appearances under way at ``time_s``."""
+        """Returns the appearances that are visible at ``time_s``."""
         return [a for a in self.appearances if a.start_s <= time_s < a.end_s]
 
     def scene(self, time_s: float) -> SceneSpan:
-        """The scene at ``time_s`` (the last one from its end on)."""
+        """Returns the scene at ``time_s``; after the end, the last one."""
         return next((s for s in self.scenes if time_s < s.end_s), self.scenes[-1])
 
 
@@ -122,9 +122,9 @@ def make_world(seed: int, duration_s: float) -> World:
 
 
 def with_photos(world: World, catalogue: Mapping[str, Collection[str]]) -> World:
-    """The same world with photographs in about every second pause between things.
+    """Returns the same world with photographs in about every second pause between things.
 
-    What comes after one comes later by its length; what is pushed past the end is not shown.
+    A photograph moves all that follows by its own length; what moves past the end is not shown.
 
     Args:
         world: One without photographs.
@@ -135,7 +135,7 @@ def with_photos(world: World, catalogue: Mapping[str, Collection[str]]) -> World
     ends = [a.end_s for a in world.appearances]
     pauses = [end for end in ends if not world.visible(end) and rng.random() < 0.5]
     later_s, photos = 0.0, list[PhotoSpan]()
-    shifts: list[tuple[float, float]] = []  # from this time of the old world on, everything is this much later
+    shifts: list[tuple[float, float]] = []  # (time in the old world, by how much everything from there on is later)
     for end_s, name in zip(pauses, left, strict=False):
         start_s, length_s = end_s + later_s + 0.5, float(rng.uniform(4, 9))
         photos.append(PhotoSpan(name, tuple(sorted(catalogue[name])), start_s, start_s + length_s))

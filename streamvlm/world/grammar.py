@@ -1,4 +1,4 @@
-"""The one place that knows when English says "an": before a vowel that is heard, as in "an hourglass", "a unicycle"."""
+"""English articles: "an" before a vowel that is heard, as in "an hourglass", "a unicycle"."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ _HEARD_VOWEL = re.compile(r"(?!uni)[aeiou]|hour", re.IGNORECASE)
 
 
 def takes_an(word: str) -> bool:
-    """Whether a word is spoken with "an" before it."""
+    """Whether a word takes "an"."""
     return _HEARD_VOWEL.match(word) is not None
 
 
 def with_articles(text: str) -> str:
-    """A text with "a" and "an" where each belongs."""
+    """Returns a text with "a" and "an" where each belongs."""
     return re.sub(r"\b([Aa])n?(?= (\w+))", lambda found: found[1] + "n" * takes_an(found[2]), text)
 
 
 def with_one_article(text: str) -> str:
-    """A text that says "a" for "an" too."""
+    """Returns a text with "a" in place of every "an"."""
     return re.sub(r"\b([Aa])n\b", r"\1", text)

@@ -1,9 +1,9 @@
-"""Photographs with known answers, composed from two Debian packages that every machine can install.
+"""Photographs with known answers, composed from two Debian packages.
 
-Nothing of the pictures is kept here: `photos.tsv` lists the cut-outs of tuxpaint-stamps-default that are
-photographs, with every everyday word that rightly names each; the backdrops are out-of-focus crops of those
-gnome-backgrounds wallpapers that, though rendered, then look like what lies behind a photographed thing. The
-same folders and seed always give the same pictures.
+The repository holds none of the pictures. `photos.tsv` lists the cut-outs of tuxpaint-stamps-default that are
+photographs, with every everyday word that rightly names each. Backdrops are out-of-focus crops of some
+gnome-backgrounds wallpapers, which then look like the background of a photograph. The same folders and seed
+always give the same pictures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from streamvlm.errors import SourceError
 from streamvlm.frame import Picture
 
 FRAME_SIZE = (320, 240)
-# The other wallpapers of the package stay flat colours or desktop icons, however much they are blurred.
+# The package's other wallpapers show flat colours or desktop icons even when blurred.
 _WALLPAPERS = ("adwaita-d", "adwaita-l", "licorice-d", "licorice-l", "truchet-l", "wood-d", "wood-l")
 _WALLPAPER_SIZE = (640, 640)
 
@@ -40,7 +40,7 @@ class PhotoCase:
 
 
 def photo_words() -> dict[str, frozenset[str]]:
-    """The listed cut-outs: path below the stamps folder -> every right everyday word."""
+    """Returns the listed cut-outs: path below the stamps folder -> every right everyday word."""
     lines = Path(__file__).with_name("photos.tsv").read_text("utf-8").splitlines()
     rows = (line.split("\t") for line in lines if not line.startswith("#"))
     return {path: frozenset(words.split(",")) for path, words in rows}
@@ -110,7 +110,7 @@ def compose_photo(
 
 
 def _out_of_focus(background: Picture, rng: np.random.Generator, size: tuple[int, int]) -> Picture:
-    """A random crop of the background with the frame's aspect, blurred over 2-7 % of its width."""
+    """Returns a random crop of the background with the frame's aspect, blurred over 2-7 % of its width."""
     height, width = background.shape[:2]
     fit = min(width / size[0], height / size[1]) * rng.uniform(0.4, 0.9)
     crop_width, crop_height = max(1, round(size[0] * fit)), max(1, round(size[1] * fit))
@@ -123,7 +123,7 @@ def _out_of_focus(background: Picture, rng: np.random.Generator, size: tuple[int
 def _resize_premultiplied(
     cutout: NDArray[np.uint8], size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Colour times alpha (h, w, 3) in 0-255, and alpha (h, w, 1) in 0-1, resized.
+    """Returns colour times alpha (h, w, 3) in 0-255, and alpha (h, w, 1) in 0-1, resized.
 
     Multiplying first keeps the meaningless colour of transparent pixels from bleeding into the outline.
     """

@@ -1,4 +1,4 @@
-"""Questions about a world, with their truth, the moment the truth rests on, and the judge of an answer."""
+"""Questions about a world, with their truth and the moment that shows it, and the judging of answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamvlm.world.grammar import with_articles
 
 WHEN_TOLERANCE_S = 2.0
 SETTLED_S = 1.5
-"""How long a thing must have been there, or gone, before "now" is asked: shorter is a matter of sampling."""
+"""How long a thing must have been visible, or gone, before "now" is asked: sampling may miss a shorter time."""
 
 
 class Group(StrEnum):
@@ -59,13 +59,13 @@ class WorldQuestion:
 
 
 def clock(time_s: float) -> str:
-    """Stream time as pocket reads and writes it: ``0:03:07``."""
+    """Writes stream time as pocket reads and writes it: ``0:03:07``."""
     seconds = int(time_s)
     return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def seconds_of(text: str) -> float | None:
-    """The first clock time in ``text`` in seconds, or None."""
+    """Returns the first clock time in ``text`` in seconds, or None."""
     found = re.search(r"(?:(\d+):)?(\d\d?):(\d\d)", text)
     return None if found is None else sum(int(g) * u for g, u in zip(found.groups("0"), (3600, 60, 1), strict=True))
 
@@ -74,8 +74,12 @@ def judge(question: WorldQuestion, answer: str) -> bool:
     """Whether ``answer`` is right: the same words, a time within 2 s, or the right yes or no."""
     given, truth = _plain(answer), _plain(question.truth)
     if question.group is Group.WHEN:
-        told = seconds_of(answer)
-        return told is not None and question.start_s is not None and (abs(told - question.start_s) <= WHEN_TOLERANCE_S)
+        given_s = seconds_of(answer)
+        return (
+            given_s is not None
+            and question.start_s is not None
+            and (abs(given_s - question.start_s) <= WHEN_TOLERANCE_S)
+        )
     if question.group in (Group.NEVER, Group.EXISTENCE):
         return given.split(" ")[0] == truth.split(" ")[0]
     return given in (truth, *map(_plain, question.accepted))
@@ -124,20 +128,20 @@ SEEN = ("did you see a {name}?", "did a {name} appear?", "was there a {name}?", 
 
 
 def badge_words(thing: Thing) -> str:
-    """``badge 7``, or ``no badge``."""
+    """Returns ``badge 7``, or ``no badge``."""
     return "no badge" if thing.badge is None else f"badge {thing.badge}"
 
 
 @dataclass(frozen=True, slots=True)
 class Examiner:
-    """Asks about one world; every question it makes has one right answer at its ask time."""
+    """Makes questions about one world; every question has one right answer at its ask time."""
 
     world: World
     rng: np.random.Generator
     settled_s: float = SETTLED_S
 
     def now(self, ask_s: float) -> Iterator[WorldQuestion]:
-        """Every question about the present that can be asked fairly at ``ask_s``."""
+        """Yields every question about the present that has one right answer at ``ask_s``."""
         if not self._settled(ask_s):
             return
         photo = self.world.photo(ask_s)
@@ -164,7 +168,7 @@ class Examiner:
             yield self._ask("now_colour", Group.NOW, NOW_COLOUR, ask_s, thing.colour, ask_s, ask_s, **words)
 
     def about(self, number: int, ask_s: float) -> Iterator[WorldQuestion]:
-        """Every fair question about appearance ``number``, asked at ``ask_s``, after it is gone."""
+        """Yields every question with one right answer about appearance ``number``, asked at ``ask_s`` after its end."""
         past = [a for a in self.world.appearances if a.start_s <= ask_s]
         it = self.world.appearances[number]
         thing, scene = it.thing, self.world.scene(it.start_s)
@@ -190,7 +194,7 @@ class Examiner:
             yield ask("when", Group.WHEN, WHEN, f"at {clock(it.start_s)}")
             yield ask("seen", Group.EXISTENCE, SEEN, f"yes, at {clock(it.start_s)}")
             if number + 1 < len(past) and past[number + 1].start_s < ask_s - SETTLED_S:
-                # The truth rests on the turn from the one to the next.
+                # The moment that shows the truth is the change from the one to the next.
                 following = past[number + 1]
                 turn = ask("order", Group.ORDER, ORDER, f"a {following.thing.name}")
                 yield replace(turn, end_s=following.start_s)
@@ -204,7 +208,7 @@ class Examiner:
             yield ask("colour", Group.EARLIER, COLOUR, thing.colour)
 
     def about_photo(self, number: int, ask_s: float) -> Iterator[WorldQuestion]:
-        """When photograph ``number`` was shown, for every word that names no other one shown by ``ask_s``."""
+        """Asks when photograph ``number`` was shown, once for every word that names no other one shown by ``ask_s``."""
         it = self.world.photos[number]
         others = {w for p in self.world.photos if p is not it and p.start_s <= ask_s for w in p.words}
         for word in set(it.words) - others:
@@ -213,12 +217,12 @@ class Examiner:
             )
 
     def never(self, ask_s: float) -> WorldQuestion:
-        """Asks for a thing that never appears."""
+        """Asks whether a thing was seen that never appears."""
         colour, shape = self.world.never_shown[int(self.rng.integers(len(self.world.never_shown)))]
         return self._ask("never", Group.NEVER, SEEN, ask_s, "no", None, None, name=f"{colour} {shape}")
 
     def _strays_into(self, zone: str, scene: str, past: list[Appearance]) -> bool:
-        """Whether another thing stood in this zone when this scene cut in under it."""
+        """Whether another thing was visible in this zone when this scene began."""
         return any(
             a.zone == zone and self.world.scene(a.start_s).name != scene and self.world.scene(a.end_s).name == scene
             for a in past

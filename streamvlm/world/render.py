@@ -1,4 +1,4 @@
-"""Draws a world: one 320×240 picture for any stream time, the same every time it is asked for."""
+"""Draws a world: one 320×240 picture for any stream time, always the same for the same time."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _zone_centre(zone: str) -> tuple[float, float]:
 
 
 def _centre(shown: Appearance, time_s: float) -> tuple[float, float]:
-    """Where a thing is: it drifts slowly about its zone's centre."""
+    """Returns the place of a thing, which drifts slowly about its zone's centre."""
     x, y = _zone_centre(shown.zone)
     phase = time_s * 0.9 + shown.start_s
     return x + 8 * np.cos(phase), y + 3 * np.sin(1.3 * phase)
@@ -101,7 +101,7 @@ def _draw_thing(picture: Picture, thing: Thing, centre: tuple[float, float], sca
 
 
 def _draw_badge(picture: Picture, badge: str, centre: tuple[float, float], scale: float) -> None:
-    """A white plate with the badge in black."""
+    """Draws a white plate with the badge in black."""
     font, text = cv2.FONT_HERSHEY_SIMPLEX, badge.upper()
     size = (0.95 if len(badge) == 1 else 0.62) * scale
     (width, height), _ = cv2.getTextSize(text, font, size, 2)
@@ -112,7 +112,7 @@ def _draw_badge(picture: Picture, badge: str, centre: tuple[float, float], scale
 
 
 def _outline(shape: str) -> list[NDArray[np.float64]]:
-    """Closed outlines of a shape within the unit circle; the second one, if any, is a hole."""
+    """Returns the closed outlines of a shape within the unit circle; the second one, if any, is a hole."""
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     round_ = np.stack([np.cos(turn), np.sin(turn)], 1)
     match shape:
@@ -187,7 +187,7 @@ def _gradient(top: tuple[int, int, int], bottom: tuple[int, int, int]) -> NDArra
 
 
 def _scattered(seed: int, n: int, shift: float) -> tuple[NDArray[np.float64], NDArray[np.float64], np.random.Generator]:
-    """``n`` places that move by ``shift`` and come round again."""
+    """Returns ``n`` random places that move by ``shift`` and wrap around."""
     rng = np.random.default_rng(seed)
     return (rng.uniform(0, WIDTH + 80, n) + shift) % (WIDTH + 80) - 40, rng.uniform(0, HEIGHT, n), rng
 

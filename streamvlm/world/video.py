@@ -1,4 +1,4 @@
-"""Writes a world as a real mp4 file, and beside it its questions with their truths."""
+"""Writes a world as an mp4 file, and its questions with their truths beside it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_video(
 ) -> None:
     """Renders ``world`` with its ``photos`` at 5 frames/s as H.264 in mp4.
 
-    ``progress`` is told the share done, in (0, 1].
+    ``progress`` gets the share that is done, in (0, 1].
 
     Raises:
         UsageError: If the file cannot be written.
@@ -55,10 +55,10 @@ def write_questions(questions: list[WorldQuestion], path: Path) -> None:
 
 
 def read_questions(path: Path) -> list[WorldQuestion]:
-    """Reads what ``write_questions`` wrote.
+    """Reads a file that ``write_questions`` wrote.
 
     Raises:
-        UsageError: If it is missing or something else.
+        UsageError: If it is missing or not such a file.
     """
     try:
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
@@ -74,7 +74,7 @@ def read_questions(path: Path) -> list[WorldQuestion]:
 
 
 def draw_questions(world: World, n: int, rng: np.random.Generator) -> list[WorldQuestion]:
-    """Draws up to ``n`` fair questions over the whole stream, kinds in turn, in order of their ask time.
+    """Draws up to ``n`` questions over the whole stream, kinds in turn, in order of their ask time.
 
     Delays between a moment and its question are spread evenly on a log scale from 5 s to the stream's length.
     """

@@ -1,4 +1,4 @@
-"""Clients that do what no client should; each returns what it is told for it."""
+"""Clients that misbehave; each returns the server's answer to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from websocket_peer import NOISE, Peer, as_jpeg, as_url, peer
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 CUT_OFF = 1006
-"""No close frame came: it would have had to wait behind what is not read."""
+"""No close frame came: it would have waited behind events that are not read."""
 
 
 def bearer(key: str) -> dict[str, Any]:
@@ -25,15 +25,15 @@ def bearer(key: str) -> dict[str, Any]:
 
 
 BOB = bearer("bob")
-"""Whom the server knows, for all that he does."""
+"""A key that the server knows."""
 
 
 class Told(NamedTuple):
-    """What a bad client is told.
+    """The server's answer to a bad client.
 
     Attributes:
         code: Of the error; None if there was none.
-        end: With which code the connection was closed, or with which HTTP status it was refused; None if it goes on.
+        end: The code that closed the connection, or the HTTP status that refused it; None if it goes on.
     """
 
     code: str | None
@@ -44,7 +44,7 @@ BadClient = Callable[[Neighbour], Awaitable[Told]]
 
 
 def says(*messages: str | bytes) -> BadClient:
-    """Sends these messages, and goes on."""
+    """Sends some messages, and goes on."""
 
     async def bad(beside: Neighbour) -> Told:
         async with peer(beside.url, **BOB) as client:
@@ -60,7 +60,7 @@ def says(*messages: str | bytes) -> BadClient:
 
 
 def shows(picture: bytes) -> BadClient:
-    """Shows something as a frame and as a message's picture, and goes on."""
+    """Sends a picture as a frame and in a message, and goes on."""
 
     async def bad(beside: Neighbour) -> Told:
         async with peer(beside.url, **BOB) as client:
@@ -81,7 +81,7 @@ def shows(picture: bytes) -> BadClient:
 
 
 def floods(n_messages: int, message: str | bytes) -> BadClient:
-    """Sends so many messages as fast as they go."""
+    """Sends ``n_messages`` as fast as the socket takes them."""
 
     async def bad(beside: Neighbour) -> Told:
         async with peer(beside.url, **BOB) as client:
@@ -96,7 +96,7 @@ def floods(n_messages: int, message: str | bytes) -> BadClient:
 
 
 def shows_one_after_another(n_pictures: int, picture: bytes) -> BadClient:
-    """Shows so many pictures, each as soon as the one before is taken, and stays until all are watched."""
+    """Sends ``n_pictures``, each as soon as the one before is acknowledged, and stays until all are watched."""
 
     async def bad(beside: Neighbour) -> Told:
         async with peer(beside.url, **BOB) as client:
@@ -112,7 +112,7 @@ def shows_one_after_another(n_pictures: int, picture: bytes) -> BadClient:
 
 
 async def asks_for_more_than_it_reads(beside: Neighbour) -> Told:
-    """Has 30 KB sent to it again and again, and takes in a small part of that."""
+    """Requests 30 KB again and again, and reads a small part of that."""
     async with looking_away(beside.url) as client:
         with suppress(ConnectionClosed):
             while True:
@@ -123,7 +123,7 @@ async def asks_for_more_than_it_reads(beside: Neighbour) -> Told:
 
 
 async def asks_for_much_and_reads_nothing(beside: Neighbour) -> Told:
-    """Has 30 KB sent to it again and again, and looks away until it is cut off."""
+    """Requests 30 KB again and again, and reads nothing until it is cut off."""
     async with looking_away(beside.url) as client:
         with suppress(ConnectionClosed):
             while True:
@@ -133,7 +133,7 @@ async def asks_for_much_and_reads_nothing(beside: Neighbour) -> Told:
 
 @asynccontextmanager
 async def looking_away(url: str) -> AsyncIterator[Peer]:
-    """A client that takes next to nothing in."""
+    """Connects a client that reads almost nothing."""
     hole = socket.socket()
     hole.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     host, port = url.removeprefix("http://").split(":")
@@ -147,19 +147,19 @@ async def looking_away(url: str) -> AsyncIterator[Peer]:
 
 
 async def ask_for_30_kb(client: Peer) -> None:
-    """Has the large item told once more."""
+    """Requests the large item once more."""
     await client.send("conversation.item.retrieve", item_id="large")
     await asyncio.sleep(0)  # the neighbour's turn: sending alone would keep the loop
 
 
 async def says_nothing(beside: Neighbour) -> Told:
-    """Connects, and that is all."""
+    """Connects and does nothing."""
     async with peer(beside.url, **BOB) as client:
         return await end_of(client)
 
 
 async def answers_no_ping(beside: Neighbour) -> Told:
-    """Is gone without a word, like a machine whose network is: here, one that knows nothing of pings."""
+    """Disappears without closing, like a machine whose network fails: here, a client that answers no ping."""
     host, port = beside.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(
@@ -176,7 +176,7 @@ async def answers_no_ping(beside: Neighbour) -> Told:
 
 
 def knocks(**options: Any) -> BadClient:
-    """Comes without a key, with a wrong one, or from a page that may not."""
+    """Connects without a key, with a wrong one, or from a page of another origin."""
 
     async def bad(beside: Neighbour) -> Told:
         with pytest.raises(InvalidStatus) as refused:
@@ -189,7 +189,7 @@ def knocks(**options: Any) -> BadClient:
 
 
 def takes_up(session_id: str) -> BadClient:
-    """Wants a session of this id."""
+    """Resumes a session by its id."""
 
     async def bad(beside: Neighbour) -> Told:
         async with peer(beside.url, f"?session_id={session_id}", **BOB) as client:
@@ -199,21 +199,21 @@ def takes_up(session_id: str) -> BadClient:
 
 
 async def takes_up_its_neighbours_session(beside: Neighbour) -> Told:
-    """Has found out id and token of a session that belongs to another key."""
+    """Resumes a session of another key with its id and token."""
     headers = {**BOB["additional_headers"], "streamvlm-resume-token": beside.resume_token}
     async with peer(beside.url, f"?session_id={beside.session_id}", additional_headers=headers) as client:
         return await end_of(client)
 
 
 async def guesses_its_neighbours_token(beside: Neighbour) -> Told:
-    """Has found out the id of a session that is nobody's, and guesses."""
+    """Resumes a session without an owner with its id and a guessed token."""
     headers = {"streamvlm-resume-token": "guessed"}
     async with peer(beside.url, f"?session_id={beside.session_id}", additional_headers=headers) as client:
         return await end_of(client)
 
 
 async def end_of(client: Peer) -> Told:
-    """The last error that a client is told before it is closed, and how it is closed: with a reason, or cut off."""
+    """Returns the last error before a client is closed, and how it is closed: with a reason, or cut off."""
     code = None
     with suppress(ConnectionClosed):
         while True:
@@ -225,14 +225,14 @@ async def end_of(client: Peer) -> Told:
 
 
 def png_of(side_px: int, mode: str) -> bytes:
-    """A square PNG that is much smaller than its pixels."""
+    """Makes a square PNG whose file is much smaller than its pixels."""
     file = io.BytesIO()
     Image.new(mode, (side_px, side_px)).save(file, "png")
     return file.getvalue()
 
 
 def jpeg_bomb() -> bytes:
-    """A JPEG of 60,000 × 60,000 pixels, or so its header says."""
+    """Makes a JPEG whose header claims 60,000 × 60,000 pixels."""
     jpeg = bytearray(as_jpeg(NOISE))
     header = jpeg.index(b"\xff\xc0")  # then its length, 2 bytes, and bits a sample, 1 byte
     jpeg[header + 5 : header + 9] = 2 * (60_000).to_bytes(2, "big")

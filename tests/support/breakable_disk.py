@@ -1,4 +1,4 @@
-"""Payloads that tell which block they are, and a disk that breaks on demand."""
+"""Payloads that differ by block, and a disk that fails on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLEAR_TOKENS, FUZZY_TOKENS = 13, 8
 
 
 class BrokenIO(SystemCalls):
-    """Breaks the call named by ``breaks`` after ``after`` good ones."""
+    """Fails the call named by ``breaks`` after ``after`` good ones."""
 
     def __init__(self, breaks: str = "", after: int = 0) -> None:
         self.breaks, self.after = breaks, after

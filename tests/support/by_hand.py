@@ -1,4 +1,4 @@
-"""An engine whose worker takes a step when it is told to, so that every interleaving can be had."""
+"""An engine whose worker takes one step at a call, so that a test can make every interleaving."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Told = Piece | Answer | StreamVlmError
 
 
 class Heard(list[Told]):
-    """What a listener was told, in order."""
+    """What a listener heard, in order."""
 
     @property
     def text(self) -> str:

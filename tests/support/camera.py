@@ -1,4 +1,4 @@
-"""A client that shows a session a world and asks about it all the while, until its server is no more."""
+"""A client that sends a world to a session and asks about it, until its server is gone."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from streamvlm.world.render import render
 
 
 class Camera:
-    """Shows some pictures, asks what is there now, asks about a moment that has passed, and shows some more.
+    """Sends some pictures, asks what is there now, asks about an earlier moment, and sends some more.
 
     Args:
-        world: Its own; a picture of it is shown for every second of stream time.
-        look_back_s: How long ago the moment is that it asks about.
+        world: Its own; it sends a picture of it for every second of stream time.
+        look_back_s: How long ago the earlier moment is.
 
     Attributes:
         session_id: Of its session, once it was connected.
-        acknowledged_s: Stream time of the newest picture that the server has said it took; -1 before the first.
+        acknowledged_s: Stream time of the newest picture that the server acknowledged; -1 before the first.
         watched_s: Of the newest one that an answer has seen.
-        looked_back: What was answered about moments that had passed, by the moment.
+        looked_back: Answers about earlier moments, by the moment.
         is_answered: Whether an answer to it was begun and has not ended.
     """
 
@@ -41,7 +41,7 @@ class Camera:
 
     @asynccontextmanager
     async def connected(self, url: str) -> AsyncIterator[tuple[Peer, float]]:
-        """Opens its session, or takes it up again by id and token; yields the stream time that it is at too."""
+        """Opens its session, or resumes it by id and token; yields its stream time too."""
         query = f"?session_id={self.session_id}" if self.session_id else ""
         async with peer(url, query, additional_headers={"streamvlm-resume-token": self._token}) as server:
             told = await server.opt_in()
@@ -49,7 +49,7 @@ class Camera:
             yield server, -1.0 if told["time_s"] is None else float(told["time_s"])
 
     async def work(self, url: str, *, n_pictures: int) -> None:
-        """Goes on where its session is, so many pictures a round, until the connection is lost."""
+        """Goes on where its session is, ``n_pictures`` a round, until the connection is lost."""
         with suppress(ConnectionClosed):
             async with self.connected(url) as (server, time_s):
                 while True:
@@ -62,7 +62,7 @@ class Camera:
                     self.looked_back[at_s] = await self.look_back(server, at_s)
 
     async def look_back(self, server: Peer, at_s: float) -> str:
-        """Asks about a moment that has passed."""
+        """Asks about an earlier moment."""
         return await self._ask(server, self._question, at_s)
 
     async def amid_an_answer(self, *, from_s: float) -> None:

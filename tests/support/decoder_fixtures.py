@@ -1,4 +1,4 @@
-"""Tiny random models of stock families, and a decoder with a model's weights but an attention of its own."""
+"""Tiny random models of stock families, and a decoder that shares a model's weights but has its own attention."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def make_model(device: str) -> Callable[..., Any]:
 
 
 def pocket_decoder() -> Any:
-    """The bundled checkpoint's decoder as the stock class that it is."""
+    """Loads the bundled checkpoint's decoder as its stock class."""
     config = json.loads((CHECKPOINT / "config.json").read_text("utf-8"))
     model: Any = LlamaForCausalLM(LlamaConfig(**config["decoder"]))
     weights = load_file(CHECKPOINT / "model.safetensors")

@@ -1,4 +1,4 @@
-"""A process that writes a memory at full speed until it is killed, if need be by its own hand inside a write."""
+"""A process that writes a memory at full speed until it is killed, or kills itself inside a write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LENGTHS = (CLEAR_TOKENS, FUZZY_TOKENS)
 
 
 class DyingIO(SystemCalls):
-    """Dies inside its n-th write, with a part of it written."""
+    """Kills the process inside the n-th write, with a part of it written."""
 
     def __init__(self, dies_at: int, share: float) -> None:
         self.left, self.share = dies_at, share
@@ -37,14 +37,14 @@ class DyingIO(SystemCalls):
 
 
 def seen(block_id: int) -> Put:
-    """What such a process puts."""
+    """Makes the block that such a process puts."""
     one = put(block_id, _LENGTHS[block_id % 3 == 0])
     start_s = block_id / BLOCKS_A_SECOND
     return replace(one, block=replace(one.block, start_s=start_s, end_s=start_s))
 
 
 def ingest(folder: Path, budget_bytes: int, watched: c_double, io: SystemCalls | None) -> None:
-    """Watches at full speed from where the folder was left, and tells how far it has come."""
+    """Watches at full speed from where the folder was left, and prints how far it has come."""
     store = DiskStore(folder, LAYOUT, "m", budget_bytes=budget_bytes, io=io)
     writer = WriteBehind(store, Diary(folder), flush_every_s=FLUSH_EVERY_S, on_event=lambda text: None)
     block_id = store.next_id()

@@ -1,4 +1,4 @@
-"""The doors through which a video or picture comes in: each takes a source and questions, and tells what came of it."""
+"""The entrances for videos and pictures: each takes a source and questions, and returns the answers or the refusal."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FPS = 0.5
 """A frame every two seconds of the clip: enough for its three things."""
 
 _LOST = 3
-"""The exit code of who answers from what was watched until a source was lost."""
+"""The exit code after a source was lost and questions were answered from what was watched."""
 
 PACED_FPS = 10.0
-"""The same for what is sent at its own pace, and so is shown faster."""
+"""The same for a source with its own pace, which is sent faster."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Heard:
 
     Attributes:
         answers: By question.
-        ended_s: Stream time of the newest picture; None where it is not told.
-        said: All that was told besides.
+        ended_s: Stream time of the newest picture; None where it is not reported.
+        said: All other messages.
     """
 
     answers: Mapping[str, str]
@@ -44,7 +44,7 @@ class Heard:
 
 @dataclass(frozen=True)
 class TurnedAway:
-    """A refusal: its sentence, and where errors have codes, its own."""
+    """A refusal: its sentence, and its code where errors have codes."""
 
     sentence: str
     code: str | None = None
@@ -55,10 +55,10 @@ Told = Heard | TurnedAway
 
 @dataclass(frozen=True)
 class Input:
-    """What is brought to a door.
+    """An input of a door.
 
     Attributes:
-        path: Of the file or folder; None if it lives on the web alone.
+        path: Of the file or folder; None if it is on the web alone.
         address: Of the same on the web.
         write: Its bytes as a data URL, given their media type.
         flags: For the command line.
@@ -75,7 +75,7 @@ class Input:
         return float(self.flags[self.flags.index("--fps") + 1]) if "--fps" in self.flags else FPS
 
     def inline(self) -> str:
-        """It, as it is written into a request."""
+        """The input as a data URL, as a request contains it."""
         assert self.path is not None
         media_type = mimetypes.guess_type(self.path.name)[0] or "application/octet-stream"
         return self.write(media_type, self.path.read_bytes())
@@ -140,7 +140,7 @@ def chat(client: openai.OpenAI, part: str, url: object, fps: float, question: st
 
 
 async def show(server: str, url: str, questions: Sequence[str]) -> Told:
-    """A picture in an item, of a client that knows nothing of us."""
+    """Sends a picture in an item, as a client without our extension."""
     async with peer(server) as client:
         await client.receive("session.created")
         picture = {"type": "input_image", "image_url": url}
@@ -152,7 +152,7 @@ async def show(server: str, url: str, questions: Sequence[str]) -> Told:
 
 
 async def read(server: str, url: str, fps: float, questions: Sequence[str]) -> Told:
-    """A source that the server reads itself."""
+    """Makes the server read a source itself."""
     async with peer(server) as client:
         await client.opt_in(events=["evidence"])
         await client.send("streamvlm.source.open", url=url, fps=fps)
@@ -200,7 +200,7 @@ class Doors:
         self._server, self._client = server, client
 
     def bring(self, brought: Input, door: str, questions: Sequence[str]) -> Told:
-        """Brings an input to a door, and asks; where every question shows it again, the last one is asked alone."""
+        """Brings an input to a door, and asks; where every question sends it again, only the last one is asked."""
         match door:
             case "file" | "folder":
                 return ask(str(brought.path), brought.flags, questions)

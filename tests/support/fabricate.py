@@ -1,7 +1,7 @@
-"""Tiny random checkpoints of real families, written to a folder as a hub's are: the whole loading path runs offline.
+"""Tiny random checkpoints of real families, written to a folder like those of a hub, so that loading runs offline.
 
-A family is one entry of ``FAMILIES``: how its configuration is made, its tokenizer's special tokens, its chat template,
-its preprocessing numbers, and how its own processor writes a prompt and prepares pictures, which the oracles rest on.
+A family is one entry of ``FAMILIES``: its configuration, its tokenizer's special tokens, its chat template, its
+preprocessing numbers, and the prompt and the pixels that its own processor makes, which are the tests' oracles.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Prepared:
     Attributes:
         pixels: (3, height, width) each.
         n_visual: Visual tokens each.
-        inputs: Keyword arguments of the stock class that hand them over as frames of a video.
+        inputs: Keyword arguments of the stock class for these pictures as frames of a video.
     """
 
     pixels: Sequence[Tensor]
@@ -81,7 +81,7 @@ class Family:
         prompt: The text that its processor makes of frames at these seconds, of so many visual tokens each, a question,
             and maybe an answer and a second question; written out here, and read by the tokenizer in one go.
         prepare: Runs its own processor.
-        token_types: What a stock model that asks for it is told of some tokens; 0 stands for text.
+        token_types: Token types for a stock model that wants them, by token; 0 stands for text.
     """
 
     stock_class: Any
@@ -98,7 +98,7 @@ class Family:
 
 
 def fabricate(family: str, folder: Path, *, seed: int = 0, shard_bytes: int | None = None) -> Path:
-    """Writes a checkpoint of random weights, in one file or in shards of at most so many bytes."""
+    """Writes a checkpoint of random weights, in one file or in shards of at most ``shard_bytes``."""
     made = FAMILIES[family]
     tokenizer = tokenizer_of(family)
     special = {token: i for i, token in enumerate(made.special_tokens)}  # the trainer gives them the first ids
@@ -118,7 +118,7 @@ def fabricate(family: str, folder: Path, *, seed: int = 0, shard_bytes: int | No
 
 @cache
 def tokenizer_of(family: str) -> Tokenizer:
-    """A byte-level BPE tokenizer of a few hundred tokens that splits text as the family's does."""
+    """Trains a byte-level BPE tokenizer of a few hundred tokens that splits text as the family's does."""
     made = FAMILIES[family]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -133,7 +133,7 @@ def tokenizer_of(family: str) -> Tokenizer:
 
 
 def llama_like(model_type: str, n_words: int, **more: Any) -> dict[str, Any]:
-    """The text part of a tiny configuration."""
+    """Returns the text part of a tiny configuration."""
     return {
         "model_type": model_type, "vocab_size": n_words, "hidden_size": 48, "intermediate_size": 64,
         "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12,
@@ -143,7 +143,7 @@ def llama_like(model_type: str, n_words: int, **more: Any) -> dict[str, Any]:
 
 
 def clock(time_s: float) -> str:
-    """``03:07`` for 187 seconds."""
+    """Writes ``03:07`` for 187 seconds."""
     return f"{int(time_s // 60):02d}:{int(time_s % 60):02d}"
 
 
@@ -287,7 +287,7 @@ def _qwen_prepare(pixels_name: str, grid_name: str) -> Callable[[Path, Sequence[
 
 
 def _whole(patches: Tensor, grid: Tensor, patch: int) -> Tensor:
-    """The picture (3, height, width) that a processor cut into patches, four of a visual token after each other."""
+    """Puts together the picture (3, height, width) that a processor cut into patches, four a visual token."""
     rows, columns = (int(n) // 2 for n in grid[1:])
     parts = patches.reshape(rows, columns, 2, 2, 3, 2, patch, patch)[..., 0, :, :]  # rows, columns, 2, 2, 3, h, w
     return parts.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * 2 * patch, columns * 2 * patch)

@@ -1,4 +1,4 @@
-"""Files of which one bit is wrong."""
+"""Files with one wrong bit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PAGE_BYTES = 4096
 
 
 def flips(data: bytes, n_a_page: int) -> Iterator[bytes]:
-    """The same bytes with one bit flipped: in the first byte of every page, and so many times elsewhere in it."""
+    """Yields the same bytes with one bit flipped: in the first byte of every page, and at ``n_a_page`` other places."""
     rng = random.Random(0)
     for page in range(0, len(data), PAGE_BYTES):
         for at in [page, *(page + rng.randrange(PAGE_BYTES) for _ in range(n_a_page))]:

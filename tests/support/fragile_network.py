@@ -13,8 +13,8 @@ class FragileNetwork:
     Attributes:
         url: By which the server is reached through it.
         passes: While it is not set, nothing gets through and nothing breaks either.
-        holds_at: Text at which that begins by itself, once, before it gets through; what clients send is masked.
-        holds: Set when it has begun.
+        holds_at: Text that clears ``passes`` once, before it gets through; bytes of clients are masked.
+        holds: Set when that has happened.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -27,12 +27,12 @@ class FragileNetwork:
         self.holds_at, self.holds = b"", asyncio.Event()
 
     def cut(self) -> None:
-        """Breaks all connections off; new ones get through."""
+        """Breaks all connections; new ones get through."""
         for writer in self._writers:
             writer.transport.abort()
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Joins a client to the server."""
+        """Connects a client to the server."""
         try:
             far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
         except ConnectionError:
@@ -60,7 +60,7 @@ class FragileNetwork:
 
 @asynccontextmanager
 async def fragile_network(server_url: str) -> AsyncIterator[FragileNetwork]:
-    """Opens one to a server."""
+    """Runs such a network before a server."""
     network = FragileNetwork(server_url)
     async with await asyncio.start_server(network.relay, "127.0.0.1", 0) as listening:
         network.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""A video with packets that nobody can decode."""
+"""A video with packets that cannot be decoded."""
 
 from __future__ import annotations
 

@@ -60,6 +60,6 @@ def live_server(model: VideoLanguageModel, **settings: object) -> Iterator[LiveS
 
 
 def wait_until(is_true: Callable[[], bool]) -> None:
-    """Returns when it is; the limit of the test ends what never is."""
+    """Waits until ``is_true`` returns True; the time limit of the test ends an endless wait."""
     while not is_true():
         time.sleep(0.02)

@@ -1,6 +1,6 @@
-"""The logits behind an answer, also as a program: so that a new process can tell its own.
+"""The logits behind an answer, also as a program, so that another process can compute them.
 
-``python logits.py FOLDER QUESTION AT_S FILE DEVICE`` takes a session up that was kept there and saves them.
+``python logits.py FOLDER QUESTION AT_S FILE DEVICE`` opens the session in a folder and saves them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from streamvlm.session.session import Session
 
 
 def logits_of(session: Session, question: str, at_s: float) -> tuple[Tensor, int]:
-    """Logits (tokens, vocabulary) of an answer as of a moment, and how many blocks were fetched for it."""
+    """Returns the logits (tokens, vocabulary) of an answer as of a moment, and how many blocks were fetched for it."""
     decoder, seen = session.runner.decoder, list[Tensor]()
     extend = decoder.extend
 

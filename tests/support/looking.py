@@ -1,4 +1,4 @@
-"""What a source shows, and how far it is from what it should."""
+"""The first picture of a source, and the difference of two pictures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from streamvlm.ingest.source import open_source
 
 
 def first_picture(path: Path) -> Picture:
-    """What a file shows first."""
+    """Returns the first picture of a file."""
     with open_source(str(path)) as source:
         return next(source).picture
 
 
 def apart(one: Picture, other: Picture) -> float:
-    """Mean difference of two pictures of one size, in steps of 256."""
+    """Returns the mean difference of two pictures of one size, in steps of 256."""
     assert one.shape == other.shape
     return float(np.abs(one.astype(int) - other).mean())

@@ -1,4 +1,4 @@
-"""Somebody else on the same server: at work while others misbehave, and not to notice."""
+"""Another client of the same server, which must not notice that others misbehave."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 
 class Neighbour:
-    """Shows the same picture every second of stream time, asks what it is each time, and is to be told the same.
+    """Sends the same picture every second of stream time, and each time asks what it is and expects the same answer.
 
     Args:
         url: Of the server.
         client: Its connection.
-        headers: Who it is.
+        headers: With its API key.
 
     Attributes:
         url: Of the server.
@@ -38,18 +38,18 @@ class Neighbour:
         self._client, self._headers, self._answer = client, headers, ""
 
     async def settle(self) -> None:
-        """Learns the answer, while nobody disturbs."""
+        """Learns the answer, before others disturb."""
         told = await self._client.opt_in(binary_frames=True, events=["evidence"])
         self.session_id, self.resume_token = told["session_id"], told["resume_token"]
         self._answer = await self._round()
 
     async def work(self, until: asyncio.Event) -> None:
-        """Goes on until others have done."""
+        """Goes on until the others are done."""
         while not until.is_set():
             assert await self._round() == self._answer
 
     async def check(self) -> None:
-        """Looks whether every picture was watched."""
+        """Checks that every picture was watched."""
         async with httpx2.AsyncClient(base_url=self.url, headers=self._headers, timeout=60) as client:
             told = (await client.get(f"/v1/sessions/{self.session_id}/timeline")).json()
         assert [decision["time_s"] for decision in told["decisions"]] == list(range(self.n_rounds))
@@ -72,11 +72,11 @@ class Neighbour:
 
 
 async def beside_a_neighbour(url: str, misbehave: Callable[[Neighbour], Awaitable[T]], **options: Any) -> T:
-    """What it comes to, tried again and again until a neighbour was shown and answered something all the while.
+    """Returns the result of misbehaving, repeated until a neighbour got an answer during it.
 
     Args:
         url: Of the server.
-        misbehave: What a bad client does; it is told beside whom.
+        misbehave: What a bad client does; it gets the neighbour.
         **options: How the neighbour connects.
     """
     async with asyncio.timeout(240), peer(url, **options) as client:

@@ -18,7 +18,7 @@ from streamvlm.models.base import FrameTokens, VideoLanguageModel
 
 @dataclass(frozen=True)
 class Pair:
-    """A checkpoint loaded twice: by us, and by its stock class with the attention that it comes with."""
+    """A checkpoint loaded twice: by us, and by its stock class with its own attention."""
 
     family: str
     folder: Path
@@ -37,7 +37,7 @@ class Pair:
     def stock_inputs(
         self, pictures: Sequence[Picture], times_s: Sequence[float], said: Sequence[str]
     ) -> dict[str, Any]:
-        """What the family's own processor would hand to the stock model, on its device."""
+        """Returns the inputs that the family's own processor makes for the stock model, on its device."""
         prepared = self.made.prepare(self.folder, pictures)
         tokenizer = tokenizer_of(self.family)
         prompt = self.made.prompt(times_s, prepared.n_visual, said)
@@ -51,7 +51,7 @@ class Pair:
 
 
 def pictures(n_pictures: int, seed: int = 0) -> list[Picture]:
-    """Coarse noise in several shapes, so that pictures differ and resizing matters."""
+    """Makes coarse noise in several shapes, so that pictures differ and resizing matters."""
     rng = np.random.default_rng(seed)
     shapes = [(48, 64), (64, 48), (37, 91), (120, 90)]
     coarse = [rng.integers(0, 256, (*shapes[i % 4], 3), np.uint8) for i in range(n_pictures)]

@@ -1,6 +1,6 @@
 """The plain reference of the oracles: attention recomputed over exactly the kept tokens, at their new positions.
 
-Token by token, layer by layer, head by head, with the weights of a stock decoder and nothing of its code but norms
+It goes token by token, layer by layer, head by head, with the weights of a stock decoder, and of its code only norms
 and projections; rotary embedding is written out as complex numbers.
 """
 
@@ -24,7 +24,7 @@ WINDOW = 2
 
 @dataclass(frozen=True)
 class Part:
-    """Kept tokens: for each layer, raw key (K, D) and value (K, D) of each token; and where they stand."""
+    """Kept tokens: for each layer, raw key (K, D) and value (K, D) of each token; and their positions."""
 
     layers: list[list[tuple[Tensor, Tensor]]]
     positions: Positions | None = None
@@ -40,7 +40,7 @@ class Part:
 
 
 def places_of(parts: Sequence[tuple[int, Positions | None]]) -> Tensor:
-    """Coordinates (3, N) of parts of so many tokens, each beginning where the one before ended."""
+    """Returns the coordinates (3, N) of parts, each beginning where the one before ended."""
     begin, places = 0, []
     for n_tokens, positions in parts:
         own = positions.axes if positions else torch.arange(n_tokens).expand(3, -1)
@@ -50,7 +50,7 @@ def places_of(parts: Sequence[tuple[int, Positions | None]]) -> Tensor:
 
 
 def angles_of(config: Any, places: Tensor) -> Tensor:
-    """Rotary angles (N, D / 2) at places (3, N): of several axes, each frequency follows one."""
+    """Returns rotary angles (N, D / 2) at places (3, N); with several axes, each frequency follows one."""
     rope = config.rope_parameters
     half = (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads) // 2
     sections = rope.get("mrope_section", [half, 0, 0])
@@ -64,14 +64,14 @@ def angles_of(config: Any, places: Tensor) -> Tensor:
 
 
 def turned(vectors: Tensor, angles: Tensor) -> Tensor:
-    """Rotary embedding of vectors (N, D) by angles (N, D / 2): pairs of halves are complex numbers."""
+    """Applies rotary embedding to vectors (N, D) by angles (N, D / 2): pairs of halves are complex numbers."""
     first, second = vectors.double().chunk(2, dim=-1)
     turned = torch.complex(first, second) * torch.polar(torch.ones_like(angles), angles)
     return torch.cat([turned.real, turned.imag], dim=-1).float()
 
 
 def plain_pass(text_model: Any, new: FrameTokens, kept: Sequence[Part]) -> tuple[Tensor, Part]:
-    """Last hidden states (N, E) of new tokens behind kept ones, and what is kept of them."""
+    """Returns the last hidden states (N, E) of new tokens behind kept ones, and their keys and values."""
     config = text_model.config
     n_heads, n_kv_heads = config.num_attention_heads, config.num_key_value_heads
     places = places_of([*((len(part), part.positions) for part in kept), (len(new), new.positions)])
@@ -113,7 +113,7 @@ def split(part: Part, frames: Sequence[FrameTokens]) -> list[Part]:
 def assert_equals_attention_written_out(
     decoder: StreamDecoder, plain_model: Any, opening: Tensor, frames: Sequence[FrameTokens], said: Sequence[Tensor]
 ) -> None:
-    """Oracle 2: chunks of two frames past the window, then retrieval, dialogue and question.
+    """Checks oracle 2: chunks of two frames past the window, then retrieval, dialogue and question.
 
     Args:
         decoder: Ours.
@@ -153,7 +153,7 @@ def assert_equals_attention_written_out(
 def blocks_of_a_loop(
     decoder: StreamDecoder, opening: Tensor, scenes: Sequence[FrameTokens], n_blocks: int
 ) -> list[KeyValues]:
-    """Oracle 4's stream: the same few frames again and again, each behind sinks and window."""
+    """Makes oracle 4's stream: the same few frames again and again, each behind sinks and window."""
     _, sinks = decoder.prefill(opening, decoder.new_context(len(opening)))
     blocks: list[KeyValues] = []
     for i in range(n_blocks):

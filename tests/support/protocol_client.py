@@ -65,13 +65,13 @@ class Client:
         return self.send("conversation.item.create", item=item, **fields)
 
     def ask(self, question: str, **response: Any) -> Asked:
-        """Asks, and returns what the stream was asked."""
+        """Asks, and returns the question that reached the stream."""
         self.write(question)
         self.send("response.create", response=response)
         return self.stream.asked[-1]
 
     def opt_in(self, **extension: Any) -> list[dict[str, Any]]:
-        """Asks for what is ours."""
+        """Switches our extension on."""
         return self.send("session.update", session={"type": "realtime", "streamvlm": extension})
 
 

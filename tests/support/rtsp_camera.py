@@ -1,6 +1,6 @@
 """An RTSP camera on this machine: MPEG-TS in RTP, interleaved with its control connection, as RFC 2326 §10.12 has it.
 
-What it does once it has sent its pictures is said for each connection: cameras fall silent, hang up, and come back.
+A test sets for each connection what follows the pictures: cameras fall silent, hang up, and come back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SDP = (
 )
 
 Then = Callable[[socket.socket, threading.Event], None]
-"""What a camera does on a connection once its pictures are sent, until it is switched off."""
+"""What a camera does on a connection after its pictures, until it is switched off."""
 
 
 class RtspCamera:
@@ -31,11 +31,11 @@ class RtspCamera:
 
     Args:
         data: MPEG-TS.
-        thens: What it does then, connection by connection; more connections than these are refused.
+        thens: What it does after them, connection by connection; further connections are refused.
 
     Attributes:
-        url: Of it.
-        requests: What it was asked, over all connections.
+        url: Its URL.
+        requests: All requests, over all connections.
     """
 
     def __init__(self, data: bytes, thens: Sequence[Then]) -> None:
@@ -94,13 +94,13 @@ def _headers(request: str) -> str:
 
 
 def send(line: socket.socket, channel: int, payload_type: int, number: int, payload: bytes) -> None:
-    """An RTP packet, framed for its channel of the connection."""
+    """Sends an RTP packet, framed for its channel of the connection."""
     packet = struct.pack(">BBHII", 0x80, payload_type, number, number * 160, 1) + payload
     line.sendall(struct.pack(">cBH", b"$", channel, len(packet)) + packet)
 
 
 def never_answer(line: socket.socket, is_off: threading.Event) -> None:
-    """Takes the connection, and not a word more."""
+    """Accepts the connection and sends nothing."""
     is_off.wait()
 
 
@@ -114,7 +114,7 @@ def hang_up(line: socket.socket, is_off: threading.Event) -> None:
 
 
 def send_sound(line: socket.socket, is_off: threading.Event) -> None:
-    """Goes on with sound and its reports, and shows nothing."""
+    """Goes on with sound and its reports, without pictures."""
     n = 0
     while not is_off.wait(0.02):
         send(line, 2, 0, n, SOUND)
@@ -125,7 +125,7 @@ def send_sound(line: socket.socket, is_off: threading.Event) -> None:
 
 @contextmanager
 def rtsp_camera(data: bytes, *thens: Then) -> Iterator[RtspCamera]:
-    """Switches one on."""
+    """Runs a camera."""
     camera = RtspCamera(data, thens)
     try:
         yield camera

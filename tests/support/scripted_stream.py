@@ -1,4 +1,4 @@
-"""A stream that answers when a test says so: what the protocol is tested against, without a model or a thread."""
+"""A stream that answers when a test calls it: for tests of the protocol, without a model or a thread."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class Asked:
         self.listener(error)
 
     def cancel(self) -> None:
-        """Breaks it off."""
+        """Cancels it."""
         self.is_cancelled = True
 
 
 def has_fired(
     standing_id: str, question: str, time_s: float, probability: float, number: int = 1, n_missed: int = 0
 ) -> Fired:
-    """What a standing question tells."""
+    """Returns what a standing question reports."""
     return Fired(standing_id, question, time_s, probability, (EVIDENCE,), number, n_missed)
 
 

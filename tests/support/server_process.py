@@ -1,4 +1,4 @@
-"""`streamvlm serve` as a process of its own: it can be killed, asked to stop, and weighed."""
+"""`streamvlm serve` as another process, which a test can kill, stop, and measure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from weight import Weight
 
 
 class ServerProcess:
-    """A server on a free port that takes requests; whoever leaves it kills it.
+    """A server on a free port that takes requests; leaving its context kills it.
 
     Args:
         device: Where its model runs.
@@ -22,20 +22,20 @@ class ServerProcess:
     Attributes:
         url: Such as ``http://127.0.0.1:40001``.
         process: Gets signals.
-        weight: Weighs it.
-        said: Lines that it has logged since.
+        weight: Measures its memory.
+        said: Lines that it has logged.
     """
 
     def __init__(self, device: str, *flags: str) -> None:
         quietly = ["--port", "0", "--log-level", "error"]
         command = [sys.executable, "-m", "streamvlm", "serve", "--device", device, *quietly, *flags]
-        # What it frees it gives back at once: it weighs what it holds, and not what its allocator keeps for later.
+        # Freed memory goes back at once, so that the process's size is what it holds, without its allocator's caches.
         env = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(128 << 10)}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
         assert self.process.stderr is not None
         self.weight = Weight(self.process.pid)
         self.said: list[str] = []
-        # Read on to its end: a server that cannot log, as nobody empties the pipe, waits for ever.
+        # Read to the end, because a server that logs into a full pipe waits for ever.
         self._reader = threading.Thread(target=self.said.extend, args=(self.process.stderr,))
         first: list[str] = []
         for line in self.process.stderr:

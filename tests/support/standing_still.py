@@ -1,4 +1,4 @@
-"""An engine that takes no step for a while, as with a model that takes long for each."""
+"""An engine that takes no step for a while, as with a slow model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamvlm.engine.engine import Engine
 
 @contextmanager
 def standing_still(engine: Engine) -> Iterator[threading.Event]:
-    """Has an engine stand still meanwhile; the event has it go on sooner."""
+    """Keeps an engine from taking steps; setting the event lets it go on sooner."""
     goes_on, stands = threading.Event(), threading.Event()
 
     def stand() -> None:

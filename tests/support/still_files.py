@@ -16,7 +16,7 @@ from streamvlm.ingest.stills.still import StillReader
 
 
 def corners(width: int = 48, height: int = 32) -> Picture:
-    """Four corners in four colours: it looks different in each of the eight orientations, through any codec."""
+    """Makes four corners in four colours, which look different in each of the eight orientations, through any codec."""
     picture = np.empty((height, width, 3), np.uint8)
     for rows, row in ((slice(None, height // 2), 0), (slice(height // 2, None), 1)):
         for columns, column in ((slice(None, width // 2), 0), (slice(width // 2, None), 1)):
@@ -25,7 +25,7 @@ def corners(width: int = 48, height: int = 32) -> Picture:
 
 
 def as_still(picture: Picture | Image.Image, kind: str, **options: Any) -> bytes:
-    """A file of a kind, in Pillow's words."""
+    """Writes a file of a kind, by Pillow's name of it."""
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     file = io.BytesIO()
     image.save(file, kind, **options)
@@ -33,19 +33,19 @@ def as_still(picture: Picture | Image.Image, kind: str, **options: Any) -> bytes
 
 
 def as_animation(pictures: Sequence[Picture], kind: str, every_ms: int | list[int], **options: Any) -> bytes:
-    """An animation of a kind, in Pillow's words."""
+    """Writes an animation of a kind, by Pillow's name of it."""
     first, *rest = map(Image.fromarray, pictures)
     lossless = {"lossless": True} if kind == "WEBP" else {}
     return as_still(first, kind, save_all=True, append_images=rest, duration=every_ms, **lossless, **options)
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG, with its checksum."""
+    """Makes a chunk of a PNG, with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def as_png(size: tuple[int, int], depth: int, colour: int, rows: Sequence[bytes], *more: bytes) -> bytes:
-    """A PNG of any depth and colour type, from packed rows; `more` chunks come before the pixels."""
+    """Makes a PNG of any depth and colour type, from packed rows; `more` chunks come before the pixels."""
     header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     chunks = (png_chunk(b"IHDR", header), *more, png_chunk(b"IDAT", pixels), png_chunk(b"IEND", b""))

@@ -1,4 +1,4 @@
-"""A video language model of next to no size: one random decoder layer, two tokens a frame, answers without end."""
+"""A very small video language model: one random decoder layer, two tokens a frame, answers without end."""
 
 from __future__ import annotations
 
@@ -80,5 +80,5 @@ class TinyModel:
 
 
 def colour(number: int) -> Picture:
-    """A small picture whose colour tells its number; neighbours differ enough to be turning points now and then."""
+    """Makes a small picture whose colour shows its number; neighbours differ enough to be turning points sometimes."""
     return np.full((2, 2, 3), [37 * number % 256, 91 * number % 256, 11 * number % 256], np.uint8)

@@ -1,4 +1,4 @@
-"""A session whose source the server reads, used by nothing but OpenAI's own package: both of its faces ask about it."""
+"""A session whose source the server reads, asked through both APIs of OpenAI's own package."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Said:
 
 
 class Viewer:
-    """Has the server read a source, and asks over the WebSocket or over HTTP."""
+    """Makes the server read a source, and asks over the WebSocket or over HTTP."""
 
     def __init__(self, client: openai.AsyncOpenAI, connection: AsyncRealtimeConnection) -> None:
         self._client, self._connection, self._session_id = client, connection, ""
 
     async def opt_in(self) -> None:
-        """Asks for what is ours."""
+        """Switches our extension on."""
         ours: Any = {"type": "realtime", "streamvlm": {"events": ["stats", "evidence"]}}
         await self._connection.session.update(session=ours)
         self._session_id = (await self.event("session.updated")).session.streamvlm["session_id"]
 
     async def open(self, url: str, *, fps: float) -> None:
-        """Returns when the server has begun to read a source; until somebody serves it, it is tried again."""
+        """Makes the server open a source, again until the source is there; returns when reading has begun."""
         opening: Any = {"type": "streamvlm.source.open", "url": url, "fps": fps}
         await self._connection.send(opening)
         while (await self.event("streamvlm.source.opened", "streamvlm.source.ended")).type.endswith("ended"):
@@ -42,12 +42,12 @@ class Viewer:
             await self._connection.send(opening)
 
     async def reach(self, time_s: float) -> None:
-        """Returns when the stream has been watched up to a time."""
+        """Waits until the stream has been watched up to a time."""
         while ((await self.event("streamvlm.stats")).time_s or 0.0) < time_s:
             pass
 
     async def over_websocket(self, question: str) -> Said:
-        """Asks by the realtime client."""
+        """Asks with the realtime client."""
         content: Any = {"type": "input_text", "text": question}
         await self._connection.conversation.item.create(item={"type": "message", "role": "user", "content": [content]})
         await self._connection.response.create()
@@ -57,7 +57,7 @@ class Viewer:
         return _said(response.output[0].content[0].text, told.asked_at_s, told.evidence)
 
     async def over_http(self, question: str) -> Said:
-        """Asks by chat completions, of the memory of the same session."""
+        """Asks by chat completions, about the memory of the same session."""
         reply: Any = await self._client.chat.completions.create(
             model="pocket",
             messages=[{"role": "user", "content": question}],
@@ -66,7 +66,7 @@ class Viewer:
         return _said(reply.choices[0].message.content, reply.streamvlm["asked_at_s"], reply.streamvlm["evidence"])
 
     async def event(self, *kinds: str) -> Any:
-        """The next event of these types; no error, and not the end of the source before it is waited for."""
+        """Returns the next event of these types; fails on an error, or if the source ends before."""
         async for event in self._connection:
             if event.type in kinds:
                 return event
@@ -76,7 +76,7 @@ class Viewer:
 
 @asynccontextmanager
 async def viewer(url: str) -> AsyncIterator[Viewer]:
-    """Connects to a server."""
+    """Connects a viewer to a server."""
     client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none")
     async with client, client.realtime.connect(model="pocket") as connection:
         opened = Viewer(client, connection)

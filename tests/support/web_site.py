@@ -1,6 +1,6 @@
-"""A web server on an address of this machine, which knows ranges and redirects, and remembers who asked for what.
+"""A web server on an address of this machine, with ranges and redirects, which records its requests.
 
-What a server may do wrong, or in its own time, is scripted: `Site.scripts`.
+`Site.scripts` let it misbehave, or answer at its own pace.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 
 class Site(ThreadingHTTPServer):
-    """Serves a folder, with ranges unless told otherwise; `/to/URL` redirects, and `answers` stand for files.
+    """Serves a folder, with ranges by default; `/to/URL` redirects, and `answers` stand for files.
 
     Attributes:
-        scripts: What is done with a request instead, by path: it is given the connection, and writes all that is sent.
+        scripts: By path, a function that gets the connection and writes the whole answer.
         asked: Host and path of every request.
-        ranges: What part of it was asked for.
+        ranges: The range of every request.
     """
 
     def __init__(self, host: str, folder: Path) -> None:
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         site.ranges.append(self.headers["Range"])
         if self.path in site.scripts:
             self.close_connection = True
-            with suppress(OSError):  # whoever is told enough hangs up
+            with suppress(OSError):  # a client that has enough hangs up
                 site.scripts[self.path](self)
             return
         if self.path.startswith("/to/"):
@@ -72,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.wfile.write(data)
         except OSError:
-            self.close_connection = True  # whoever seeks elsewhere hangs up
+            self.close_connection = True  # a client that seeks hangs up
 
     def say(self, *lines: str) -> None:
         """Sends the head of an answer, line by line as given."""
@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A bare WebSocket client that may be as bad as a test wants, and pictures for it to send."""
+"""A bare WebSocket client that may misbehave, and pictures for it to send."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ LARGE: Picture = np.random.default_rng(0).integers(0, 256, (720, 960, 3), dtype=
 
 
 def as_png(picture: Picture) -> bytes:
-    """A PNG file."""
+    """Makes a PNG file."""
     return bytes(cv2.imencode(".png", picture[..., ::-1])[1])
 
 
 def as_jpeg(picture: Picture) -> bytes:
-    """A JPEG file."""
+    """Makes a JPEG file."""
     return bytes(cv2.imencode(".jpg", picture[..., ::-1])[1])
 
 
 def as_url(png: bytes) -> str:
-    """A data URL of a PNG file."""
+    """Makes a data URL of a PNG file."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 

@@ -1,1 +1,1 @@
-"""What is fast: each benchmark measures ratios within one run."""
+"""Measures speed and memory; each benchmark measures ratios within one run."""

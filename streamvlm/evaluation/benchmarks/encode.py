@@ -1,7 +1,7 @@
-"""``streamvlm bench encode``: how fast a family sees and remembers frames at its true size, without its weights.
+"""``streamvlm bench encode``: how fast a family encodes frames at its true size, with random weights.
 
-The stock model is built from its configuration with random weights, which cost as much as trained ones. The
-multiplications and additions are counted and put beside the fastest matrix product of the same machine and run.
+The stock model is built from its configuration; random weights cost as much time as trained ones. The
+multiplications and additions are counted and compared with the fastest matrix product of the same machine and run.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from streamvlm.models.loading import layout_of, read_config, require_memory
 from streamvlm.models.pixels import read_pixel_settings
 from streamvlm.models.registry import adapter_of, find_checkpoint
 
-_PICTURE = (720, 1280, 3)  # the shape that footprints are told for, where a family keeps a frame's shape
+_PICTURE = (720, 1280, 3)  # the shape for which footprints are stated, where a family keeps a frame's shape
 _SINK_TOKENS, _QUESTION_TOKENS, _WINDOW_BLOCKS = 40, 24, 8
 
 
 def bench_encode(
     name: str, *, device: torch.device, dtype: torch.dtype, chunk_frames: int, n_retrieved: int, repeats: int
 ) -> dict[str, Any]:
-    """Measures seeing, prefilling and answering.
+    """Measures the vision pass, the prefill and the answer.
 
     Args:
-        name: A known configuration, or a checkpoint whose configuration and preprocessing numbers are taken.
+        name: A known configuration, or a checkpoint whose configuration and preprocessing numbers are used.
         device: Where to run.
         dtype: Of weights and memory.
         chunk_frames: Frames that one vision pass and one prefill take together.
         n_retrieved: Blocks fetched for a question, beside sinks and window.
-        repeats: Times that everything is measured; medians are told.
+        repeats: How often everything is measured; the result has medians.
 
     Raises:
-        UsageError: If the family is not one of stock models.
+        UsageError: If the family has no stock model.
         ModelError: If there is no such model, or memory is too small for it.
     """
     folder, family = find_checkpoint(name)
@@ -122,7 +122,7 @@ def _build(config: Any, device: torch.device, dtype: torch.dtype) -> Any:
 
 
 def _with_text(visual: FrameTokens, n_tokens: int) -> FrameTokens:
-    """A frame of so many tokens: its visual ones behind some that stand for its timestamp."""
+    """Returns a frame of ``n_tokens``: its visual tokens behind some that stand for its timestamp."""
     return FrameTokens.join([FrameTokens(visual.embeddings[:1].expand(n_tokens - len(visual), -1)), visual])
 
 
@@ -150,7 +150,7 @@ def _counted_flops(work: Callable[[], object]) -> int:
 
 
 def _prefill_flops(stock: Any, n_new: int, n_before: int) -> int:
-    """Multiplications and additions of a prefill: projections, and causal attention, which the counter cannot see."""
+    """Counts the operations of a prefill: projections, and causal attention, which the counter cannot see."""
     decoder, text = stock.get_decoder(), stock.config.get_text_config()
     weights: int = sum(part.weight.numel() for part in decoder.modules() if isinstance(part, torch.nn.Linear))
     layout = layout_of(stock.config, stock.dtype)
@@ -160,7 +160,7 @@ def _prefill_flops(stock: Any, n_new: int, n_before: int) -> int:
 
 
 def _matrix_product_flops(device: torch.device, dtype: torch.dtype, repeats: int) -> float:
-    """Floating-point operations a second of the best of three sizes of square matrix product."""
+    """Measures floating-point operations a second: the best of three sizes of square matrix product."""
     best = 0.0
     for side in (1024, 2048, 4096) if device.type == "cpu" else (4096, 8192, 16384):
         a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))

@@ -1,11 +1,11 @@
 """``streamvlm bench serve``: many live sessions on one server, beside the same questions asked of the library.
 
-The server is a process of its own; this one is all its clients. Every session is shown its own world at 1 frame/s, by
-the clock, and every few seconds one of them, in turn, is asked. Afterwards the library is shown the same frames and
-asked the same questions at the same moments, alone: the time it takes to the first token is the bound.
+The server is another process; this one is all its clients. Every session gets its own world at 1 frame/s, by the clock,
+and every few seconds one of them, in turn, gets a question. Afterwards the library alone gets the same frames and
+questions at the same moments: its time to the first token is the lower bound.
 
-What the service adds by itself shows where nothing else goes on: one more session is asked about its last moment, one
-question after the other, and the library likewise.
+To measure what the service itself adds, one more session is asked on an idle server, one question after the other, and
+the library likewise.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from streamvlm.world.render import render
 
 QUESTIONS = ("what do you see now?", "did you see a red circle?", "where was the blue star?", "what did you see first?")
 _GOLDEN = 0.618
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 _LAST_STATS_S = 1.5
 _IDLE_FRAMES, _IDLE_QUESTIONS = 60, 40
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much is asked of a server: sessions, seconds, and seconds from one question, anywhere, to the next."""
+    """The load on a server: sessions, seconds, and seconds from one question to the next, in whichever session."""
 
     n_sessions: int
     duration_s: int
@@ -51,17 +51,17 @@ class Load:
 
 @dataclass(slots=True)
 class _Viewer:
-    """One session's side: what it was shown and asked, and what it was told."""
+    """One session as its client sees it: its pictures, its questions, and what the server sent."""
 
     world: World
     jpegs: list[bytes]
-    """One a second, made beforehand: drawing would take the server's cores."""
+    """One a second, made beforehand, because drawing would take cores from the server."""
     lag_s: list[float] = field(default_factory=list)
     n_dropped: int = 0
     asked: list[tuple[float, str]] = field(default_factory=list)
     """Stream time and question."""
     served: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds to the first words, here and by the server's own clock, of every answer."""
+    """Seconds to the first words of every answer, by the client's clock and by the server's."""
 
     def hear(self, event: dict[str, Any]) -> None:
         if event["type"] == "streamvlm.stats":
@@ -70,12 +70,12 @@ class _Viewer:
 
 
 def bench_serve(model: VideoLanguageModel, load: Load, *, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Loads a server of its own with sessions and questions, and reports what became of them.
+    """Starts a server, loads it with sessions and questions, and reports on the answers.
 
     Args:
-        model: What the library is asked on; the server loads its own of the same name.
+        model: The library's model; the server loads one of the same name.
         load: How much.
-        progress: Told what goes on.
+        progress: Gets a sentence on each stage.
 
     Raises:
         StreamVlmError: If the server does not start.
@@ -96,7 +96,7 @@ def bench_serve(model: VideoLanguageModel, load: Load, *, progress: Callable[[st
 
 @contextmanager
 def _serving(model: str, n_sessions: int) -> Iterator[str]:
-    """A server in a process of its own; yields its URL."""
+    """Runs a server in another process; yields its URL."""
     command = [sys.executable, "-m", "streamvlm", "serve", "--port", "0", "--log-level", "error", "--model", model]
     sizes = [
         "--max-sessions",
@@ -111,7 +111,7 @@ def _serving(model: str, n_sessions: int) -> Iterator[str]:
         try:
             for line in process.stderr:
                 if "serving " in line:
-                    # What it has to say goes on to whoever measures; a server that cannot log would wait for ever.
+                    # Its log goes to our stderr: with a pipe that nobody reads, it would wait for ever.
                     threading.Thread(target=copyfileobj, args=(process.stderr, sys.stderr), daemon=True).start()
                     yield line.split()[-1]
                     return
@@ -160,7 +160,7 @@ async def _ask(viewer: _Viewer, session: RemoteSession, question: str, at_s: flo
     viewer.asked.append((at_s, question))
     began_s = time.perf_counter()
     with suppress(RemoteError, TimeoutError, StopAsyncIteration):  # then it counts as lost
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             reply = session.ask(question, out_of_band=True)
             await anext(reply)
             ttft_s = time.perf_counter() - began_s
@@ -214,9 +214,9 @@ def _ttft_ms(viewers: Sequence[_Viewer], alone_s: Sequence[float]) -> dict[str, 
 
 
 def _growth(lag_s: Sequence[float]) -> float | None:
-    """By how much the least lag of the last quarter exceeds that of the first.
+    """Returns by how much the least lag of the last quarter exceeds that of the first.
 
-    A frame that has just come and is being watched is a lag of a second, and no growth: hence the least.
+    The least, because a frame that has just come and is being watched is a lag of a second, but no growth.
     """
     quarter = len(lag_s) // 4
     if not quarter:

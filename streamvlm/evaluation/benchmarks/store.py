@@ -1,6 +1,6 @@
-"""How near the disk tier comes to the disk: the same bytes through the store and through bare system calls, in one run.
+"""``streamvlm bench store``: the same bytes through the store and through bare system calls, in one run.
 
-Files are read cold: their pages are dropped from the cache before every reading, of both sides alike.
+Files are read cold: before every reading, of both sides alike, their pages are dropped from the cache.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REPEATS = 5
 
 
 def bench_store(folder: Path, *, block_bytes: int, total_bytes: int) -> dict[str, object]:
-    """Writes, reads and fetches blocks in a temporary folder below ``folder``, and removes it.
+    """Writes, reads and fetches blocks in a temporary folder below ``folder``, and removes the folder.
 
     Args:
         folder: On the disk to measure.
@@ -64,7 +64,7 @@ def _measure(folder: Path, layout: BlockLayout, n_bytes: int, n_blocks: int) -> 
     store = DiskStore(folder, layout, "bench", budget_bytes=4 * n_blocks * slot)
     plain = _PlainFile(folder / "plain", slot, n_blocks)
     written, at_work = list[tuple[float, float]](), list[tuple[float, float]]()
-    for number, batch in enumerate(batches):  # in turns, so that both meet the same moods of the disk
+    for number, batch in enumerate(batches):  # in turns, so that both meet the same changes of the disk's pace
         cpu_from_s = time.process_time()
         by_store = _seconds(lambda batch=batch: store.commit(batch, {}))  # type: ignore[misc]
         cpu_between_s = time.process_time()
@@ -136,7 +136,7 @@ class _PlainFile:
             os.preadv(self._fd, [buffer], i * self._slot)
 
     def read_directly(self) -> float | None:
-        """Seconds that reading it all past the page cache takes, a slot a call; None where that is refused."""
+        """Measures the seconds to read all of it past the page cache, a slot a call; None if that is refused."""
         aligned = mmap.mmap(-1, self._slot)
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_DIRECT)
@@ -159,7 +159,7 @@ def _read_both(
     store: DiskStore, plain: _PlainFile, places: Sequence[BlockLocation], ids: Sequence[int], a_batch: int,
     *, cold: bool, clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, float]:  # fmt: skip
-    """Seconds that the store and plain calls take for the same blocks, ``a_batch`` into memory at a time."""
+    """Measures the seconds of the store and of plain calls for the same blocks, ``a_batch`` into memory at a time."""
     n_bytes = whole_pages(plain._slot - PAGE_BYTES)
     arena = SlabArena(a_batch * n_bytes)
     extents = [arena.alloc(n_bytes) for _ in range(a_batch)]

@@ -1,13 +1,13 @@
-"""``streamvlm bench ttft``: does a question late in a long stream wait longer, and does memory grow?
+"""``streamvlm bench ttft``: whether a question late in a long stream waits longer, and whether memory grows.
 
-A world of at most an hour is drawn and seen beforehand and then shown over and over: every frame still goes through
+A world of at most an hour is drawn and encoded beforehand and then shown over and over: every frame still goes through
 gate, prefill and memory, but a day of stream takes minutes. The same questions are asked from two minutes on, from ten
-on and before the end, one a second for a stretch, because what a question costs depends on whether the newest frame was
-kept; and what the process holds is read along the way.
+on and before the end, one a second for a stretch, because a question costs more if the newest frame was not kept clear.
+On the way, the memory of the process is measured.
 
-A machine's pace may drift between two stretches. So the stream as it was at the early ones is also kept beside it, in
-RAM, goes on from there in the last stretch, and is asked in turns with it: a second ratio, in which each may
-disturb the other.
+A machine's pace may drift between two stretches. So a second session holds the stream as it was at the early stretches,
+in RAM, goes on from there in the last stretch, and is asked in turns with the first one: a second ratio, in which each
+may disturb the other.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _STRETCH_S = 48
 
 
 class _Loop:
-    """A model that has seen every second of a world already: a second's thumbnail stands for its picture."""
+    """A model that has encoded every second of a world already: a second's thumbnail stands for its picture."""
 
     def __init__(self, model: VideoLanguageModel, length_s: int, chunk: int, progress: Callable[[str], None]) -> None:
         self._model = model
         world = make_world(2, length_s)
         picture = render(world, 0.0)
         (first,) = model.see([picture])
-        # Tables, not an object a second: those would lie scattered over a heap as large as the vision tower needs.
+        # Tables, not an object a second: such objects would be scattered over the heap that the vision tower needs.
         self._thumbnails = np.empty((length_s, *picture[::8, ::8].shape), np.uint8)
         self._features = first.feature.new_empty(length_s, *first.feature.shape)
         self._details = first.detail.new_empty(length_s, *first.detail.shape)
@@ -68,11 +68,11 @@ class _Loop:
         return getattr(self._model, name)
 
     def frame(self, second: int) -> Frame:
-        """The frame at a second of the endless stream."""
+        """Returns the frame at a second of the endless stream."""
         return Frame(second, float(second), self._thumbnails[second % len(self._thumbnails)])
 
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:
-        """What was seen beforehand."""
+        """Returns what was seen beforehand."""
         begin, stride = self._thumbnails.ctypes.data, self._thumbnails.strides[0]
         seconds = [(picture.ctypes.data - begin) // stride for picture in pictures]
         return [Sight(self._features[second], self._details[second]) for second in seconds]
@@ -86,7 +86,7 @@ def bench_ttft(
     progress: Callable[[str], None],
     archive: Archive | None = None,
 ) -> dict[str, Any]:
-    """Watches ``duration_s`` seconds at 1 frame/s and reports times to first token and what is held on the way."""
+    """Watches ``duration_s`` seconds at 1 frame/s and reports times to the first token, and memory on the way."""
     loop = _Loop(model, min(duration_s, HOUR_S), config.chunk_frames, progress)
     session = Session(loop, config, archive=archive)
     last_s = duration_s - _STRETCH_S
@@ -99,14 +99,14 @@ def bench_ttft(
     began_s = time.perf_counter()
     for second in range(duration_s):
         chunk.append(loop.frame(second))
-        asking = [told for begin_s, told in stretches.items() if begin_s <= second < begin_s + _STRETCH_S]
+        asking = [times_ms for begin_s, times_ms in stretches.items() if begin_s <= second < begin_s + _STRETCH_S]
         if len(chunk) == config.chunk_frames or asking:
             session.observe(chunk)
             for begin_s, twin in twins.items():
                 twin.observe([frame for frame in chunk if frame.time_s < begin_s])
             chunk = []
-        for told in asking:
-            told.append(_ttft_ms(session, second))
+        for times_ms in asking:
+            times_ms.append(_ttft_ms(session, second))
         if second >= last_s:
             for begin_s, twin in twins.items():
                 then = begin_s + second - last_s
@@ -115,13 +115,13 @@ def bench_ttft(
         if (second and second % every_s == 0) or second == duration_s - 1:
             held.append({"stream_s": second, **_held(session)})
             progress(", ".join(f"{name} {value:.6g}" for name, value in held[-1].items()))
-    medians = {begin_s: statistics.median(told) for begin_s, told in stretches.items()}
+    medians = {begin_s: statistics.median(times_ms) for begin_s, times_ms in stretches.items()}
     return {
         "stream_s": duration_s,
         "x real time": duration_s / (time.perf_counter() - began_s),
         "ttft_ms from second": {
-            begin_s: {"median": medians[begin_s], "worst": max(told), "n": len(told)}
-            for begin_s, told in stretches.items()
+            begin_s: {"median": medians[begin_s], "worst": max(times_ms), "n": len(times_ms)}
+            for begin_s, times_ms in stretches.items()
         },
         "ttft_ms as at second, asked in turns with the end": {s: statistics.median(t) for s, t in in_turns.items()},
         "ratio of medians, end to": {f"{s} s": medians[last_s] / medians[s] for s in EARLY_S if s in medians},
@@ -153,5 +153,5 @@ def _held(session: Session) -> dict[str, float]:
 
 
 def rss_bytes() -> int:
-    """Resident bytes of this process."""
+    """Returns the resident bytes of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -20,16 +20,16 @@ class Decryption:
 
     def __init__(self, key: bytes, iv: bytes) -> None:
         self._decryptor = Cipher(AES(key), CBC(iv)).decryptor()
-        self._held = b""  # the last block, as it may hold padding
+        self._last_block = b""  # the last block, as it may hold padding
 
     def update(self, piece: bytes) -> bytes:
         """Returns the bytes that are decrypted after one more piece."""
-        data = self._held + self._decryptor.update(piece)
-        told, self._held = data[:-BLOCK_BYTES], data[-BLOCK_BYTES:]
-        return told
+        data = self._last_block + self._decryptor.update(piece)
+        decrypted, self._last_block = data[:-BLOCK_BYTES], data[-BLOCK_BYTES:]
+        return decrypted
 
     def finish(self) -> bytes:
         """Returns the rest without its padding; an incomplete last block is dropped."""
-        n_padding = self._held[-1] if self._held else 0
-        is_padded = 1 <= n_padding <= BLOCK_BYTES and self._held.endswith(bytes([n_padding]) * n_padding)
-        return self._held[:-n_padding] if is_padded else self._held
+        n_padding = self._last_block[-1] if self._last_block else 0
+        is_padded = 1 <= n_padding <= BLOCK_BYTES and self._last_block.endswith(bytes([n_padding]) * n_padding)
+        return self._last_block[:-n_padding] if is_padded else self._last_block

@@ -114,10 +114,10 @@ def parse(data: bytes, join: Join, *, name: str) -> MediaPlaylist | MasterPlayli
         SourceError: If it is no playlist, or needs what is not supported.
     """
     try:
-        told = m3u8.parse(data.decode("utf-8-sig", "replace"), custom_tags_parser=_matters_not)
-        if told["is_variant"]:
-            return MasterPlaylist([join(one["uri"]) for one in sorted(told["playlists"], key=_rank, reverse=True)])
-        return _media(told, join)
+        parsed = m3u8.parse(data.decode("utf-8-sig", "replace"), custom_tags_parser=_matters_not)
+        if parsed["is_variant"]:
+            return MasterPlaylist([join(one["uri"]) for one in sorted(parsed["playlists"], key=_rank, reverse=True)])
+        return _media(parsed, join)
     except StreamVlmError:
         raise
     except Exception as error:  # whatever error the parser makes of untrusted text, it is no playlist
@@ -159,15 +159,15 @@ def _rank(variant: dict[str, Any]) -> tuple[bool, int, int]:
     return n_px > 0 or not all(codec.strip().startswith(_SOUND) for codec in codecs), n_px, info.get("bandwidth", 0)
 
 
-def _media(told: dict[str, Any], join: Join) -> MediaPlaylist:
-    lines = [line for line in told["segments"] if "uri" in line]  # one that is being written may end amid a segment
+def _media(parsed: dict[str, Any], join: Join) -> MediaPlaylist:
+    lines = [line for line in parsed["segments"] if "uri" in line]  # one that is being written may end amid a segment
     if len(lines) > MAX_SEGMENTS:
         raise SourceError(f"A playlist has more than {MAX_SEGMENTS} segments; give a shorter one.")
     segments: list[MediaSegment] = []
-    for number, line in enumerate(lines, told["media_sequence"] or 0):
+    for number, line in enumerate(lines, parsed["media_sequence"] or 0):
         segments.append(_segment(number, line, segments[-1] if segments else None, join))
     longest_s = max((segment.duration_s for segment in segments), default=0.0)
-    return MediaPlaylist(segments, _seconds(told.get("targetduration", longest_s)), told["is_endlist"])
+    return MediaPlaylist(segments, _seconds(parsed.get("targetduration", longest_s)), parsed["is_endlist"])
 
 
 def _segment(number: int, line: dict[str, Any], before: MediaSegment | None, join: Join) -> MediaSegment:
@@ -200,19 +200,19 @@ def _part(url: str, byterange: str | None, before: MediaSegment | None) -> Part:
     return Part(url, start, start + int(size))
 
 
-def _key(told: dict[str, Any] | None, join: Join) -> Key | None:
-    if told is None or told["method"] == "NONE":
+def _key(parsed: dict[str, Any] | None, join: Join) -> Key | None:
+    if parsed is None or parsed["method"] == "NONE":
         return None
-    if told["method"] != "AES-128" or told.get("keyformat", "identity") != "identity":
+    if parsed["method"] != "AES-128" or parsed.get("keyformat", "identity") != "identity":
         raise SourceError(
-            f"The playlist is encrypted by {told['method']}, format {told.get('keyformat', 'identity')}, "
+            f"The playlist is encrypted by {parsed['method']}, format {parsed.get('keyformat', 'identity')}, "
             "which is not read here; give it unencrypted, or encrypted by AES-128."
         )
-    iv = told.get("iv")
-    return Key(join(told["uri"]), None if iv is None else int(iv, 16).to_bytes(16, "big"))
+    iv = parsed.get("iv")
+    return Key(join(parsed["uri"]), None if iv is None else int(iv, 16).to_bytes(16, "big"))
 
 
-def _seconds(told: float) -> float:
-    if not 0 <= told <= _MAX_SEGMENT_S:
-        raise ValueError(f"a segment of {told} s")
-    return float(told)
+def _seconds(stated: float) -> float:
+    if not 0 <= stated <= _MAX_SEGMENT_S:
+        raise ValueError(f"a segment of {stated} s")
+    return float(stated)

@@ -133,10 +133,10 @@ class HlsReader:
         return parse(data, lambda line: self._location.join(url, line), name=self._address.name)
 
     def _nothing(self) -> SourceError:
-        told = f"{self._address.name} is no video that can be read"
+        refusal = f"{self._address.name} is no video that can be read"
         if self._queue.failure is None:
-            return SourceError(f"{told}: it names no segments; check that it is whole.")
-        return SourceError(f"{told}, as nothing that it names can be had: {self._queue.failure}")
+            return SourceError(f"{refusal}: it names no segments; check that it is whole.")
+        return SourceError(f"{refusal}, as nothing that it names can be had: {self._queue.failure}")
 
     def _next_container(self) -> ContainerReader | None:
         """Opens the next run that is video; None at the end."""

@@ -87,35 +87,35 @@ class HttpClient:
 
     async def _ask(self, url: str, headers: dict[str, str], logins: Logins) -> httpx2.Response:
         """Sends the request to the first of the admitted addresses that can be reached."""
-        told, url = _CREDENTIALS.search(url), _CREDENTIALS.sub("", url)
+        credentials, url = _CREDENTIALS.search(url), _CREDENTIALS.sub("", url)
         addresses = [None] if self._admit is None else await asyncio.to_thread(self._admit, url)
-        meant = httpx2.URL(url)
-        if meant.scheme not in ("http", "https"):
-            raise SourceError(f"{self._name} leads to {meant.scheme or 'no scheme'!r}, which is refused here.")
-        origin = (meant.scheme, meant.host, meant.port or (443 if meant.scheme == "https" else 80))
-        if told is not None:
-            logins[origin] = Login(unquote(told["user"]), unquote(told["password"]))
+        parsed = httpx2.URL(url)
+        if parsed.scheme not in ("http", "https"):
+            raise SourceError(f"{self._name} leads to {parsed.scheme or 'no scheme'!r}, which is refused here.")
+        origin = (parsed.scheme, parsed.host, parsed.port or (443 if parsed.scheme == "https" else 80))
+        if credentials is not None:
+            logins[origin] = Login(unquote(credentials["user"]), unquote(credentials["password"]))
         *others, last = addresses
-        patience_s = self._timeout_s / len(addresses)
+        connect_timeout_s = self._timeout_s / len(addresses)
         for address in others:
             with suppress(httpx2.ConnectError, httpx2.ConnectTimeout):
-                return await self._send(self._request(meant, address, headers, patience_s), logins.get(origin))
-        return await self._send(self._request(meant, last, headers, patience_s), logins.get(origin))
+                return await self._send(self._request(parsed, address, headers, connect_timeout_s), logins.get(origin))
+        return await self._send(self._request(parsed, last, headers, connect_timeout_s), logins.get(origin))
 
     def _request(
-        self, meant: httpx2.URL, address: str | None, headers: dict[str, str], patience_s: float
+        self, parsed: httpx2.URL, address: str | None, headers: dict[str, str], connect_timeout_s: float
     ) -> httpx2.Request:
         """Builds a request; if an address is given, it goes there in the host's name, in its header and in TLS."""
-        timeout = httpx2.Timeout(self._timeout_s, connect=patience_s)
-        client = self._client(meant.scheme)
+        timeout = httpx2.Timeout(self._timeout_s, connect=connect_timeout_s)
+        client = self._client(parsed.scheme)
         if address is None:
-            return client.build_request("GET", meant, headers=headers, timeout=timeout)
+            return client.build_request("GET", parsed, headers=headers, timeout=timeout)
         return client.build_request(
             "GET",
-            meant.copy_with(host=address),
-            headers={**headers, "Host": meant.netloc.decode("ascii")},
+            parsed.copy_with(host=address),
+            headers={**headers, "Host": parsed.netloc.decode("ascii")},
             timeout=timeout,
-            extensions={"sni_hostname": meant.raw_host.decode("ascii")},
+            extensions={"sni_hostname": parsed.raw_host.decode("ascii")},
         )
 
     async def _send(self, request: httpx2.Request, login: Login | None) -> httpx2.Response:

@@ -82,8 +82,8 @@ class Parts:
         )
         trusts_lengths = True
         while (headers := self._headers()) is not None:
-            told = headers.get("content-length", "")
-            length = int(told) if re.fullmatch(r"[0-9]{1,18}", told) else 0
+            stated = headers.get("content-length", "")
+            length = int(stated) if re.fullmatch(r"[0-9]{1,18}", stated) else 0
             place = self._place
             if 0 < length <= MAX_PART_BYTES and trusts_lengths:
                 body = self._take(length)

@@ -219,7 +219,7 @@ async def _pieces(response: httpx2.Response, start: int, stop: int | None) -> As
 def _size(response: httpx2.Response) -> int | None:
     """Returns the size of the whole, of which a response may hold a part."""
     if response.status_code == httpx2.codes.PARTIAL_CONTENT:
-        told = response.headers.get("content-range", "").rpartition("/")[2]
+        stated = response.headers.get("content-range", "").rpartition("/")[2]
     else:
-        told = response.headers.get("content-length", "")
-    return int(told) if re.fullmatch(r"[0-9]{1,18}", told) else None
+        stated = response.headers.get("content-length", "")
+    return int(stated) if re.fullmatch(r"[0-9]{1,18}", stated) else None

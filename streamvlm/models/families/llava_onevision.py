@@ -20,8 +20,8 @@ _N_TEXT_TOKENS = 10  # Qwen2's tokenizer takes digits one by one; one more from 
 class LlavaOnevision(StockModel):
     """LLaVA-OneVision of any size.
 
-    The family has no markup for a frame's time: it is told as SmolVLM2 does. Its ``image_newline``, which ends a
-    video, stands at the head of the first question, where the stream ends for it.
+    The family has no markup for a frame's time, so it is written as SmolVLM2 writes it. Its ``image_newline``, which
+    ends a video, begins the first question, where the stream ends.
     """
 
     family = "llava_onevision"
@@ -37,7 +37,7 @@ class LlavaOnevision(StockModel):
 
     @staticmethod
     def prepare(pictures: Sequence[Picture], settings: dict[str, Any], device: torch.device) -> Tensor:
-        """See ``StockModel.prepare``; a frame's shape is given up, as the family does for videos."""
+        """See ``StockModel.prepare``; frames become square, as the family does with videos."""
         size = settings["size"]["height"], settings["size"]["width"]
         return normalise([resize(picture, size, settings["resample"]) for picture in pictures], settings, device)
 

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL: a tower with windowed attention, and no time in the text of its own."""
+"""Qwen2.5-VL: a tower with windowed attention; the family writes no time into the text."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from streamvlm.models.families.qwen_vl import QwenVl
 class Qwen2_5Vl(QwenVl):
     """Qwen2.5-VL of any size, Instruct.
 
-    The family tells a frame's time by where it stands on the temporal axis, in seconds from the video's beginning. What
-    is attended here stands close together whatever lies between, so that axis tells order alone, and time is text, as
-    its successor writes it: in seconds, which this family has been trained to answer in.
+    In this family a frame's time is its position on the temporal axis, in seconds from the video's beginning. Here
+    blocks are put together without gaps, so that axis gives their order alone, and time is text, as the family's
+    successor writes it: in seconds, in which this family was trained to answer.
     """
 
     family = "qwen2_5_vl"

@@ -1,4 +1,4 @@
-"""Qwen3-VL, dense: tower features go to the decoder's first layers too (DeepStack), and frames are told their time."""
+"""Qwen3-VL, dense: tower features go to the decoder's first layers too (DeepStack), and time is text."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the Qwen VL families share: pictures of any shape, positions of three axes, time told in the text.
+"""The common part of the Qwen VL families: pictures of any shape, positions of three axes, time in the text.
 
-The families take a video's frames in pairs, one patch of the tower over both. Here a frame must be answerable the
-moment it arrives, and the gate keeps or drops each for itself; so a frame is paired with itself, as the families do
-with a still picture. That costs twice the tokens of the families' own videos of as many frames, and motion in a pair.
+The families take a video's frames in pairs, one patch of the tower over both. Here a question may come right after a
+frame, and the gate keeps or drops each frame by itself; so a frame is paired with itself, as the families do with a
+still picture. That costs twice the tokens of the families' own videos of as many frames, and the motion in a pair.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from streamvlm.models.pixels import normalise, resize
 from streamvlm.models.stock_model import StockModel, Wrapping, halve_grid
 
 _MOST_TOKENS = 256
-"""Visual tokens of a clear frame at most, whatever more the checkpoint allows: a 16:9 picture takes 252."""
-_MOST_ASPECT = 200  # beyond which the families refuse a picture; one in a stream is squeezed
+"""Most visual tokens of a clear frame, even if the checkpoint allows more: a 16:9 picture takes 252."""
+_MOST_ASPECT = 200  # the families refuse a longer picture; in a stream it is squeezed
 _BICUBIC = 3  # where a settings file names no filter, as those of Qwen2.5-VL do not
 _N_TEXT_TOKENS = 11  # from 1,000 seconds on; Qwen's tokenizer takes digits one by one
 
@@ -32,9 +32,9 @@ _N_TEXT_TOKENS = 11  # from 1,000 seconds on; Qwen's tokenizer takes digits one 
 class QwenVl(StockModel):
     """A tower of any resolution before a Qwen decoder with M-RoPE, which places tokens by time, height and width.
 
-    A frame's shape is kept: it decides the grid of its visual tokens. A fuzzy frame's grid is pooled to half its sides
-    and stands where a picture of half the size would: no frame is seen twice, and each position is one that the
-    decoder was trained on, as those of a grid with gaps would not be.
+    A frame keeps its shape, which decides the grid of its visual tokens. A fuzzy frame's grid is pooled to half its
+    sides and gets the positions of a picture of half the size: so no frame is encoded twice, and the decoder was
+    trained on such positions, as it was not on those of a grid with gaps.
 
     Time is text before each frame, ``<7.5 seconds>``, as Qwen3-VL writes it (in transformers 4.57, by the family's
     authors; later versions leave a second pair of vision markers around the video).
@@ -44,7 +44,7 @@ class QwenVl(StockModel):
 
     @staticmethod
     def frame_tokens_of(config: Any) -> tuple[int, int]:
-        """See ``StockModel.frame_tokens_of``; of a 16:9 picture, as others have other grids."""
+        """See ``StockModel.frame_tokens_of``; for a 16:9 picture, as others have other grids."""
         rows, columns = Sizes(1, 0, _MOST_TOKENS).grid(720, 1280)
         return _N_TEXT_TOKENS + rows * columns, _N_TEXT_TOKENS + math.ceil(rows / 2) * math.ceil(columns / 2)
 
@@ -100,7 +100,7 @@ class QwenVl(StockModel):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """A checkpoint's numbers that decide to what size a picture is brought.
+    """A checkpoint's numbers that decide the size of a picture.
 
     Attributes:
         token: Pixels of a visual token's side.
@@ -114,14 +114,14 @@ class Sizes:
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Sizes:
-        """From a settings file; its limits are named in one of two ways."""
+        """Reads them from settings, in which the limits have one of two names."""
         token = int(settings["patch_size"]) * int(settings["merge_size"])
         least = settings.get("min_pixels") or settings["size"]["shortest_edge"]
         most = min(settings.get("max_pixels") or settings["size"]["longest_edge"], _MOST_TOKENS * token**2)
         return cls(token, min(least, most), most)
 
     def grid(self, height: float, width: float) -> tuple[int, int]:
-        """Rows and columns of the visual tokens of a picture: in its shape, within the limits."""
+        """Returns the rows and columns of the visual tokens of a picture: in its shape, within the limits."""
         height, width = max(height, width / _MOST_ASPECT), max(width, height / _MOST_ASPECT)
         rows, columns = round(height / self.token), round(width / self.token)
         n_pixels = rows * columns * self.token**2
@@ -141,11 +141,11 @@ def flatten_patches(pixels: Tensor, patch: int, merge: int, n_pair: int) -> tupl
         pixels: Of the frames; height and width are multiples of ``patch * merge``.
         patch: Pixels of a patch's side.
         merge: Patches of a visual token's side.
-        n_pair: Frames that a patch is over.
+        n_pair: Frames that a patch covers.
 
     Returns:
         Patches (T * rows * columns, 3 * n_pair * patch * patch), those of a visual token one behind the other; and
-        how many rows and columns of patches a frame has.
+        the rows and columns of patches of a frame.
     """
     n_frames, n_colours, height, width = pixels.shape
     rows, columns = height // patch, width // patch
@@ -156,6 +156,6 @@ def flatten_patches(pixels: Tensor, patch: int, merge: int, n_pair: int) -> tupl
 
 
 def grid_positions(rows: int, columns: int) -> Positions:
-    """Where a grid's tokens stand, row by row: at one time, each at its height and width (arXiv:2409.12191, 2.1)."""
+    """Returns the positions of a grid's tokens, row by row, all at one time (arXiv:2409.12191, 2.1)."""
     down, across = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     return Positions.of(torch.stack([torch.zeros_like(down), down, across]).flatten(1), max(rows, columns))

@@ -14,7 +14,7 @@ from streamvlm.models.chat import Turns, stream_as_text
 from streamvlm.models.pixels import normalise, resize
 from streamvlm.models.stock_model import StockModel, Wrapping, clock
 
-# As the family words its video prompts; of a stream neither the number of frames nor the length is known.
+# The family's words of video prompts, without the number of frames and the length, which a stream has not.
 _SYSTEM = (
     "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
     "provides, and assist the user with a variety of tasks using natural language."
@@ -62,7 +62,7 @@ class SmolVlm(StockModel):
 
 
 def _fit(picture: Picture, longest: int) -> tuple[int, int]:
-    """The size (height, width) of a picture's shape whose longer edge is given; the other one is even."""
+    """Returns the size (height, width) in a picture's shape whose longer edge is ``longest``; the other one is even."""
     height, width = picture.shape[:2]
     ratio = width / height
     other = int(longest / ratio) if width >= height else int(longest * ratio)

@@ -1,4 +1,4 @@
-"""Pocket, the bundled model: what it sees, how it is spoken to, and its checkpoint."""
+"""Pocket, the bundled model: its eye, its vocabulary and prompts, and its checkpoint."""
 
 from pathlib import Path
 

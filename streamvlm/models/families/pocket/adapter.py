@@ -19,10 +19,16 @@ from streamvlm.errors import ModelError
 from streamvlm.frame import Fidelity, Picture
 from streamvlm.models.base import Footprint, FrameTokens, Sight
 from streamvlm.models.families.pocket import CHECKPOINT
-from streamvlm.models.families.pocket.attributes import N_ATTRIBUTES, SPAN, clock_columns
+from streamvlm.models.families.pocket.attributes import (
+    N_ATTRIBUTES,
+    N_CLEAR_TOKENS,
+    N_FUZZY_TOKENS,
+    SPAN,
+    clock_columns,
+)
 from streamvlm.models.families.pocket.eye import Eye, posteriors
 from streamvlm.models.families.pocket.fidelity import pool_zones
-from streamvlm.models.families.pocket.prompt import OPENING, question_ids, spoken, time_ids
+from streamvlm.models.families.pocket.prompt import N_TIME_TOKENS, OPENING, question_ids, spoken, time_ids
 from streamvlm.models.families.pocket.trunk import load_trunk, to_pixels
 from streamvlm.models.families.pocket.vocabulary import END, PAD
 from streamvlm.models.families.pocket.words import group_matrix
@@ -30,7 +36,7 @@ from streamvlm.models.loading import layout_of
 
 FAMILY = "pocket"
 _SCENE_ENERGY, _WORD_ENERGY = 2.0, 6.0
-"""Weight of the scene and of the words in the gate's feature, where each zone's colour, shape and badge weigh 1."""
+"""Weight of the scene and of the words in the gate's feature, in which each zone's colour, shape and badge weigh 1."""
 
 
 class Pocket:
@@ -76,9 +82,9 @@ class Pocket:
 
     @classmethod
     def footprint(cls, folder: Path, dtype: torch.dtype) -> Footprint:
-        """What a kept frame takes, by the configuration in a folder alone."""
+        """Returns the size of a kept frame, from the configuration in a folder alone."""
         decoder = LlamaConfig(**json.loads((folder / "config.json").read_text("utf-8"))["decoder"])
-        return Footprint(layout_of(decoder, dtype), 13, 8)
+        return Footprint(layout_of(decoder, dtype), N_TIME_TOKENS + N_CLEAR_TOKENS, N_TIME_TOKENS + N_FUZZY_TOKENS)
 
     @torch.inference_mode()
     def see(self, pictures: Sequence[Picture]) -> list[Sight]:
@@ -121,7 +127,7 @@ class Pocket:
 
 
 def _features(rows: Tensor) -> Tensor:
-    """Gate features of (T, 10, attributes) posteriors: (T, E).
+    """Turns (T, 10, attributes) posteriors into gate features (T, E).
 
     Square roots make each posterior a unit vector, so that a doubtful report moves the feature little and a
     changed one moves it the same whatever it was before.

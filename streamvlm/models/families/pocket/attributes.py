@@ -1,7 +1,7 @@
-"""What pocket's eye reports of a picture: posteriors over named attributes, the interface to its decoder.
+"""The posteriors over named attributes that pocket's eye reports, and that its decoder gets.
 
-A visual token is a linear map of one such posterior vector, started from the decoder's own embeddings of the
-attributes' names, so that seeing "red" and reading "red" begin as the same thing.
+A visual token is a linear map of one such posterior vector. Training starts the map from the decoder's embeddings of
+the attributes' names, so that seeing "red" and reading "red" begin alike.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ATTRIBUTE_NAMES = tuple(name for names in GROUPS.values() for name in names)
 
 
 def clock_columns(time_s: float) -> tuple[int, int, int]:
-    """Columns of the hour, minute and second of a stream time."""
+    """Returns the columns of the hour, minute and second of a stream time."""
     seconds = int(time_s)
     return (
         SPAN["hour"].start + seconds // 3600 % 24,

@@ -58,10 +58,10 @@ def posteriors(logits: dict[str, Tensor], words: Tensor) -> Tensor:
     rows = words.new_zeros(n, 1 + N_ZONES, N_ATTRIBUTES)
     rows[:, 0, SPAN["scene"]] = logits["scene"].softmax(-1)
     real = rows[:, 0, _REAL, None]
-    # Squared and scaled back: what is likeliest stands out, as one word is all that will be said of it.
+    # Squared and scaled back, so that the likeliest word stands out: the answer will be one word.
     rows[:, 0, SPAN["word"]] = words.square() / words.square().sum(-1, keepdim=True) * real
     rows[:, 1:, SPAN["zone"]] = torch.eye(N_ZONES, device=words.device)
-    # Every zone says its scene as well: "the left of the forest" is then found in one place.
+    # Every zone has the scene as well, so that one token answers "the left of the forest".
     rows[:, 1:, SPAN["scene"]] = rows[:, :1, SPAN["scene"]]
     for group in ZONE_GROUPS:
         seen = logits[group].softmax(-1) * (1 - real[..., None])

@@ -1,6 +1,6 @@
-"""How pocket is spoken to: the opening that serves as sinks, timestamps, questions and answers.
+"""Pocket's prompts: the opening that serves as sinks, timestamps, questions and answers.
 
-Pocket knows one indefinite article, "a"; people say and hear "an" where it belongs.
+Pocket knows one indefinite article, "a"; questions may have "an", and answers get it where it belongs.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ from tokenizers import Tokenizer
 from streamvlm.world.grammar import takes_an, with_one_article
 
 OPENING = "<start> you look at a video and answer questions ."
+N_TIME_TOKENS = 3
+"""Of a timestamp: hours, minutes, seconds."""
 
 
 def time_ids(tokenizer: Tokenizer, time_s: float) -> list[int]:
-    """Tokens of a block's timestamp, such as ``0:03:07``: always three."""
+    """Returns the tokens of a block's timestamp, such as ``0:03:07``."""
     seconds = int(time_s)
     text = f"{seconds // 3600 % 100}:{seconds // 60 % 60:02}:{seconds % 60:02}"
     return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def question_ids(tokenizer: Tokenizer, question: str) -> list[int]:
-    """Tokens of a question up to where the answer begins."""
+    """Returns the tokens of a question, up to the beginning of the answer."""
     return list(tokenizer.encode(f"<ask> {with_one_article(question)} <answer>", add_special_tokens=False).ids)
 
 
 def reply_ids(tokenizer: Tokenizer, answer: str) -> list[int]:
-    """Tokens of an answer and its end."""
+    """Returns the tokens of an answer and its end."""
     return list(tokenizer.encode(f"{with_one_article(answer)} <end>", add_special_tokens=False).ids)
 
 
 def spoken(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """An answer's tokens as text, which grows by appending: an article waits for its word.
+    """Returns an answer's tokens as text; more ids only append to it, so an article waits for its word.
 
     A clock's three tokens are written as one time.
     """

@@ -39,7 +39,7 @@ FINE, MIDDLE, COARSE = 24, 40, 112
 
 @dataclass(frozen=True, slots=True)
 class TrunkFeatures:
-    """What the trunk sees in T pictures.
+    """The trunk's output for T pictures.
 
     Attributes:
         fine: (T, 24, 56, 56) features.
@@ -121,7 +121,7 @@ class Trunk(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, pixels: Tensor, upto_coarse: bool = False) -> TrunkFeatures:
-        """Looks at (T, 3, 224, 224) normalised pixels; ``upto_coarse`` leaves the classes out."""
+        """Runs on (T, 3, 224, 224) normalised pixels; ``upto_coarse`` leaves the classes out."""
         kept, x = {}, self.stem(pixels)
         for i, block in enumerate(self.blocks[: _COARSE_BLOCK + 1] if upto_coarse else self.blocks):
             x = block(x)
@@ -155,7 +155,7 @@ def load_trunk() -> Trunk:
         block.load(weights, f"_blocks.{i}")
     trunk.head.load(weights, "_conv_head", "_bn1")
     trunk.classify.weight.data, trunk.classify.bias.data = weights["_fc.weight"], weights["_fc.bias"]
-    # On a CPU twice as fast as the usual layout; pictures are given in it too.
+    # On a CPU twice as fast as the usual layout; pictures come in it too.
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
@@ -163,7 +163,7 @@ def load_trunk() -> Trunk:
 
 
 def to_pixels(pictures: Sequence[Picture]) -> Tensor:
-    """Squashes pictures of any size to the trunk's square, so that the nine zones stay where they are.
+    """Resizes pictures of any shape to the trunk's square, so that the nine zones stay where they are.
 
     Returns:
         (T, 3, 224, 224) float32, normalised with the checkpoint's own numbers.

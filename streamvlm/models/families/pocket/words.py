@@ -18,18 +18,18 @@ from torch import Tensor
 
 @cache
 def everyday_words() -> tuple[str, ...]:
-    """The everyday word of every ImageNet class: 1000 words in class order, with repeats."""
+    """Returns the everyday word of every ImageNet class: 1000 words in class order, with repeats."""
     return tuple(Path(__file__).with_name("everyday_words.txt").read_text("utf-8").split())
 
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """The distinct everyday words, sorted."""
+    """Returns the distinct everyday words, sorted."""
     return tuple(sorted(set(everyday_words())))
 
 
 def group_matrix() -> Tensor:
-    """What a class posterior is multiplied by to sum it into everyday words.
+    """Returns the matrix that sums a class posterior into everyday words.
 
     Returns:
         (1000, V) float32 with a single 1 in each row; column j belongs to `vocabulary()[j]`.
