@@ -137,8 +137,12 @@ async def push_ts(clip: Path, server: LiveServer, opened: ExitStack) -> Watched:
 async def push_hls(clip: Path, server: LiveServer, opened: ExitStack, site: Site) -> Watched:
     """A playlist that grows, and the segments of its last seconds, over HTTP."""
     flags = ["-hls_time", "1", "-hls_list_size", "4", "-hls_flags", "delete_segments"]
-    ffmpeg = start_ffmpeg(opened, clip, "-f", "hls", *flags, str(site.folder / "live.m3u8"))
-    async with viewer(server.url) as client:
+    playlist = site.folder / "live.m3u8"
+    async with viewer(server.url) as client:  # first: connecting may take longer than segments stay
+        ffmpeg = start_ffmpeg(opened, clip, "-f", "hls", *flags, str(playlist))
+        while not playlist.exists():
+            assert ffmpeg.poll() is None
+            await asyncio.sleep(0.05)
         watched = await watch(client, f"http://{site.host}/live.m3u8")
     assert await asyncio.to_thread(ffmpeg.wait, 30) == 0
     return watched
