@@ -8,9 +8,19 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from streamvlm.errors import UsageError
+from streamvlm.policies.registry import DEFAULT_POLICY, POLICIES
 
 ENVIRONMENT = "STREAMVLM_"
 """Prefix of environment variables: ``STREAMVLM_PORT`` is ``port``."""
@@ -22,6 +32,12 @@ def _listed(value: object) -> object:
 
 
 Listed = BeforeValidator(_listed)
+
+
+def _known_policy(policy: str) -> str:
+    if policy not in POLICIES:
+        raise ValueError(f"there is no such policy; choose from {', '.join(POLICIES)}")
+    return policy
 
 
 class ServerConfig(BaseModel):
@@ -42,6 +58,9 @@ class ServerConfig(BaseModel):
 
     model: str = Field(default="pocket", description="Name or directory of a model.")
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    policy: Annotated[str, AfterValidator(_known_policy)] = Field(
+        default=DEFAULT_POLICY, description=f"What is kept, and what a question gets: {', '.join(POLICIES)}."
+    )
     home: Path | None = Field(default=None, description="Folder in which sessions outlive the server.")
     max_sessions: int = Field(default=8, ge=1, description="Sessions open at once.")
     max_waiting: int = Field(

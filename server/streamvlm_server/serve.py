@@ -57,7 +57,7 @@ def engine_config(config: ServerConfig) -> EngineConfig:
         host_budget_bytes=config.memory_budget,
         disk_budget_bytes=config.disk_budget,
         home=config.home,
-        session=SessionConfig(host_budget_bytes=config.session_memory_budget),
+        session=SessionConfig(policy=config.policy, host_budget_bytes=config.session_memory_budget),
         archive=ArchiveConfig(
             codec=Codec(config.disk_codec),
             budget_bytes=config.session_disk_budget,

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 import click
 from tqdm import tqdm
 
-from streamvlm.cli.group import device_option, dtype_option, main, model_option, reconnect_option, stream_option, warn
+from streamvlm.cli.group import (
+    device_option,
+    dtype_option,
+    main,
+    model_option,
+    policy_option,
+    reconnect_option,
+    stream_option,
+    warn,
+)
 from streamvlm.cli.interrupts import Interrupts, quit_by
 from streamvlm.cli.progress import ProgressLines
 from streamvlm.cli.units import clock, parse_bytes, parse_time
@@ -67,6 +76,7 @@ examples:
 @stream_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a question on stdout, and nothing else.")
 @click.option("--fps", default=1.0, show_default=True, help="Frames sampled from a second of stream time.")
+@policy_option
 @click.option("--window", default=8, show_default=True, metavar="BLOCKS", help="Newest blocks always attended to.")
 @click.option("--top-k", default=8, show_default=True, metavar="BLOCKS", help="Most blocks to retrieve for a question.")
 @click.option(
@@ -95,8 +105,9 @@ examples:
 @dtype_option
 def _ask(
     source: str, questions: tuple[str, ...], at: tuple[tuple[str, str], ...], length: str | None, reconnect: str,
-    stream: int | None, as_json: bool, fps: float, window: int, top_k: int, memory_budget: str, memory: Path | None,
-    disk_budget: str | None, disk_codec: str | None, flush_every: float | None, model: str, device: str, dtype: str,
+    stream: int | None, as_json: bool, fps: float, policy: str, window: int, top_k: int, memory_budget: str,
+    memory: Path | None, disk_budget: str | None, disk_codec: str | None, flush_every: float | None, model: str,
+    device: str, dtype: str,
 ) -> None:  # fmt: skip
     asked = sorted(((parse_time(time_), question) for time_, question in at), key=lambda pair: pair[0])
     if not asked and not questions:
@@ -120,7 +131,7 @@ def _ask(
         from streamvlm.session.ram_budget import RamBudget
         from streamvlm.session.session import Session
 
-        config = SessionConfig(window_blocks=window, top_k=top_k, host_budget_bytes=host_bytes)
+        config = SessionConfig(policy=policy, window_blocks=window, top_k=top_k, host_budget_bytes=host_bytes)
         loaded = load_model(model, device=device, dtype=dtype)
         archive = None
         if memory is not None:
@@ -170,8 +181,8 @@ class _Watch:
     """Feeds a source to a session, with a progress line on stderr, and stops where a question is to be asked.
 
     Attributes:
-        warnings: What there was to say of the source when it ended.
-        lost: Why it was given up; None if it was not.
+        warnings: Sentences about the source, from when it has ended.
+        lost: Why the source was given up; None if it was not.
     """
 
     def __init__(
@@ -203,7 +214,7 @@ class _Watch:
             print(self.summary(), file=sys.stderr)
 
     def until(self, at_s: float | None) -> None:
-        """Watches every frame up to ``at_s``, or to the end of the stream."""
+        """Watches all frames up to ``at_s``, or to the end of the stream."""
         chunk = []
         size = 1 if self._source.is_live else 8
         while self._ahead is not None and (at_s is None or self._ahead.time_s <= self._from_s + at_s):
@@ -218,11 +229,11 @@ class _Watch:
 
     @property
     def ended_s(self) -> float | None:
-        """Seconds of the source at its last frame; None while there are more."""
+        """Time of the source's last frame; None while there are more frames."""
         return None if self._ahead is not None else self._watched_s
 
     def summary(self) -> str:
-        """What has been watched so far, in a line."""
+        """Returns a line about what has been watched so far."""
         memory = self._session.memory
         line = (
             f"{sum(self._session.log.counts.values())} frames, {memory.n_clear} clear, {memory.n_fuzzy} fuzzy, "
@@ -245,7 +256,7 @@ class _Watch:
         return f"{clock(self._watched_s)}{length} watched, {self._pace:.1f}x real time"
 
     def _next(self) -> Frame | None:
-        """The next frame; at the end it is told why there are no more."""
+        """Returns the next frame, or None at the end, after it has printed why there are no more."""
         try:
             frame = next(self._frames, None)
         except SourceLostError as error:
@@ -284,7 +295,7 @@ def _tell(session: Session, question: str, *, as_json: bool, warnings: Sequence[
 
 
 def answer_json(answer: Answer, warnings: Sequence[str]) -> dict[str, object]:
-    """The JSON object that stands for an answer, with what there was to say of its source."""
+    """Returns an answer as a JSON object, with the warnings about its source."""
     return {
         "question": answer.question,
         "answer": answer.text,

@@ -10,6 +10,7 @@ import click
 
 from streamvlm.cli.group import device_option, dtype_option, main, model_option
 from streamvlm.cli.units import parse_time
+from streamvlm.policies.registry import DEFAULT_POLICY, POLICIES
 
 
 @main.group("eval")
@@ -22,10 +23,18 @@ def _eval() -> None:
 @click.option("--duration", default="11m", show_default=True, help="Length of each, at 1 frame/s.")
 @click.option("--questions", default=100, show_default=True, help="Questions asked of each.")
 @click.option(
-    "--variants",
-    default="heads",
+    "--policy",
+    "policies",
+    default=DEFAULT_POLICY,
     show_default=True,
-    help="Comma-separated: heads, mean-key, random, everything, or on disk as raw, int8, int4.",
+    metavar="NAMES",
+    help=f"Policies to compare, with commas: {', '.join(POLICIES)}.",
+)
+@click.option(
+    "--disk-codec",
+    "codecs",
+    metavar="NAMES",
+    help="Compare each also with itself from disk, in these codecs, with commas: raw, int8, int4.",
 )
 @click.option("--top-k", default=8, show_default=True, metavar="BLOCKS")
 @click.option("--misses", is_flag=True, help="List wrong answers on stderr.")
@@ -37,7 +46,8 @@ def _eval_world(
     streams: int,
     duration: str,
     questions: int,
-    variants: str,
+    policies: str,
+    codecs: str | None,
     top_k: int,
     misses: bool,
     markdown: bool,
@@ -46,13 +56,15 @@ def _eval_world(
     dtype: str,
 ) -> None:
     """Ask held-out worlds about the present, the past, times, order, and what never appeared."""
+    from streamvlm.evaluation.suites.variants import variants_of
     from streamvlm.evaluation.suites.world import as_markdown, run_world_suite, summarise
     from streamvlm.models.registry import load_model
     from streamvlm.session.config import SessionConfig
 
+    variants = variants_of(_listed(policies), _listed(codecs) if codecs else ())
     marked = run_world_suite(
         load_model(model, device=device, dtype=dtype), SessionConfig(top_k=top_k), seeds=range(streams),
-        duration_s=parse_time(duration), n_questions=questions, names=variants.split(","),
+        duration_s=parse_time(duration), n_questions=questions, variants=variants,
         progress=lambda line: print(line, file=sys.stderr),
     )  # fmt: skip
     for one in marked if misses else ():
@@ -64,6 +76,10 @@ def _eval_world(
             )
     report = summarise(marked)
     print(as_markdown(report) if markdown else json.dumps(report, indent=1))
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",")]
 
 
 @_eval.command("standing")

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from streamvlm.errors import StreamVlmError
+from streamvlm.policies.registry import DEFAULT_POLICY, POLICIES
 
 _ABOUT = """\
 Watch a video and answer questions about it: what is there now, what was there earlier, when, and in what order.
@@ -66,6 +67,12 @@ dtype_option = click.option(
     "--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16: of weights and memory."
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+policy_option = click.option(
+    "--policy",
+    default=DEFAULT_POLICY,
+    show_default=True,
+    help=f"What is kept, and what a question gets: {', '.join(POLICIES)}.",
+)
 reconnect_option = click.option(
     "--reconnect", default="30s", show_default=True, metavar="TIME",
     help="How long to try again when SOURCE stalls or drops; 0 is not at all.",

@@ -33,10 +33,10 @@ examples:
 
 
 class _Serve(click.Command):
-    """A command whose flags are the fields of ServerConfig, which is imported no earlier than needed."""
+    """A command with a flag for each field of ServerConfig, which is imported only when it is needed."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """All parameters."""
+        """Returns all parameters."""
         return [*super().get_params(ctx), *_flags()]
 
 

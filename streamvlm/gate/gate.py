@@ -37,7 +37,7 @@ OPENING_FRAMES = 3
 
 
 class Reason(StrEnum):
-    """Why a frame got its fidelity."""
+    """Why a frame got the fidelity that it has."""
 
     OPENING = "opening"
     TURNING_POINT = "turning point"
@@ -60,16 +60,16 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GateConfig:
-    """What the gate is told.
+    """Settings of the gate.
 
     Attributes:
         variant: ``floor`` (ours) or ``paper`` (as published).
         curvature_weight: lambda, the weight of curvature against motion.
-        k_fuzzy: How many sigma above the mean a frame is kept fuzzy.
-        k_clear: How many sigma above the mean a frame is kept clear.
+        k_fuzzy: A frame is kept fuzzy from so many sigma above the mean.
+        k_clear: A frame is kept clear from so many sigma above the mean.
         half_life_s: Stream time after which a score counts half in the statistics. A scene that starts to
             move after a long rest is kept clear for up to as long.
-        noise_floor: m0, the motion of noise alone; differs between extractors, see `calibrate_noise_floor`.
+        noise_floor: m0, the motion of noise alone; each model's feature has its own, see `calibrate_noise_floor`.
         max_gap_s: Longest stretch of stream time with nothing kept.
     """
 
@@ -91,7 +91,7 @@ class GateConfig:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was decided on one frame, and the numbers it was decided by."""
+    """The gate's verdict on one frame, and the numbers that led to it."""
 
     time_s: float
     fidelity: Fidelity
@@ -117,7 +117,7 @@ class KSigma:
         self._mean = self._variance = 0.0
 
     def observe(self, value: float, elapsed_s: float) -> None:
-        """Takes in a value that stands for the ``elapsed_s`` seconds since the one before."""
+        """Adds a value, ``elapsed_s`` seconds after the one before."""
         gamma = 0.5 ** (elapsed_s / self._half_life_s)
         self._weight = gamma * self._weight + (1.0 - gamma)
         share = (1.0 - gamma) / self._weight if self._weight else 0.0
@@ -131,7 +131,7 @@ class KSigma:
 
 @dataclass(frozen=True, slots=True)
 class _Trail:
-    """Where the trajectory stands: the last frame, the step that led to it, and the last frame kept."""
+    """The end of the trajectory: the last frame, the step that led to it, and the last frame that was kept."""
 
     time_s: float
     feature: Tensor
@@ -195,7 +195,7 @@ class CurvatureGate:
 
 
 class DecisionLog:
-    """The newest decisions of a stream, oldest first, and counts of all there ever were."""
+    """The newest decisions of a stream, oldest first, and counts of all decisions so far."""
 
     def __init__(self, capacity: int) -> None:
         self._decisions: deque[Decision] = deque(maxlen=capacity)
@@ -206,15 +206,15 @@ class DecisionLog:
         return iter(self._decisions)
 
     def append(self, decision: Decision) -> None:
-        """Adds the next decision; the oldest one held falls out of a full log."""
+        """Adds the next decision; a full log drops its oldest one."""
         self._decisions.append(decision)
         self.counts[decision.fidelity] += 1
 
     def gaps(self, start_s: float, end_s: float) -> list[tuple[float, float]]:
         """Returns the (from, to) spans within [start_s, end_s] in which frames came and none was kept.
 
-        A span runs from the first frame discarded to the next one kept, or to the newest. Nothing is claimed
-        of times that the log no longer holds or that lie ahead.
+        A span runs from the first frame discarded to the next one kept, or to the newest. Times that the log no
+        longer holds, or that lie ahead, are in no span.
         """
         spans: list[tuple[float, float]] = []
         runs = groupby(pairwise(self._decisions), key=lambda pair: pair[0].fidelity is Fidelity.DISCARDED)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from streamvlm.memory.block import BlockLayout, KVBlock
+from streamvlm.memory.disk.store import DiskStore
 from streamvlm.retrieval.key_index import KeyIndex
 from streamvlm.retrieval.scorer import Ids
 
@@ -40,6 +41,11 @@ class MeanKeyScorer:
     def add(self, block: KVBlock, payload: Tensor) -> None:
         """Indexes the mean key of a payload (L, 2, K, N, D)."""
         self._index.add(block.id, payload[:, 0].float().mean(dim=2).reshape(1, 1, -1))
+
+    def reload(self, store: DiskStore) -> None:
+        """Indexes the blocks on disk by their payloads, each of which is read for it."""
+        for block, payload in store.payloads():
+            self.add(block, payload)
 
     def forget(self, ids: Iterable[int]) -> None:
         """Drops blocks from the index."""

@@ -1,4 +1,4 @@
-"""What a block scorer is: the seam between the ways of ranking blocks for a question."""
+"""What an index of blocks is, and a scorer, which ranks the blocks of its index for a question."""
 
 from __future__ import annotations
 
@@ -10,13 +10,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamvlm.memory.block import KVBlock
+from streamvlm.memory.disk.store import DiskStore
 
 Ids = Sequence[int] | NDArray[np.int64]
 """Block ids; an array where there are thousands."""
 
 
-class BlockScorer(Protocol):
-    """Keeps its own index of every remembered block and scores blocks by a question's queries."""
+class BlockIndex(Protocol):
+    """Holds of each remembered block what it needs in order to find it again."""
+
+    def add(self, block: KVBlock, payload: Tensor) -> None:
+        """Indexes a new block by its payload: (L, 2, K, N, D) raw keys and values, any device."""
+
+    def reload(self, store: DiskStore) -> None:
+        """Indexes all blocks of a store that was opened again; a block that proves damaged leaves the store."""
+
+    def forget(self, ids: Iterable[int]) -> None:
+        """Drops blocks from the index."""
+
+
+class BlockScorer(BlockIndex, Protocol):
+    """Scores the blocks of its index by a question's queries."""
 
     @property
     def layers(self) -> Sequence[int]:
@@ -25,12 +39,6 @@ class BlockScorer(Protocol):
     @property
     def n_bytes(self) -> int:
         """Bytes its index takes."""
-
-    def add(self, block: KVBlock, payload: Tensor) -> None:
-        """Indexes a block by its payload: (L, 2, K, N, D) raw keys and values, any device."""
-
-    def forget(self, ids: Iterable[int]) -> None:
-        """Drops blocks from the index."""
 
     def score(self, queries: Mapping[int, Tensor], ids: Ids) -> Tensor:
         """Scores how much the question wants each candidate; other blocks have no influence.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from streamvlm.errors import UsageError
 from streamvlm.gate.gate import GateConfig
+from streamvlm.policies.registry import DEFAULT_POLICY, check_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,20 +14,22 @@ class SessionConfig:
     """Settings of one stream.
 
     Attributes:
+        policy: Name of the memory policy: what is kept, and which blocks a question gets.
         window_blocks: Newest blocks that every chunk and every question attends to.
         top_k: Most blocks to retrieve for a question.
-        coverage: Share of the retrieval score that is enough; fewer than ``top_k`` blocks may reach it.
+        coverage: Share of the score of all blocks that is enough; fewer than ``top_k`` blocks may reach it.
         chunk_frames: Most frames that one vision pass and one prefill take together.
-        host_budget_bytes: RAM for blocks; the oldest unused are forgotten beyond it.
+        host_budget_bytes: RAM for blocks; beyond it, the least recently used are forgotten.
         device_budget_bytes: Device memory for a cache of blocks; a CPU has no use for it.
         max_question_tokens: A longer question is refused.
         max_answer_tokens: An answer is cut there.
         max_dialogue_tokens: Earlier questions and answers kept in view, the oldest dropped first but never the last;
             by default as many as the model was made for.
         log_decisions: Newest gate decisions held in RAM; an archive holds a million.
-        gate: The gate's settings; the model's noise floor takes the place of the one given here.
+        gate: Settings of the curvature gate; the model's noise floor takes the place of the one given here.
     """
 
+    policy: str = DEFAULT_POLICY
     window_blocks: int = 8
     top_k: int = 8
     coverage: float = 0.5
@@ -43,8 +46,9 @@ class SessionConfig:
         """Refuses what no stream can run with.
 
         Raises:
-            UsageError: If a count is not positive or the coverage not in (0, 1].
+            UsageError: If there is no such policy, a count is not positive or the coverage not in (0, 1].
         """
+        check_policy(self.policy)
         counts = {"window": self.window_blocks, "top-k": self.top_k, "chunk": self.chunk_frames}
         for name, count in counts.items():
             if count < 1:

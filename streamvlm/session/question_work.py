@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,8 @@ from streamvlm.errors import UsageError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.block_table import Snapshot
+from streamvlm.policies.base import Candidates
 from streamvlm.retrieval.evidence import Evidence, rank_evidence
-from streamvlm.retrieval.selection import select_blocks
 from streamvlm.session.answer import Answer, Timings, TokenCounts
 from streamvlm.session.dialogue import Dialogue
 from streamvlm.session.steps import Inspection, Reading, Work
@@ -199,16 +200,23 @@ class QuestionWork:
         return [] if self._question.out_of_band else [KeyValues(payload) for payload in self._dialogue.payloads]
 
     def _retrieve(self, tokens: Tensor, near: Context) -> Work[list[KVBlock]]:
-        """Chooses blocks older than the window; the window's own claim on the question counts."""
-        scope, config, memory = self._scope, self._config, self._memory
-        n_older = len(scope.blocks) - config.window_blocks
+        """Returns the blocks older than the window that the policy chooses for the question."""
+        scope, policy = self._scope, self._memory.policy
+        n_older = len(scope.blocks) - self._config.window_blocks
         if n_older <= 0:
             return []
-        queries = yield Inspection(tokens, near, memory.scorer.layers)
-        # What was forgotten while the question waited can no longer be had.
-        ids = scope.ids[np.isin(scope.ids, memory.blocks.table.ids(), assume_unique=True, kind="table")]
-        chosen = select_blocks(memory.scorer.score(queries, ids), ids, config.top_k, config.coverage)
+        queries = (yield Inspection(tokens, near, policy.layers)) if policy.layers else {}
+        candidates = self._candidates(n_older)
+        chosen = policy.choose(candidates, queries) if candidates.n_older else []
         return [scope.blocks[place] for place in np.searchsorted(scope.ids, chosen) if place < n_older]
+
+    def _candidates(self, n_older: int) -> Candidates:
+        """Returns what is left of the blocks in scope: some may have been forgotten while the question waited."""
+        blocks, ids = self._scope.blocks, self._scope.ids
+        is_left = np.isin(ids, self._memory.blocks.table.ids(), assume_unique=True, kind="table")
+        if not is_left.all():
+            blocks = tuple(compress(blocks, is_left.tolist()))
+        return Candidates(blocks, ids[is_left], int(is_left[:n_older].sum()))
 
     def _write(self, token: int) -> None:
         self._ids.append(token)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import islice
 
 from streamvlm.archive.archive import Archive
@@ -17,7 +16,6 @@ from streamvlm.gate.gate import Decision, DecisionLog
 from streamvlm.memory.block_table import Snapshot
 from streamvlm.memory.hierarchy import MemoryStats
 from streamvlm.models.base import VideoLanguageModel
-from streamvlm.retrieval.scorer import BlockScorer
 from streamvlm.session.answer_stream import AnswerStream
 from streamvlm.session.config import SessionConfig
 from streamvlm.session.dialogue import Dialogue
@@ -34,7 +32,6 @@ class Session:
     Args:
         model: Shared between sessions; a session changes nothing in it.
         config: Budgets and settings.
-        scorer: How blocks are ranked for a question; by default the model's retrieval heads.
         archive: Where the stream is kept on disk: what it holds is remembered, the dialogue too. The session does not
             close it: close it after the session.
         process: What all sessions of this process share; the session's host budget is taken from it until ``close``.
@@ -54,20 +51,16 @@ class Session:
         model: VideoLanguageModel,
         config: SessionConfig | None = None,
         *,
-        scorer: BlockScorer | None = None,
         archive: Archive | None = None,
         process: RamBudget | None = None,
         runner: ModelRunner | None = None,
     ) -> None:
-        if archive is not None and scorer is not None:
-            raise ValueError("an archive keeps the retrieval heads' keys and no other scorer's")
         self.config, self.archive, self._process = config or SessionConfig(), archive, process
         if process is not None:
             process.take(self.config.host_budget_bytes)
         self.runner = runner or ModelRunner(model)
-        self.stream_memory = StreamMemory(self.runner, self.config, scorer, archive)
-        gate = replace(self.config.gate, noise_floor=self.runner.noise_floor)
-        self.watcher = Watcher(model, self.stream_memory, gate, self.config.log_decisions, archive)
+        self.stream_memory = StreamMemory(self.runner, self.config, archive)
+        self.watcher = Watcher(model, self.stream_memory, self.config.log_decisions, archive)
         most = self.config.max_dialogue_tokens
         self.dialogue = Dialogue(model, model.max_dialogue_tokens if most is None else most, archive)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -14,46 +15,44 @@ from streamvlm.gate.gate import Decision
 from streamvlm.memory.block import KVBlock
 from streamvlm.memory.hierarchy import BlockMemory
 from streamvlm.models.base import FrameTokens
-from streamvlm.retrieval.attention_mass import AttentionMassScorer
-from streamvlm.retrieval.scorer import BlockScorer
+from streamvlm.policies.base import MemoryPolicy, PolicySettings
+from streamvlm.policies.registry import find_policy
+from streamvlm.retrieval.attention_mass import IndexRows
 from streamvlm.session.config import SessionConfig
 from streamvlm.session.model_runner import ModelRunner
 from streamvlm.session.steps import Reading, Work
 
 
 class StreamMemory:
-    """The blocks of a stream, in their tiers and in the scorer's index, and contexts made of them.
+    """The blocks of a stream, in their tiers and in the policy's index, and contexts made of them.
 
     Args:
         runner: Runs the model that made them.
-        config: Budgets and the window's length.
-        scorer: How blocks are ranked for a question; by default the model's retrieval heads.
+        config: Budgets, the window's length and the policy.
         archive: Where blocks are kept on disk; what it holds is remembered from the start.
 
     Attributes:
         runner: Runs the model.
         config: The session's settings.
         blocks: The tiers.
-        scorer: Ranks them.
+        policy: Judges frames, indexes blocks, and chooses those that a question gets.
         window: Ids of the newest blocks, which every chunk and every question attends to.
     """
 
-    def __init__(
-        self, runner: ModelRunner, config: SessionConfig, scorer: BlockScorer | None, archive: Archive | None
-    ) -> None:
-        layout = runner.model.layout
-        own_scorer = AttentionMassScorer(runner.heads, runner.decoder.n_query_heads, layout)
-        self.scorer: BlockScorer = scorer or own_scorer
+    def __init__(self, runner: ModelRunner, config: SessionConfig, archive: Archive | None) -> None:
         self.runner, self.config = runner, config
-        self._rows = own_scorer.rows if archive is not None else None
-        for block, rows in archive.store.rows() if archive is not None else ():
-            own_scorer.add_rows(block.id, rows)
+        self.policy = _policy(runner, config)
+        self._rows: IndexRows | None = None
+        if archive is not None:
+            # What lies beside the payloads is the same whatever the policy, so that any policy opens any folder.
+            self._rows = IndexRows(runner.heads, runner.decoder.n_query_heads, runner.model.layout)
+            self.policy.index.reload(archive.store)
         self.blocks = BlockMemory(
-            layout,
+            runner.model.layout,
             device=runner.model.device,
             device_budget_bytes=config.device_budget_bytes,
             host_budget_bytes=config.host_budget_bytes,
-            on_forget=self.scorer.forget,
+            on_forget=self.policy.index.forget,
             disk=archive.writer if archive is not None else None,
         )
         newest = self.blocks.table.snapshot()[-config.window_blocks :]
@@ -68,9 +67,9 @@ class StreamMemory:
             fidelity=decision.fidelity,
             score=decision.score,
             positions=encoded.positions,
-            rows=self._rows(encoded.payload) if self._rows is not None else None,
+            rows=self._rows.of(encoded.payload) if self._rows is not None else None,
         )
-        self.scorer.add(block, encoded.payload)
+        self.policy.index.add(block, encoded.payload)
         self.window.append(block.id)
         self._pin_window()
         return block
@@ -97,3 +96,15 @@ class StreamMemory:
     def _pin_window(self) -> None:
         if self.window:
             self.blocks.table.window_start = self.window[0]
+
+
+def _policy(runner: ModelRunner, config: SessionConfig) -> MemoryPolicy:
+    settings = PolicySettings(
+        gate=replace(config.gate, noise_floor=runner.noise_floor),
+        top_k=config.top_k,
+        coverage=config.coverage,
+        heads=runner.heads,
+        n_query_heads=runner.decoder.n_query_heads,
+        layout=runner.model.layout,
+    )
+    return find_policy(config.policy)(settings)

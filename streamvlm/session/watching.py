@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from streamvlm.archive.archive import Archive
 from streamvlm.archive.diary import FrameRecord
 from streamvlm.frame import Fidelity, Frame
-from streamvlm.gate.gate import CurvatureGate, Decision, DecisionLog, GateConfig
+from streamvlm.gate.gate import Decision, DecisionLog
 from streamvlm.memory.block import KVBlock
 from streamvlm.models.base import FrameTokens, Sight, VideoLanguageModel
 from streamvlm.session.sight_cache import SightCache
@@ -29,8 +29,7 @@ class Watcher:
 
     Args:
         model: What sees and encodes.
-        memory: Where kept frames go.
-        gate: Settings of the gate that judges them.
+        memory: Where kept frames go; the gate of its policy judges them.
         log_decisions: Newest decisions to hold.
         archive: Gets a record of every frame; watching goes on where it was left.
 
@@ -44,12 +43,10 @@ class Watcher:
         self,
         model: VideoLanguageModel,
         memory: StreamMemory,
-        gate: GateConfig,
         log_decisions: int,
         archive: Archive | None,
     ) -> None:
         self._model, self._memory, self._archive = model, memory, archive
-        self._gate = CurvatureGate(gate)
         self._sights = SightCache()
         self.log = DecisionLog(log_decisions)
         self.newest: SeenFrame | None = None
@@ -66,8 +63,9 @@ class Watcher:
         if times != sorted(times):
             raise ValueError(f"stream time goes backwards in {times}")
         sights = yield from self._sights.look([frame.picture for frame in frames])
+        gate = self._memory.policy.gate
         seen = [
-            SeenFrame(sight, self._gate.decide(sight.feature, frame.time_s))
+            SeenFrame(sight, gate.decide(sight.feature, frame.time_s))
             for frame, sight in zip(frames, sights, strict=True)
         ]
         kept = [self._tokens(one) for one in seen if _is_kept(one)]

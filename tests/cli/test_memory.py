@@ -67,6 +67,18 @@ def test_another_process_answers_from_what_was_watched(
     assert told["memory"]["n_blocks"] == fresh["memory"]["n_blocks"] == told["memory"]["disk"]["n_blocks"]
 
 
+def test_what_was_watched_under_one_policy_is_asked_under_any(watched: Path, tmp_path: Path) -> None:
+    read = {}
+    for policy in ("streamvlm", "mean-key", "everything"):
+        twin = shutil.copytree(watched, tmp_path / policy)
+        done = run("ask", "-", "--memory", twin, "--policy", policy, "--json", "did you see a red circle?")
+        assert done.exit_code == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["answer"]
+        read[policy] = told["tokens"]["context"]
+    assert max(read, key=lambda policy: read[policy]) == "everything"
+
+
 def test_a_second_source_goes_on_with_the_stream(clip: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mem"
     for _ in range(2):

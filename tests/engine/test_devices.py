@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from streamvlm.frame import Frame
 from streamvlm.memory.disk.codec import Codec
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.models.registry import load_model
-from streamvlm.retrieval.mean_key import MeanKeyScorer
 from streamvlm.session.config import SessionConfig
 from streamvlm.session.session import Session
 from streamvlm.session.standing_question import ArmedQuestion, StandingQuestion, check
@@ -76,8 +76,7 @@ def whole_way(model: VideoLanguageModel, folder: Path) -> list[object]:
         session.close()
     with closing(Archive(folder, model, config, on_event=print)) as archive:
         answers.append(told(Session(model, SMALL, archive=archive), "and after that?"))
-    scorer = MeanKeyScorer(model.text_model.config.num_attention_heads, model.layout)
-    by_mean = Session(model, SMALL, scorer=scorer)
+    by_mean = Session(model, replace(SMALL, policy="mean-key"))
     by_mean.observe(frames)
     return [*answers, told(by_mean)]
 

@@ -16,6 +16,7 @@ import openai
 import pytest
 from live_server import LiveServer, live_server
 from prometheus_client.parser import text_string_to_metric_families
+from tiny_model import TinyModel, colour
 
 from streamvlm.engine.worker import Worker
 from streamvlm.errors import UsageError
@@ -338,3 +339,25 @@ def test_a_certificate_that_cannot_be_used_is_said_before_anything_is_loaded(
     for key in (authority, tmp_path / "missing.pem"):
         with pytest.raises(UsageError, match="certificate"):
             check_tls(ServerConfig(tls_cert=cert, tls_key=key))
+
+
+def test_a_question_gets_what_the_servers_policy_chooses_and_the_next_server_may_have_another(
+    tmp_path: Path, device: str
+) -> None:
+    read = {}
+    for policy in ("recent", "everything"):
+        with live_server(TinyModel(device), home=tmp_path, policy=policy) as running:
+            session = running.engine.open("hall")
+            for second in range(60 if policy == "recent" else 0):
+                session.offer(colour(second), time_s=float(second), wait=True)
+            with openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0) as client:
+                told = client.chat.completions.create(
+                    model="tiny", messages=[{"role": "user", "content": "what?"}], max_completion_tokens=2,
+                    extra_body={"streamvlm": {"session": "hall", "at_s": 50.0}},
+                )  # fmt: skip
+            assert told.usage is not None
+            read[policy] = told.usage.prompt_tokens
+            blocks = [block for block in session.scheduled.session.blocks() if block.start_s <= 50]
+    left_out = blocks[:-16]  # by `recent`: all but the window and as many more
+    assert left_out
+    assert read["everything"] >= read["recent"] + sum(block.n_tokens for block in left_out)

@@ -184,3 +184,22 @@ def test_an_answer_cut_by_the_sessions_own_limit_says_so(pocket: VideoLanguageMo
 def test_settings_no_answer_can_have_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         Question("what?", **settings)
+
+
+@pytest.mark.parametrize("policy", ["streamvlm", "uniform", "everything"])
+def test_what_is_forgotten_while_a_question_waits_is_not_given_to_it(
+    policy: str, pocket: VideoLanguageModel, frames: list[Frame]
+) -> None:
+    session = Session(pocket, SessionConfig(policy=policy, host_budget_bytes=700_000, window_blocks=3))
+    session.observe(frames[:60])
+    before = [block.id for block in session.blocks()]
+    asked = Task(work_on(session, "did you see a red circle?").steps())
+    session.observe(frames[60:68])
+    left = {block.id for block in session.blocks()}
+    assert before[0] not in left
+    assert left & set(before[:-3])
+    while not asked.has_ended:
+        session.runner.advance([asked])
+    retrieved = asked.result().retrieved
+    assert set(retrieved) <= left & set(before[:-3])
+    assert retrieved or policy == "streamvlm"

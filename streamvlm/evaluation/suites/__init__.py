@@ -1,1 +1,1 @@
-"""What is right: suites of questions whose answers are known."""
+"""Measure how right answers are: suites of questions whose answers are known."""

@@ -1,4 +1,4 @@
-"""What pocket sees on photographs it was not trained on, beside its trunk's own top-1 on the same pictures."""
+"""What pocket sees in photographs that it was not trained on, beside its trunk's own top-1 of the same pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUESTION = "what do you see now?"
 
 @dataclass(frozen=True, slots=True)
 class PhotoMark:
-    """One picture: its name, what was said, what the trunk would have said, and what counts as right."""
+    """One picture: its name, the answer, the word of the trunk's likeliest class, and the words that count as right."""
 
     name: str
     said: str
@@ -34,12 +34,12 @@ class PhotoMark:
 
     @property
     def is_trunk_right(self) -> bool:
-        """Whether the trunk's likeliest class is called by an accepted word."""
+        """Whether the word of the trunk's likeliest class is an accepted one."""
         return self.trunk_said in self.accepted
 
 
 def run_photo_suite(model: VideoLanguageModel, cases: Sequence[PhotoCase]) -> list[PhotoMark]:
-    """Shows every picture to a session of its own and asks what it sees."""
+    """Shows each picture to a session of its own and asks what it sees."""
     trunk, words = load_trunk(), everyday_words()
     marks = []
     for case in cases:

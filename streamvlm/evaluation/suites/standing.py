@@ -1,8 +1,8 @@
-"""Standing questions on the synthetic world: do they fire when a thing appears, soon, once, and not otherwise?
+"""Standing questions on the synthetic world: do they fire when a thing appears, soon, once, and at no other time?
 
 Each held-out world is watched at 1 frame/s with several questions armed, for things that appear and for things that
-never do. An event is one appearance of a thing that is asked about. It is told when the question fires for the first
-time while the thing is there; every other firing is a false alarm.
+never do. An event is one appearance of a thing that is asked about. The first firing while the thing is there tells the
+event; every other firing is a false alarm.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from streamvlm.world.render import render
 
 IN_TIME_S = 2.0
 N_NEVER = 2
-"""Of the questions of a world, so many ask for things that never appear."""
+"""How many questions of a world ask for things that never appear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Watch:
     """One standing question over one world.
 
     Attributes:
-        name: The thing it asked for.
-        events: From when to when the thing was there.
-        fired_s: When it fired.
+        name: The thing that it asked for.
+        events: Spans (from, to) in which the thing was there.
+        fired_s: Times at which it fired.
     """
 
     name: str
@@ -45,13 +45,13 @@ class Watch:
 
     @property
     def latencies_s(self) -> list[float | None]:
-        """For each event, how long after its start it was told; None if it never was."""
+        """Seconds from the start of each event to the firing that told it; None if there was none."""
         told = [[t for t in self.fired_s if start_s <= t <= end_s] for start_s, end_s in self.events]
         return [own[0] - event[0] if own else None for own, event in zip(told, self.events, strict=True)]
 
     @property
     def n_false(self) -> int:
-        """Firings that told of no event, or of one that was told already."""
+        """How many firings told no event, or one that had been told already."""
         return len(self.fired_s) - sum(latency_s is not None for latency_s in self.latencies_s)
 
 
@@ -64,7 +64,7 @@ def run_standing_suite(
     n_questions: int,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Watch]:
-    """Watches one held-out world a seed with so many questions armed; ``{name}`` in the question is the thing."""
+    """Watches one held-out world a seed with ``n_questions`` armed; ``{name}`` in the question stands for the thing."""
     runner = ModelRunner(model)
     watches: list[Watch] = []
     for seed in seeds:
@@ -78,7 +78,7 @@ def run_standing_suite(
 
 
 def summarise(watches: Sequence[Watch], hours: float) -> dict[str, Any]:
-    """How many events were told, how soon, and how many false alarms there were in so many hours of stream."""
+    """Returns how many events were told, how soon, and how many false alarms came in these hours of stream."""
     latencies = [latency_s for watch in watches for latency_s in watch.latencies_s]
     told = [latency_s for latency_s in latencies if latency_s is not None]
     n_false = sum(watch.n_false for watch in watches)
@@ -120,6 +120,6 @@ def _watch(runner: ModelRunner, world: World, names: Sequence[str], standing: St
 
 
 def _events(world: World, name: str) -> list[tuple[float, float]]:
-    """Appearances of a thing that the stream goes on for long enough to be told of in time."""
+    """Returns the appearances of a thing that begin early enough to be told in time before the stream ends."""
     last_s = world.duration_s - 1 - IN_TIME_S
     return [(a.start_s, a.end_s) for a in world.appearances if a.thing.name == name and a.start_s <= last_s]

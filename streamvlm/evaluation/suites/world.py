@@ -1,33 +1,23 @@
 """Accuracy on the synthetic world, through the real pipeline: gate, memory, retrieval, streamed answers.
 
-Every variant of retrieval watches the same pictures (seen once) and is asked the same questions at the same moments,
-each out of band, so that no answer leans on another.
+Every variant watches the same pictures (seen once) and is asked the same questions at the same moments, each out of
+band, so that no answer leans on another.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from streamvlm.archive.archive import Archive, ArchiveConfig
-from streamvlm.errors import UsageError
-from streamvlm.frame import Fidelity, Frame, Picture
-from streamvlm.memory.block import KVBlock
-from streamvlm.memory.disk.codec import Codec
-from streamvlm.memory.host_arena import whole_pages
+from streamvlm.evaluation.suites.variants import Variant
+from streamvlm.frame import Frame, Picture
 from streamvlm.models.base import Sight, VideoLanguageModel
-from streamvlm.retrieval.mean_key import MeanKeyScorer
-from streamvlm.retrieval.scorer import Ids
+from streamvlm.policies.registry import DEFAULT_POLICY
 from streamvlm.session.answer import Answer
 from streamvlm.session.config import SessionConfig
 from streamvlm.session.session import Session
@@ -41,29 +31,8 @@ HELD_OUT_SEED = 1_000_000
 _DELAYS_S = (5, 30, 120, 300, 600)
 
 
-class RandomScorer:
-    """Scores blocks by lot: what retrieval is worth is what is lost with it."""
-
-    layers: Sequence[int] = (0,)
-    n_bytes = 0
-
-    def __init__(self, seed: int) -> None:
-        """Draws from ``seed``."""
-        self._rng = np.random.default_rng(seed)
-
-    def add(self, block: KVBlock, payload: Tensor) -> None:
-        """Needs no index."""
-
-    def forget(self, ids: Iterable[int]) -> None:
-        """Needs no index."""
-
-    def score(self, queries: Mapping[int, Tensor], ids: Ids) -> Tensor:
-        """Uniform random numbers."""
-        return torch.from_numpy(self._rng.uniform(0.5, 1.0, len(ids))).float()
-
-
 class _SharedSight:
-    """A model whose vision tower looks at the newest pictures once, however many sessions show them to it."""
+    """A model that looks at the newest pictures once, however many sessions show them to it."""
 
     def __init__(self, model: VideoLanguageModel) -> None:
         self._model = model
@@ -83,14 +52,15 @@ class _SharedSight:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """One question with what a variant made of it.
+    """One question, and the answer that a variant gave.
 
     Attributes:
-        variant: Which retrieval answered.
+        variant: Name of the variant that answered.
         question: What was asked.
         answer: What it answered.
-        n_blocks: Blocks remembered when it was asked.
+        n_blocks: Blocks that the variant remembered when it was asked.
         needs_memory: Whether the moment asked about had left the window: without the right block it is guessing.
+            The first variant's window counts, so that all are compared on the same questions.
     """
 
     variant: str
@@ -115,45 +85,6 @@ class Marked:
         )
 
 
-def variants(
-    model: VideoLanguageModel, config: SessionConfig, names: Sequence[str], opened: ExitStack
-) -> dict[str, Session]:
-    """Sessions that differ in retrieval alone, or in what a block has been through since it was seen.
-
-    ``heads``, ``mean-key``, ``random`` and ``everything`` retrieve differently; ``raw``, ``int8`` and ``int4`` retrieve
-    as ``heads`` does, but keep blocks on disk in that codec and next to none of them in RAM.
-
-    Raises:
-        UsageError: If there is no such variant.
-    """
-
-    def on_disk(codec: Codec) -> Session:
-        folder = Path(opened.enter_context(TemporaryDirectory(prefix="streamvlm-eval-")))
-        archive = Archive(folder, model, ArchiveConfig(codec), on_event=lambda text: None)
-        opened.enter_context(closing(archive))
-        return Session(model, replace(config, host_budget_bytes=_small_host_bytes(model, config)), archive=archive)
-
-    made: dict[str, Callable[[], Session]] = {
-        "heads": lambda: Session(model, config),
-        "mean-key": lambda: Session(
-            model, config, scorer=MeanKeyScorer(model.text_model.config.num_attention_heads, model.layout)
-        ),
-        "random": lambda: Session(model, config, scorer=RandomScorer(0)),
-        "everything": lambda: Session(model, replace(config, top_k=1_000_000, coverage=1.0)),
-        **{str(codec): partial(on_disk, codec) for codec in Codec},
-    }
-    if unknown := set(names) - set(made):
-        raise UsageError(f"There is no variant {', '.join(sorted(unknown))}; choose from {', '.join(made)}.")
-    return {name: made[name]() for name in names}
-
-
-def _small_host_bytes(model: VideoLanguageModel, config: SessionConfig) -> int:
-    """RAM for the window and what a question or two may fetch."""
-    (sight,) = model.see([np.zeros((240, 320, 3), np.uint8)])
-    n_tokens = len(model.frame_tokens(sight, 0.0, Fidelity.CLEAR))
-    return (config.window_blocks + 2 * config.top_k) * whole_pages(n_tokens * model.layout.token_bytes)
-
-
 def run_world_suite(
     model: VideoLanguageModel,
     config: SessionConfig,
@@ -161,19 +92,21 @@ def run_world_suite(
     seeds: Sequence[int],
     duration_s: float,
     n_questions: int,
-    names: Sequence[str] = ("heads",),
+    variants: Sequence[Variant] = (Variant(DEFAULT_POLICY),),
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Marked]:
-    """Watches one held-out world a seed at 1 frame/s and asks ``n_questions`` of each."""
+    """Shows one held-out world a seed to every variant at 1 frame/s, and asks each of them ``n_questions``."""
     marked: list[Marked] = []
     for seed in seeds:
         world = make_world(HELD_OUT_SEED + seed, duration_s)
         asked = draw_questions(world, n_questions, np.random.default_rng([seed, 2]))
         with ExitStack() as opened:
-            sessions = variants(_SharedSight(model), config, names, opened)
+            shared = _SharedSight(model)
+            sessions = {str(variant): variant.open(shared, config, opened) for variant in variants}
             marked += _watch(sessions, config, world, asked)
-        right = np.mean([m.is_right for m in marked if m.variant == names[0]])
-        progress(f"{len(marked)} answers, {right:.1%} right so far ({names[0]})")
+        first = str(variants[0])
+        right = np.mean([m.is_right for m in marked if m.variant == first])
+        progress(f"{len(marked)} answers, {right:.1%} right so far ({first})")
     return marked
 
 
@@ -193,17 +126,16 @@ def _watch(
             chunk = []
         for question in due:
             pending.remove(question)
-            blocks = next(iter(sessions.values())).blocks()
-            window_s = blocks[-config.window_blocks :][0].start_s
+            window_s = next(iter(sessions.values())).blocks()[-config.window_blocks :][0].start_s
             needs_memory = question.end_s is not None and question.end_s < window_s
             for name, session in sessions.items():
                 answer = session.ask(question.text, out_of_band=True).answer
-                marked.append(Marked(name, question, answer, len(blocks), needs_memory))
+                marked.append(Marked(name, question, answer, len(session.blocks()), needs_memory))
     return marked
 
 
 def summarise(marked: Sequence[Marked]) -> dict[str, Any]:
-    """Accuracy by variant and group, by delay, evidence hits, and the blocks and frames behind them."""
+    """Returns for each variant its accuracy by group, kind and delay, its hits of evidence, blocks and times."""
     report: dict[str, Any] = {}
     for variant in dict.fromkeys(m.variant for m in marked):
         own = [m for m in marked if m.variant == variant]
@@ -224,7 +156,7 @@ def summarise(marked: Sequence[Marked]) -> dict[str, Any]:
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    """The table of a report that a model card shows: a row a group, kind or delay, a column a variant."""
+    """Returns a report as a model card shows it: a row for each group, kind and delay, a column for each variant."""
     lines = [f"| questions | {' | '.join(report)} |", "|---" * (len(report) + 1) + "|"]
     first = next(iter(report.values()))
     sections = {

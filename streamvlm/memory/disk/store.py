@@ -129,12 +129,11 @@ class DiskStore:
 
     def rows(self) -> Iterator[tuple[KVBlock, Tensor]]:
         """Yields the index rows (N, sources, D) of all committed blocks, oldest first; damaged ones are quarantined."""
-        for block_id, place in sorted(self._places.items()):
-            rows = self._segments.rows(place)
-            if rows is None:
-                self.quarantine(block_id)
-            else:
-                yield place.block, rows
+        return self._each(self._segments.rows)
+
+    def payloads(self) -> Iterator[tuple[KVBlock, Tensor]]:
+        """Yields the payloads (L, 2, K, N, D) of all committed blocks, oldest first; damaged ones are quarantined."""
+        return self._each(self._segments.payload)
 
     def quarantine(self, block_id: int) -> None:
         """Takes a block that cannot be read out of service; its slot is not used again while this store is open."""
@@ -157,6 +156,13 @@ class DiskStore:
             self._reclaimer.n_dropped,
             self._n_damaged,
         )
+
+    def _each(self, read: Callable[[BlockLocation], Tensor | None]) -> Iterator[tuple[KVBlock, Tensor]]:
+        for block_id, place in sorted(self._places.items()):
+            if (found := read(place)) is None:
+                self.quarantine(block_id)
+            else:
+                yield place.block, found
 
     # --- writing: one thread ---
 

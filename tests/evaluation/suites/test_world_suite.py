@@ -10,10 +10,13 @@ import pytest
 from streamvlm.archive.archive import Archive
 from streamvlm.evaluation.benchmarks.store import bench_store
 from streamvlm.evaluation.benchmarks.ttft import bench_ttft
+from streamvlm.evaluation.suites.variants import Variant, variants_of
 from streamvlm.evaluation.suites.world import Marked, as_markdown, run_world_suite, summarise
 from streamvlm.frame import Fidelity
+from streamvlm.memory.disk.codec import Codec
 from streamvlm.memory.hierarchy import MemoryStats
 from streamvlm.models.base import VideoLanguageModel
+from streamvlm.policies.registry import POLICIES
 from streamvlm.retrieval.evidence import Evidence
 from streamvlm.session.answer import Answer, Timings, TokenCounts
 from streamvlm.session.config import SessionConfig
@@ -25,29 +28,37 @@ def marked(text: str, *spans: tuple[float, float]) -> Marked:
     evidence = tuple(Evidence(start, end, Fidelity.CLEAR, 0.5) for start, end in spans)
     memory = MemoryStats(1, 1, 0, 0, 0, 0, 0, 0)
     answer = Answer("where?", text, 60.0, evidence, (), Timings(0.1, 0.2), TokenCounts(1, 1, 1), memory, "pocket")
-    return Marked("heads", question, answer, 7, needs_memory=True)
+    return Marked("streamvlm", question, answer, 7, needs_memory=True)
 
 
 def test_shares_and_evidence_are_counted() -> None:
     report = summarise([marked("in the top", (25, 26)), marked("in the left", (31.5, 40)), marked("in the top")])
-    assert report["heads"]["groups"]["earlier"] == {"right": pytest.approx(2 / 3), "n": 3}
-    assert report["heads"]["evidence holds the moment"] == {"right": pytest.approx(1 / 3), "n": 3}
-    assert report["heads"]["beyond the window"] == {"earlier": {"right": pytest.approx(2 / 3), "n": 3}}
-    assert report["heads"]["earlier by delay"] == {"up to 30 s": {"right": pytest.approx(2 / 3), "n": 3}}
+    assert report["streamvlm"]["groups"]["earlier"] == {"right": pytest.approx(2 / 3), "n": 3}
+    assert report["streamvlm"]["evidence holds the moment"] == {"right": pytest.approx(1 / 3), "n": 3}
+    assert report["streamvlm"]["beyond the window"] == {"earlier": {"right": pytest.approx(2 / 3), "n": 3}}
+    assert report["streamvlm"]["earlier by delay"] == {"up to 30 s": {"right": pytest.approx(2 / 3), "n": 3}}
     table = as_markdown(report)
     assert "| earlier (3) | 66.7 % |" in table
     assert "| evidence holds the moment (3) | 33.3 % |" in table
 
 
 def test_all_variants_answer_the_same_questions(pocket: VideoLanguageModel) -> None:
-    names = ["heads", "mean-key", "random", "everything", "raw", "int8", "int4"]
-    done = run_world_suite(pocket, SessionConfig(), seeds=[0], duration_s=60, n_questions=6, names=names)
+    variants = [*variants_of(POLICIES), *(Variant("streamvlm", codec) for codec in Codec)]
+    names = [str(variant) for variant in variants]
+    done = run_world_suite(pocket, SessionConfig(), seeds=[0], duration_s=60, n_questions=6, variants=variants)
     by_variant = {name: [m.question for m in done if m.variant == name] for name in names}
-    assert len(by_variant["heads"]) == 6
-    assert all(asked == by_variant["heads"] for asked in by_variant.values())
+    assert len(by_variant["streamvlm"]) == 6
+    assert all(asked == by_variant["streamvlm"] for asked in by_variant.values())
     assert set(summarise(done)) == set(names)
     by_text = {name: [m.answer.text for m in done if m.variant == name] for name in names}
-    assert by_text["raw"] == by_text["heads"], "on disk and back, raw blocks are the same blocks"
+    in_ram, raw = by_text["streamvlm"], by_text["streamvlm from disk, raw"]
+    assert raw == in_ram, "on disk and back, raw blocks are the same blocks"
+
+
+def test_every_policy_is_compared_in_ram_and_in_each_codec() -> None:
+    assert [str(variant) for variant in variants_of(["recent", "random"], ["int8"])] == [
+        "recent", "recent from disk, int8", "random", "random from disk, int8",
+    ]  # fmt: skip
 
 
 def test_bench_ttft_reports_both_ends_of_the_stream_and_what_is_held(

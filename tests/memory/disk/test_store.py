@@ -68,6 +68,9 @@ def test_blocks_and_rows_come_back_to_the_bit_in_another_store(tmp_path: Path) -
     for (block, rows), one in zip(again.rows(), puts, strict=True):
         assert replace(block, end_s=block.start_s) == one.block
         assert torch.equal(rows, one.rows)
+    for (block, payload), one in zip(again.payloads(), puts, strict=True):
+        assert replace(block, end_s=block.start_s) == one.block
+        assert torch.equal(payload, one.payload)
 
 
 @pytest.mark.parametrize("codec", [Codec.INT8, Codec.INT4])
@@ -111,6 +114,8 @@ def test_a_flipped_bit_anywhere_gives_no_block_and_never_a_wrong_one(tmp_path: P
         assert any("block 1" in event for event in events)
     else:
         assert get(again, 1) is None
+        assert [block.id for block, _ in again.payloads()] == [0, 2]
+        assert any("block 1" in event for event in events)
     for untouched in (0, 2):
         got = get(again, untouched)
         assert got is not None

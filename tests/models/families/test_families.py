@@ -87,7 +87,7 @@ def test_identical_content_scores_identically_whenever_it_was_seen(pair: Pair) -
     heads = [RetrievalHead(0, 0), RetrievalHead(decoder.layout.n_layers - 1, 3)]
     scorer = AttentionMassScorer(heads, decoder.n_query_heads, decoder.layout)
     for number, block in enumerate(blocks):
-        scorer.add_rows(number, scorer.rows(block.payload))
+        scorer.add_rows(number, scorer.rows.of(block.payload))
     _, sinks = decoder.prefill(opening, decoder.new_context(len(opening)))
     asked = pair.ours.question_tokens(QUESTION)
     queries = decoder.probe(asked, decoder.context_of([KeyValues(sinks)], len(asked)), scorer.layers)
