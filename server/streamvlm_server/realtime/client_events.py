@@ -153,7 +153,7 @@ def parse(message: str) -> ClientEvent:
     Raises:
         ProtocolError: If it is no JSON object, too complex, of an unknown or unsupported type, or has a wrong field.
     """
-    if is_costly_to_parse(message):
+    if len(message) > MAX_MARKS and is_costly_to_parse(message):
         raise ProtocolError(f"The message has more than {MAX_MARKS} commas or brackets; send less in one event.")
     try:
         data = json.loads(message)

@@ -180,7 +180,7 @@ def test_a_client_that_goes_away_while_it_waits_is_not_waited_for(pocket: VideoL
 
 def test_others_are_answered_while_a_request_of_many_pictures_is_watched(pocket: VideoLanguageModel) -> None:
     with live_server(pocket) as server, ThreadPoolExecutor(1) as clients:
-        long = clients.submit(ask, server.url, long_body(250))
+        long = clients.submit(ask, server.url, long_body(500))
         wait_until(lambda: server.engine.stats().n_frames > 0)
         assert [ask(server.url).status_code for _ in range(3)] == [200] * 3
         assert not long.done()
