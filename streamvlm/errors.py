@@ -9,10 +9,10 @@ StreamVlmError
 │     └─ PictureTooLargeError  one with more pixels than are allowed
 ├─ ModelError              a model that cannot be found, loaded or used
 ├─ MemoryBudgetError       a byte budget too small for the stream's window
-├─ StoreError              a memory on disk that cannot be opened, or is not what it is asked to be
+├─ StoreError              a memory on disk that cannot be opened, or is of another kind than is needed
 ├─ BusyError               no place for one more session or question just now
 ├─ SessionNotFoundError    no session of that id
-├─ SessionRefusedError     a session that is somebody else's
+├─ SessionRefusedError     a session of another owner
 └─ EngineError             an internal failure of the service, or a service or session that has been closed
 """
 
@@ -23,8 +23,8 @@ class StreamVlmError(Exception):
     """Base of all errors meant for the user; its message is one clear sentence.
 
     Attributes:
-        exit_code: What the command line exits with: 2 for bad usage or input, 3 for a source that was lost while it
-            was watched, 1 for an internal failure.
+        exit_code: The command line's exit code: 2 for bad usage or input, 3 for a source that was lost while it was
+            watched, 1 for an internal failure.
     """
 
     exit_code = 2
@@ -65,7 +65,7 @@ class MemoryBudgetError(StreamVlmError):
 
 
 class StoreError(StreamVlmError):
-    """A memory on disk that cannot be opened, or is not what it is asked to be."""
+    """A memory on disk that cannot be opened, or is of another kind than is needed."""
 
 
 class BusyError(StreamVlmError):
@@ -73,11 +73,11 @@ class BusyError(StreamVlmError):
 
 
 class SessionNotFoundError(StreamVlmError):
-    """There is no session of that id, or not for whoever asks."""
+    """There is no session of that id, or its owner is another."""
 
 
 class SessionRefusedError(StreamVlmError):
-    """A session that exists, but is not taken up with this owner or secret."""
+    """A session that exists, but cannot be resumed with this owner or secret."""
 
 
 class EngineError(StreamVlmError):

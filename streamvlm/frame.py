@@ -13,7 +13,7 @@ Picture = NDArray[np.uint8]
 
 
 class Fidelity(StrEnum):
-    """How much of a frame is kept: all visual tokens, pooled ones, or only its line in the log."""
+    """How much of a frame is kept: all visual tokens, pooled ones, or only the decision in the log."""
 
     CLEAR = "clear"
     FUZZY = "fuzzy"

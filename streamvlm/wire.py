@@ -21,7 +21,7 @@ VERSION = 1
 
 
 class Flag(IntFlag):
-    """What of the header is told; a time that is not is 0 and means nothing."""
+    """Which fields of the header are set; a time that is not set is 0 and means nothing."""
 
     TIME = 1
     CAPTURED = 2
@@ -29,14 +29,14 @@ class Flag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class HeaderField:
-    """A field of the header; they lie one behind the other.
+    """A field of the header; fields follow one another without gaps.
 
     Attributes:
         name: With its unit.
-        code: Its type in the words of `struct`.
+        code: Its type, as `struct` writes it.
         meaning: In a sentence.
-        always: What it holds in every message; None where that differs.
-        flag: Set where the field is told; None for what always is.
+        always: Its value in every message; None if it differs.
+        flag: Set if the field is set; None for a field that always is.
     """
 
     name: str
@@ -47,7 +47,7 @@ class HeaderField:
 
 
 BYTE_ORDER = ">"
-"""Big endian, in the words of `struct`."""
+"""Big endian, as `struct` writes it."""
 
 HEADER = (
     HeaderField("magic", "2s", "Marks a frame message.", always=MAGIC),
@@ -62,7 +62,7 @@ _HEADER = struct.Struct(BYTE_ORDER + "".join(field.code for field in HEADER))
 
 @dataclass(frozen=True, slots=True)
 class FrameMessage:
-    """One picture on its way.
+    """One frame between client and server.
 
     Attributes:
         sequence: The sender's count of its frames, in [0, 2**32); errors name it.
@@ -77,14 +77,14 @@ class FrameMessage:
     captured_s: float | None = None
 
     def pack(self) -> bytes:
-        """The message as it is sent."""
+        """Returns the message's bytes."""
         flags = Flag.TIME * (self.time_s is not None) | Flag.CAPTURED * (self.captured_s is not None)
         times = (round((seconds or 0.0) * 1e6) for seconds in (self.time_s, self.captured_s))
         return _HEADER.pack(MAGIC, VERSION, flags, self.sequence, *times) + self.picture
 
     @classmethod
     def unpack(cls, message: bytes) -> Self:
-        """The frame that a message holds; the picture is not looked at.
+        """Reads the frame in a message; the picture is not decoded.
 
         Raises:
             UsageError: If it is no frame message, or of another version.
