@@ -27,15 +27,25 @@ class Scheduler:
         runner: Does the steps.
         config: How much a step may take.
         counters: Count them.
+
+    Attributes:
+        sessions: Those that are open; to be changed under the engine's lock.
     """
 
     def __init__(self, runner: ModelRunner, config: EngineConfig, counters: EngineCounters) -> None:
+        self.sessions: list[ScheduledSession] = []
         self._runner, self._config, self._counters = runner, config, counters
         self._turn = 0
         self._since_ingest = 0  # steps with questions since other frames last began to be watched
 
-    def step(self, sessions: Sequence[ScheduledSession]) -> bool:
+    @property
+    def has_work(self) -> bool:
+        """Whether anything waits or is under way; to be asked under the lock."""
+        return any(session.has_work for session in self.sessions)
+
+    def step(self) -> bool:
         """Runs one step of everything whose turn it is; returns whether there was anything."""
+        sessions = list(self.sessions)  # others may come and go meanwhile
         for session in sessions:
             session.begin_questions()
         urgent = [session for session in sessions if session.is_urgent]

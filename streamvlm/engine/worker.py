@@ -29,7 +29,7 @@ class Worker:
     An error in one session ends that session alone. If the thread itself dies, every session fails.
 
     Args:
-        scheduler: Does the steps.
+        scheduler: Knows the sessions and does the steps.
         changed: Notified whenever there may be something to do; guards what the sessions say it guards.
 
     Attributes:
@@ -41,7 +41,6 @@ class Worker:
         self.busy_s = 0.0
         self.failure: EngineError | None = None
         self._scheduler, self._changed = scheduler, changed
-        self._sessions: list[ScheduledSession] = []
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._ends_at_s: float | None = None
         self._step_began_s: float | None = None
@@ -62,18 +61,18 @@ class Worker:
         with self._changed:
             if self.failure is not None:
                 raise self.failure
-            self._sessions.append(session)
+            self._scheduler.sessions.append(session)
             self._changed.notify_all()
 
     def release(self, session: ScheduledSession) -> None:
         """Returns when the session's questions are cancelled and its frames watched; it then belongs to the caller."""
         with self._changed:
-            for question in session.questions:
-                question.is_cancelled = True
+            for queued in session.questions:
+                queued.is_cancelled = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: self.failure is not None or not session.has_work)
-            if session in self._sessions:
-                self._sessions.remove(session)
+            if session in self._scheduler.sessions:
+                self._scheduler.sessions.remove(session)
 
     def call(self, function: Callable[[], T]) -> T:
         """Calls a function between two steps, when sessions may be read, and returns its result."""
@@ -117,35 +116,35 @@ class Worker:
 
     def _give_up(self) -> None:
         """Cancels what is under way and drops what waits; under the lock."""
-        if n_frames := sum(len(session.queue) for session in self._sessions):
+        if n_frames := sum(len(session.queue) for session in self._scheduler.sessions):
             logger.warning("%d frames still waited when the time to end was over; they were not watched", n_frames)
-        for session in self._sessions:
+        for session in self._scheduler.sessions:
             session.queue.clear()
-            for question in session.questions:
-                question.is_cancelled = True
+            for queued in session.questions:
+                queued.is_cancelled = True
 
     def _has_work(self) -> bool:
-        return bool(self._calls) or any(session.has_work for session in self._sessions)
+        return bool(self._calls) or self._scheduler.has_work
 
     def step(self) -> None:
         """Makes the calls that wait, and runs one step of all sessions."""
         with self._changed:
-            calls, sessions = [self._calls.popleft() for _ in range(len(self._calls))], list(self._sessions)
+            calls = [self._calls.popleft() for _ in range(len(self._calls))]
         for function, future in calls:
             _answer(function, future)
         self._step_began_s = began_s = time.perf_counter()
-        has_run = self._scheduler.step(sessions)
+        has_run = self._scheduler.step()
         self._step_began_s = None
         self.busy_s += time.perf_counter() - began_s
         if not has_run:
             with self._changed:
-                if any(session.has_work for session in self._sessions) and not self._calls:
+                if self._scheduler.has_work and not self._calls:
                     self._changed.wait(_POLL_S)
 
     def _end(self, failure: EngineError) -> None:
         with self._changed:
             self.failure = failure
-            calls, sessions = list(self._calls), list(self._sessions)
+            calls, sessions = list(self._calls), list(self._scheduler.sessions)
             self._calls.clear()
         for _, future in calls:
             future.set_exception(failure)

@@ -107,9 +107,9 @@ def test_a_reopened_stream_goes_on(pocket: VideoLanguageModel, frames: list[Fram
             session.observe(frames[10])
         session.observe(frames[40:])
         assert session.time_s == SECONDS - 1
-        lines = session.blocks()
-        assert len(lines) > n_blocks
-        assert [line.id for line in lines] == list(range(len(lines)))
+        blocks = session.blocks()
+        assert len(blocks) > n_blocks
+        assert [block.id for block in blocks] == list(range(len(blocks)))
         answer = session.ask("what did you see?").answer
         assert answer.tokens.context > 0
 

@@ -74,7 +74,7 @@ class Memory:
         with closing(DiskStore(self.folder, LAYOUT, "m", budget_bytes=self.budget_bytes)) as store:
             before, self.next_id = self.next_id, store.next_id()
             assert self.next_id >= before, "what had been committed stays"
-            ids = [line.id for line in store.blocks()]
+            ids = [block.id for block in store.blocks()]
             newest = ids[-NEWEST:] if self.is_tight else ids
             assert newest == list(range(self.next_id))[-len(newest) :], "no gap, and nothing twice"
             assert self.is_tight or len(ids) == self.next_id
@@ -101,10 +101,9 @@ class Memory:
             self.faded.add(block_id)
 
     def _check_rows(self, store: DiskStore) -> None:
-        lines = store.blocks()
-        for line, (block, rows) in zip(lines, store.rows(), strict=True):
-            assert block == line
-            assert torch.equal(rows, kept(line).rows)
+        for entry, (block, rows) in zip(store.blocks(), store.rows(), strict=True):
+            assert block == entry
+            assert torch.equal(rows, kept(entry).rows)
 
     def _check_diary(self, before: int, watched_s: float) -> None:
         times_s = {watched.time_s for watched in read_decisions(self.folder, 0.0, math.inf)}
@@ -114,10 +113,10 @@ class Memory:
         assert times_s.issuperset(i / BLOCKS_A_SECOND for i in range(before, math.ceil(promised_s * BLOCKS_A_SECOND)))
 
 
-def kept(line: KVBlock) -> Put:
-    """What a block with this line has to hold: what was put, or what is left of that once it has faded."""
-    one = seen(line.id)
-    return one if line.n_tokens == one.block.n_tokens else Put(*fade(one.block, one.payload, one.rows))
+def kept(block: KVBlock) -> Put:
+    """What a block with this entry has to hold: what was put, or what is left of that once it has faded."""
+    one = seen(block.id)
+    return one if block.n_tokens == one.block.n_tokens else Put(*fade(one.block, one.payload, one.rows))
 
 
 @pytest.mark.timeout(600)  # each kill is a process of its own, and disks differ

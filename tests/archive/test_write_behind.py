@@ -96,7 +96,7 @@ def test_another_process_goes_on_with_all_of_it(tmp_path: Path) -> None:
     disk.close()
     again = Disk(tmp_path)
     memory = again.memory()
-    assert [line.id for line in memory.table.snapshot()] == list(range(30))
+    assert [block.id for block in memory.table.snapshot()] == list(range(30))
     watch(memory, range(30, 40))
     for block_id, payload in enumerate(memory.fetch(range(40))):
         assert torch.equal(payload, content(block_id))
@@ -132,7 +132,7 @@ def test_a_dead_disk_is_told_once_and_the_stream_goes_on_in_ram(tmp_path: Path, 
     assert "goes on in RAM alone" in disk.events[0]
     stats = memory.stats()
     assert stats.n_forgotten == 60 - stats.n_blocks > 0, "without a disk the host forgets again"
-    known = [line.id for line in memory.table.snapshot()]
+    known = [block.id for block in memory.table.snapshot()]
     assert known[:20] == list(range(20)), "what the disk already has can still be read"
     for block_id, payload in zip(known, memory.fetch(known), strict=True):
         assert torch.equal(payload, content(block_id))
@@ -188,7 +188,7 @@ def test_a_block_that_is_dropped_while_room_is_made_for_it_is_forgotten_and_leav
     assert oldest not in memory.table
     watch(memory, range(200 + n_host, 300), n_tokens=FUZZY_TOKENS)
     memory.flush()
-    known = [line.id for line in memory.table.snapshot()]
+    known = [block.id for block in memory.table.snapshot()]
     for block_id, payload in zip(known, memory.fetch(known), strict=True):
         assert torch.equal(payload, content(block_id, FUZZY_TOKENS))
     disk.close()
@@ -205,7 +205,7 @@ def test_whatever_fades_and_goes_while_it_is_read_nothing_read_is_wrong(tmp_path
         lengths.append(rng.choice([CLEAR_TOKENS, CLEAR_TOKENS, FUZZY_TOKENS, 5]))
         watch(memory, range(i, i + 1), lengths[i])
         memory.extend(i + 0.5)
-        for block_id in rng.sample([line.id for line in memory.table.snapshot()], min(i, 6)):
+        for block_id in rng.sample([block.id for block in memory.table.snapshot()], min(i, 6)):
             try:
                 (payload,) = memory.fetch([block_id])
             except KeyError:
@@ -215,7 +215,7 @@ def test_whatever_fades_and_goes_while_it_is_read_nothing_read_is_wrong(tmp_path
     memory.flush()
     assert not disk.writer._failed
     assert disk.store.stats().n_faded > 0 < disk.store.stats().n_dropped
-    assert sorted([*forgotten, *(line.id for line in memory.table.snapshot())]) == list(range(200))
+    assert sorted([*forgotten, *(block.id for block in memory.table.snapshot())]) == list(range(200))
     before = disk.store.blocks()
     disk.close()
     again = Disk(tmp_path, budget_bytes=2 << 20)
@@ -238,7 +238,7 @@ def test_a_disk_that_spoils_a_new_segment_holds_nobody_up_and_leaves_no_trace(tm
     assert disk.writer._failed
     assert len(disk.events) == 1
     assert "first page is damaged" in disk.events[0]
-    known = [line.id for line in memory.table.snapshot()]
+    known = [block.id for block in memory.table.snapshot()]
     assert known == list(range(18, 30))
     for block_id, payload in zip(known, memory.fetch(known), strict=True):
         assert torch.equal(payload, content(block_id))

@@ -49,7 +49,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def start(self, n_pages: int) -> None:
         self.memory, self.reported = memory_of(n_pages)
         self.n_pages = n_pages
-        self.lines: dict[int, KVBlock] = {}
+        self.blocks: dict[int, KVBlock] = {}
         self.contents: dict[int, Tensor] = {}
         self.recency: list[int] = []
         self.pinned_from = 10**9
@@ -60,7 +60,7 @@ class MemoryMachine(RuleBasedStateMachine):
     @rule(n_tokens=st.integers(1, 4 * TOKENS_A_PAGE), fidelity=st.sampled_from(["clear", "fuzzy"]))
     def append(self, n_tokens: int, fidelity: str) -> None:
         content = payload(self.n_appended, n_tokens)
-        window = [i for i in self.lines if i >= self.pinned_from]
+        window = [i for i in self.blocks if i >= self.pinned_from]
         needed = sum(pages(self.contents[i]) for i in window) + pages(content)
         arguments = {"start_s": float(self.n_appended), "fidelity": Fidelity(fidelity), "score": 0.25}
         if needed > self.n_pages:
@@ -72,7 +72,7 @@ class MemoryMachine(RuleBasedStateMachine):
         assert block.id == self.n_appended
         self.forget(self.reported[before:])
         self.n_appended += 1
-        self.lines[block.id], self.contents[block.id] = block, content.clone()
+        self.blocks[block.id], self.contents[block.id] = block, content.clone()
         self.recency.append(block.id)
         content.zero_()
 
@@ -80,13 +80,13 @@ class MemoryMachine(RuleBasedStateMachine):
         evictable = [i for i in self.recency if i < self.pinned_from]
         assert ids == evictable[: len(ids)]
         for block_id in ids:
-            del self.lines[block_id], self.contents[block_id]
+            del self.blocks[block_id], self.contents[block_id]
             self.recency.remove(block_id)
 
-    @precondition(lambda self: self.lines)
+    @precondition(lambda self: self.blocks)
     @rule(data=st.data())
     def fetch(self, data: st.DataObject) -> None:
-        ids = data.draw(st.lists(st.sampled_from(sorted(self.lines)), max_size=4))
+        ids = data.draw(st.lists(st.sampled_from(sorted(self.blocks)), max_size=4))
         for block_id, got in zip(ids, self.memory.fetch(ids), strict=True):
             self.fetched.append((got, self.contents[block_id].clone()))
             self.recency.remove(block_id)
@@ -104,32 +104,32 @@ class MemoryMachine(RuleBasedStateMachine):
         self.pinned_from = self.n_appended - back
         self.memory.table.window_start = self.pinned_from
 
-    @precondition(lambda self: self.lines)
+    @precondition(lambda self: self.blocks)
     @rule(ahead_s=st.floats(0, 5))
     def extend(self, ahead_s: float) -> None:
-        newest = max(self.lines)
-        line = self.lines[newest]
-        end_s = line.end_s + ahead_s
+        newest = max(self.blocks)
+        block = self.blocks[newest]
+        end_s = block.end_s + ahead_s
         self.memory.extend(end_s)
-        self.lines[newest] = KVBlock(newest, line.start_s, end_s, line.fidelity, line.score, line.n_tokens)
+        self.blocks[newest] = KVBlock(newest, block.start_s, end_s, block.fidelity, block.score, block.n_tokens)
 
     @rule(until_s=st.none() | st.integers(0, 40))
     def snapshot(self, until_s: int | None) -> None:
-        expected = [line for line in self.lines.values() if until_s is None or line.start_s <= until_s]
+        expected = [block for block in self.blocks.values() if until_s is None or block.start_s <= until_s]
         self.snapshots.append((self.memory.table.snapshot(until_s), expected))
 
     @invariant()
     def what_was_handed_out_has_not_changed(self) -> None:
-        assert all(list(snapshot) == lines for snapshot, lines in self.snapshots)
+        assert all(list(snapshot) == blocks for snapshot, blocks in self.snapshots)
         assert all(torch.equal(got, content) for got, content in self.fetched)
 
     @invariant()
     def remembered_is_what_was_not_reported_forgotten(self) -> None:
         stats = self.memory.stats()
-        assert sorted([*self.reported, *self.lines]) == list(range(self.n_appended))
-        assert [line.id for line in self.memory.table.snapshot()] == list(self.lines)
-        assert (stats.n_blocks, stats.n_forgotten) == (len(self.lines), len(self.reported))
-        assert stats.n_clear == sum(line.fidelity is Fidelity.CLEAR for line in self.lines.values())
+        assert sorted([*self.reported, *self.blocks]) == list(range(self.n_appended))
+        assert [block.id for block in self.memory.table.snapshot()] == list(self.blocks)
+        assert (stats.n_blocks, stats.n_forgotten) == (len(self.blocks), len(self.reported))
+        assert stats.n_clear == sum(block.fidelity is Fidelity.CLEAR for block in self.blocks.values())
         assert stats.n_fuzzy == stats.n_blocks - stats.n_clear
 
     @invariant()
@@ -211,7 +211,7 @@ def test_a_snapshot_does_not_see_later_appends_extensions_or_evictions() -> None
     seen = memory.table.snapshot()
     memory.extend(9.0)
     fill(memory, 2)
-    assert [(line.id, line.end_s) for line in seen] == [(0, 0.0), (1, 1.0)]
+    assert [(block.id, block.end_s) for block in seen] == [(0, 0.0), (1, 1.0)]
 
 
 def test_a_memory_made_in_inference_mode_is_usable_outside_it() -> None:

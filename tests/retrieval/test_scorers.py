@@ -41,12 +41,12 @@ Build = Callable[..., BlockScorer]
 SCORERS = [attention_mass, mean_key]
 
 
-def line(block_id: int, n_tokens: int) -> KVBlock:
+def block(block_id: int, n_tokens: int) -> KVBlock:
     return KVBlock(block_id, float(block_id), float(block_id), Fidelity.CLEAR, 0.0, n_tokens)
 
 
 def add(scorer: BlockScorer, block_id: int, payload: Tensor) -> None:
-    scorer.add(line(block_id, payload.shape[3]), payload)
+    scorer.add(block(block_id, payload.shape[3]), payload)
 
 
 def random_payload(seed: int, n_tokens: int, layout: BlockLayout = LAYOUT) -> Tensor:

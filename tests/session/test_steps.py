@@ -77,11 +77,11 @@ def test_watched_together_is_watched_alone(watched: tuple[list[Session], list[Se
         decided, decided_alone = list(companion.log), list(alone.log)
         assert [(d.time_s, d.reason) for d in decided] == [(d.time_s, d.reason) for d in decided_alone]
         assert [d.score for d in decided] == pytest.approx([d.score for d in decided_alone], abs=1e-4)
-        lines, lines_alone = companion.blocks(), alone.blocks()
-        assert [(b.start_s, b.end_s, b.fidelity) for b in lines] == [
-            (b.start_s, b.end_s, b.fidelity) for b in lines_alone
+        blocks, blocks_alone = companion.blocks(), alone.blocks()
+        assert [(b.start_s, b.end_s, b.fidelity) for b in blocks] == [
+            (b.start_s, b.end_s, b.fidelity) for b in blocks_alone
         ]
-        ids = [line.id for line in lines]
+        ids = [block.id for block in blocks]
         for got, expected in zip(
             companion.stream_memory.blocks.fetch(ids), alone.stream_memory.blocks.fetch(ids), strict=True
         ):

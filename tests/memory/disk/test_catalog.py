@@ -40,16 +40,16 @@ def opened(folder: Path) -> DiskStore:
 def served(folder: Path) -> list[KVBlock]:
     """Lines of all blocks that a stream would find, once each has shown that it holds what was put."""
     with closing(opened(folder)) as store:
-        lines = [block for block, _ in store.rows()]
-        assert store.next_id() > max(line.id for line in lines), "a new block takes no old one's id"
-        for line in lines:
-            place = store.locate(line.id)
+        blocks = [block for block, _ in store.rows()]
+        assert store.next_id() > max(block.id for block in blocks), "a new block takes no old one's id"
+        for block in blocks:
+            place = store.locate(block.id)
             assert place is not None
-            buffer = torch.zeros(whole_pages(line.n_tokens * LAYOUT.token_bytes), dtype=torch.uint8)
+            buffer = torch.zeros(whole_pages(block.n_tokens * LAYOUT.token_bytes), dtype=torch.uint8)
             assert store.load([(place, buffer)]) == [True]
-            payload = buffer[: line.n_tokens * LAYOUT.token_bytes].view(LAYOUT.dtype)
-            assert torch.equal(payload, content(line.id, line.n_tokens).flatten())
-        return lines
+            payload = buffer[: block.n_tokens * LAYOUT.token_bytes].view(LAYOUT.dtype)
+            assert torch.equal(payload, content(block.id, block.n_tokens).flatten())
+        return blocks
 
 
 def test_a_flip_in_any_page_of_the_catalog_is_a_sentence_or_serves_right_blocks_only(
@@ -63,15 +63,15 @@ def test_a_flip_in_any_page_of_the_catalog_is_a_sentence_or_serves_right_blocks_
     for flipped in flips(data, FLIPS_A_PAGE):
         path.write_bytes(flipped)
         try:
-            lines = served(folder)
+            blocks = served(folder)
         except StoreError as error:
             refused.append(str(error))
         else:
-            for line in lines:
-                as_put = put(line.id, line.n_tokens).block
-                assert (line.start_s, line.positions) == (as_put.start_s, as_put.positions)
-                assert (line.fidelity, line.score) == (as_put.fidelity, as_put.score)
-            n_left_out += len(lines) < N_BLOCKS
+            for block in blocks:
+                as_put = put(block.id, block.n_tokens).block
+                assert (block.start_s, block.positions) == (as_put.start_s, as_put.positions)
+                assert (block.fidelity, block.score) == (as_put.fidelity, as_put.score)
+            n_left_out += len(blocks) < N_BLOCKS
     assert refused
     assert all("memory repair" in sentence and "\n" not in sentence for sentence in refused)
     assert n_left_out > 0
@@ -89,8 +89,8 @@ def test_a_row_that_its_slot_does_not_bear_out_is_left_out_alone(whole: Path, tm
     folder = shutil.copytree(whole, tmp_path / "changed")
     with closing(sqlite3.connect(folder / "catalog.db")) as database, database:
         database.execute(f"UPDATE blocks SET {change} WHERE id = 33")
-    assert [line.id for line in check_blocks(folder)[1]] == [33]
-    assert [line.id for line in served(folder)] == [i for i in range(N_BLOCKS) if i != 33]
+    assert [block.id for block in check_blocks(folder)[1]] == [33]
+    assert [block.id for block in served(folder)] == [i for i in range(N_BLOCKS) if i != 33]
 
 
 @pytest.mark.parametrize(
