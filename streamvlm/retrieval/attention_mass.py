@@ -76,11 +76,6 @@ class AttentionMassScorer:
         """Layers that hold a retrieval head, ascending."""
         return sorted({head.layer for head in self.rows.source_of})
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes its index takes."""
-        return self._index.n_bytes
-
     def add(self, block: KVBlock, payload: Tensor) -> None:
         """Indexes the retrieval heads' keys of a payload (L, 2, K, N, D)."""
         self.add_rows(block.id, self.rows.of(payload))

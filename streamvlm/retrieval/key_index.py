@@ -96,11 +96,6 @@ class KeyIndex:
         self._spare_numbers: list[int] = []
         self._number_of = np.zeros(0, np.int64)  # by block id, so that a scan asks for no block singly
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of all rows, free ones included."""
-        return sum(chunk.keys.nbytes + chunk.owners.nbytes for chunk in self._chunks)
-
     def add(self, block_id: int, keys: Tensor) -> None:
         """Stores a block's keys, (sources, rows, width)."""
         chunk = self._chunk_with(keys.shape[1])

@@ -33,11 +33,6 @@ class MeanKeyScorer:
         width = layout.n_layers * layout.n_kv_heads * layout.head_dim
         self._index = KeyIndex(1, width, torch.float32, device)
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes its index takes."""
-        return self._index.n_bytes
-
     def add(self, block: KVBlock, payload: Tensor) -> None:
         """Indexes the mean key of a payload (L, 2, K, N, D)."""
         self._index.add(block.id, payload[:, 0].float().mean(dim=2).reshape(1, 1, -1))

@@ -36,10 +36,6 @@ class BlockScorer(BlockIndex, Protocol):
     def layers(self) -> Sequence[int]:
         """Layers whose raw queries it needs, ascending."""
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes its index takes."""
-
     def score(self, queries: Mapping[int, Tensor], ids: Ids) -> Tensor:
         """Scores how much the question wants each candidate; other blocks have no influence.
 
