@@ -217,7 +217,7 @@ def test_an_index_of_a_bounded_memory_stops_growing(build: Build, device: str) -
         add(scorer, block_id, payloads[block_id % 3])
         if block_id >= 100:
             scorer.forget([block_id - 100])
-        sizes.append(sum(chunk.keys.nbytes for chunk in scorer._index._chunks))
+        sizes.append(sum(chunk.keys.nbytes + chunk.owners.nbytes for chunk in scorer._index._chunks))
     assert sizes[-1] == sizes[200] > sizes[0] / 2
 
 
