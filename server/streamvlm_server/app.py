@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from streamvlm.archive.threads import compute_alone
+from streamvlm.archive.compute_threads import compute_alone
 from streamvlm.engine.engine import Engine
 from streamvlm.errors import StreamVlmError
 from streamvlm_server.access.keys import load_keys

@@ -11,7 +11,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
-from streamvlm_server.errors import RateLimitError, error_object, wire
+from streamvlm_server.error_codes import error_object, wire
+from streamvlm_server.errors import RateLimitError
 from streamvlm_server.service import service_of
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from streamvlm.archive.archive import ArchiveConfig
-from streamvlm.archive.threads import in_passing
+from streamvlm.archive.compute_threads import in_passing
 from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.engine import Engine
 from streamvlm.memory.disk.codec import Codec

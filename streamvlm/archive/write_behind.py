@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from streamvlm.archive.compute_threads import compute_alone
 from streamvlm.archive.diary import Diary, Record
-from streamvlm.archive.threads import compute_alone
 from streamvlm.memory.disk.store import DiskStore, Put
 from streamvlm.memory.disk_tier import Settled
 

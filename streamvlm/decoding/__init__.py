@@ -1,1 +1,1 @@
-"""Where memory meets the model: contexts, the seam into the attention, probes, answers, calibration."""
+"""Where memory meets the model: contexts, the seam into the attention, probes and answers."""

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from streamvlm.decoding.attention_function import IMPLEMENTATION, forward_stream
 from streamvlm.decoding.context import Context, KeyValues
-from streamvlm.decoding.passes import AttentionWatch, DeepEnoughError, Extension, Packed, Probe
+from streamvlm.decoding.forward_passes import AttentionWatch, DeepEnoughError, Extension, Packed, Probe
 from streamvlm.decoding.rotary import Rotary
-from streamvlm.decoding.seam import IMPLEMENTATION, forward_stream
 from streamvlm.memory.block import BlockLayout, Positions
 from streamvlm.retrieval.heads import RetrievalHead
 

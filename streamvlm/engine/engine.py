@@ -9,9 +9,9 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from streamvlm.archive.compute_threads import in_passing
 from streamvlm.archive.ownership import Ownership
 from streamvlm.archive.session_folders import SessionFolders, SessionInfo, check_session_id, is_session_id
-from streamvlm.archive.threads import in_passing
 from streamvlm.engine.config import EngineConfig
 from streamvlm.engine.counters import EngineCounters
 from streamvlm.engine.live_session import LiveSession

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from streamvlm.archive.threads import compute_alone
+from streamvlm.archive.compute_threads import compute_alone
 from streamvlm.engine.notices import call
 from streamvlm.engine.scheduled_session import ScheduledSession
 from streamvlm.errors import EngineError, StreamVlmError

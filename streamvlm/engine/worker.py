@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from streamvlm.archive.threads import compute_in_team
+from streamvlm.archive.compute_threads import compute_in_team
 from streamvlm.engine.scheduled_session import ScheduledSession
 from streamvlm.engine.scheduler import Scheduler
 from streamvlm.errors import EngineError

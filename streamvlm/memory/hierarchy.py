@@ -20,7 +20,7 @@ from streamvlm.errors import MemoryBudgetError
 from streamvlm.frame import Fidelity
 from streamvlm.memory.block import BlockLayout, KVBlock, Positions
 from streamvlm.memory.block_table import BlockTable
-from streamvlm.memory.device_cache import DeviceCache
+from streamvlm.memory.device_tier import DeviceTier
 from streamvlm.memory.disk.catalog import BlockLocation
 from streamvlm.memory.disk.store import DiskStats, Put
 from streamvlm.memory.disk_tier import DiskTier
@@ -76,7 +76,7 @@ class BlockMemory:
         self._layout = layout
         self._device = torch.device(device)
         self._on_forget, self._disk = on_forget, disk
-        self._on_device = None if self._device.type == "cpu" else DeviceCache(device_budget_bytes)
+        self._on_device = None if self._device.type == "cpu" else DeviceTier(device_budget_bytes)
         self._host = HostTier(host_budget_bytes, pinned=self._device.type == "cuda")
         self._pending: set[int] = set()  # submitted to the disk, not settled: their host bytes are in use
         self.table = BlockTable() if disk is None else BlockTable(disk.store.blocks(), disk.store.next_id())

@@ -17,7 +17,7 @@ from streamvlm.models.families.pocket.attributes import (
     UNBADGED,
     clock_columns,
 )
-from streamvlm.models.families.pocket.fidelity import pool_zones
+from streamvlm.models.families.pocket.pooling import pool_zones
 from streamvlm.world.events import BADGES, COLOURS, SCENES, SHAPES, ZONES, Appearance, Thing, World
 
 _COLUMN = {(group, name): SPAN[group].start + i for group, names in GROUPS.items() for i, name in enumerate(names)}

@@ -12,9 +12,8 @@ import pytest
 import streamvlm
 import streamvlm_server
 from streamvlm.errors import SourceError, StreamVlmError
+from streamvlm_server.error_codes import INTERNAL, WIRE, Wire, error_object, wire
 from streamvlm_server.errors import (
-    INTERNAL,
-    WIRE,
     Base64Error,
     MediaError,
     MediaFetchError,
@@ -24,10 +23,7 @@ from streamvlm_server.errors import (
     PartError,
     RequestError,
     TooLargeError,
-    Wire,
-    error_object,
     of_part,
-    wire,
 )
 
 

@@ -13,7 +13,8 @@ from streamvlm.errors import StreamVlmError
 from streamvlm_server.chat.completion import Completion
 from streamvlm_server.chat.reply import DONE, ChatReply, event, evidence
 from streamvlm_server.chat.request import parse_chat
-from streamvlm_server.errors import ModelNotFoundError, error_object
+from streamvlm_server.error_codes import error_object
+from streamvlm_server.errors import ModelNotFoundError
 from streamvlm_server.service import principal_of, service_of
 from streamvlm_server.untrusted.body import read_body, unless_gone
 

@@ -22,7 +22,8 @@ from streamvlm.errors import StreamVlmError, UsageError
 from streamvlm.wire import FrameMessage
 from streamvlm_server.access.limits import Meter, TokenBucket
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.errors import ProtocolError, RateLimitError, in_part, wire
+from streamvlm_server.error_codes import wire
+from streamvlm_server.errors import ProtocolError, RateLimitError, in_part
 from streamvlm_server.monitoring.metrics import Metrics
 from streamvlm_server.realtime.client_events import ClientEvent, ItemCreate, ResponseCancel, SourceOpen, parse
 from streamvlm_server.realtime.engine_stream import EngineStream

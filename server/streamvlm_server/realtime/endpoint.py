@@ -13,7 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamvlm_server.errors import ModelNotFoundError, wire
+from streamvlm_server.error_codes import wire
+from streamvlm_server.errors import ModelNotFoundError
 from streamvlm_server.monitoring.logs import about
 from streamvlm_server.realtime.connection import Connection, close
 from streamvlm_server.realtime.engine_stream import EngineStream

@@ -16,7 +16,7 @@ from streamvlm.ingest.web.http_client import Admit
 from streamvlm.session.answer import Answer
 from streamvlm.session.standing_question import Fired, StandingQuestion
 from streamvlm_server.access.limits import Meter
-from streamvlm_server.errors import wire
+from streamvlm_server.error_codes import wire
 from streamvlm_server.monitoring.metrics import Metrics
 from streamvlm_server.queue_space import queue_space
 from streamvlm_server.realtime.server_events import StatsEvent

@@ -11,7 +11,7 @@ from typing import Literal
 from streamvlm_server.errors import ProtocolError
 from streamvlm_server.realtime.conversation import Conversation, text_of
 from streamvlm_server.realtime.event_sink import EventSink
-from streamvlm_server.realtime.response import ResponseWriter
+from streamvlm_server.realtime.response_writer import ResponseWriter
 from streamvlm_server.realtime.shapes import (
     ImagePart,
     ItemReference,

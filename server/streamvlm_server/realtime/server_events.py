@@ -10,7 +10,8 @@ from pydantic import Field
 
 from streamvlm.retrieval.evidence import Evidence
 from streamvlm.session.standing_question import Fired
-from streamvlm_server.errors import ProtocolError, error_object
+from streamvlm_server.error_codes import error_object
+from streamvlm_server.errors import ProtocolError
 from streamvlm_server.realtime.shapes import ErrorBody, Item, Response, SessionObject, Shape, TimeS
 
 

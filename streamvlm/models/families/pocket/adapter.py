@@ -27,7 +27,7 @@ from streamvlm.models.families.pocket.attributes import (
     clock_columns,
 )
 from streamvlm.models.families.pocket.eye import Eye, posteriors
-from streamvlm.models.families.pocket.fidelity import pool_zones
+from streamvlm.models.families.pocket.pooling import pool_zones
 from streamvlm.models.families.pocket.prompt import N_TIME_TOKENS, OPENING, question_ids, spoken, time_ids
 from streamvlm.models.families.pocket.trunk import load_trunk, to_pixels
 from streamvlm.models.families.pocket.vocabulary import END, PAD

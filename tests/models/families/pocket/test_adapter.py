@@ -18,7 +18,7 @@ from streamvlm.frame import Fidelity
 from streamvlm.models.families.pocket import CHECKPOINT
 from streamvlm.models.families.pocket.adapter import Pocket
 from streamvlm.models.families.pocket.attributes import GROUPS, N_ATTRIBUTES, SPAN
-from streamvlm.models.families.pocket.fidelity import pool_zones
+from streamvlm.models.families.pocket.pooling import pool_zones
 from streamvlm.models.families.pocket.prompt import spoken
 from streamvlm.models.families.pocket.trunk import SIDE_PX, load_trunk, to_pixels
 from streamvlm.models.families.pocket.vocabulary import build_tokenizer

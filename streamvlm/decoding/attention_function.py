@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from streamvlm.decoding.passes import Extension, Packed
+from streamvlm.decoding.forward_passes import Extension, Packed
 from streamvlm.errors import ModelError
 
 IMPLEMENTATION = "streamvlm"

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import Tensor
 
 
-class DeviceCache:
+class DeviceTier:
     """Least-recently-fetched cache of payload tensors, each of which the host tier holds too.
 
     Dropping one only drops this cache's reference: a question that is using it keeps it. Only fetched blocks

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from streamvlm.archive.threads import compute_alone, compute_in_team, in_passing
+from streamvlm.archive.compute_threads import compute_alone, compute_in_team, in_passing
 
 N_TRIALS = 20
 

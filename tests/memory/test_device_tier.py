@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from streamvlm.memory.device_cache import DeviceCache
+from streamvlm.memory.device_tier import DeviceTier
 
 
 def payload(value: int, n_bytes: int = 10) -> torch.Tensor:
@@ -10,7 +10,7 @@ def payload(value: int, n_bytes: int = 10) -> torch.Tensor:
 
 
 def test_the_least_recently_fetched_payload_makes_place() -> None:
-    cache = DeviceCache(budget_bytes=25)
+    cache = DeviceTier(budget_bytes=25)
     cache.put(1, payload(1))
     cache.put(2, payload(2))
     assert cache.get(1) is not None
@@ -21,7 +21,7 @@ def test_the_least_recently_fetched_payload_makes_place() -> None:
 
 
 def test_a_payload_above_the_whole_budget_is_not_kept_and_displaces_nothing() -> None:
-    cache = DeviceCache(budget_bytes=25)
+    cache = DeviceTier(budget_bytes=25)
     cache.put(1, payload(1))
     cache.put(2, payload(2, n_bytes=26))
     assert cache.get(2) is None
@@ -29,7 +29,7 @@ def test_a_payload_above_the_whole_budget_is_not_kept_and_displaces_nothing() ->
 
 
 def test_dropping_frees_its_bytes_and_dropping_again_changes_nothing() -> None:
-    cache = DeviceCache(budget_bytes=25)
+    cache = DeviceTier(budget_bytes=25)
     cache.put(1, payload(1))
     cache.drop(1)
     cache.drop(1)

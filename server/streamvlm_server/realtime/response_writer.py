@@ -7,7 +7,7 @@ from typing import Literal
 
 from streamvlm.engine.queued_question import Piece
 from streamvlm.session.answer import Answer
-from streamvlm_server.errors import error_object
+from streamvlm_server.error_codes import error_object
 from streamvlm_server.realtime import server_events as events
 from streamvlm_server.realtime.conversation import Conversation
 from streamvlm_server.realtime.event_sink import EventSink
