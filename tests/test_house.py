@@ -82,6 +82,16 @@ def test_the_staircase_is_drawn_as_the_imports_are() -> None:
     assert drawn == (ROOT / "docs" / "staircase.svg").read_text("utf-8"), "draw it again: make drawings"
 
 
+def test_no_class_name_has_two_meanings() -> None:
+    where: dict[str, list[Path]] = {}
+    for path in (path for package in PACKAGES for path in package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                where.setdefault(node.name, []).append(path)
+    assert len(where) > 200
+    assert not {name: paths for name, paths in where.items() if len(paths) > 1}
+
+
 class DeviceChoices(ast.NodeVisitor):
     """Finds the lines of a test on which ``pytest --device`` does not reach a model: it is put somewhere by name.
 

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from streamvlm.decoding.forward_passes import Extension, Packed
+from streamvlm.decoding.forward_passes import ContextExtension, Packed
 from streamvlm.errors import ModelError
 
 IMPLEMENTATION = "streamvlm"
 
 
 def forward_stream(
-    text_model: Any, embeddings: Tensor, stream: Extension | Packed, deepstack: Tensor | None = None
+    text_model: Any, embeddings: Tensor, stream: ContextExtension | Packed, deepstack: Tensor | None = None
 ) -> Tensor:
     """Runs a decoder stack, set to ``IMPLEMENTATION``, over embeddings (N, E): last hidden states (N, E).
 
@@ -51,7 +51,7 @@ def _attention(
     value: Tensor,
     attention_mask: None,
     *,
-    stream: Extension | Packed,
+    stream: ContextExtension | Packed,
     scaling: float,
     sliding_window: int | None = None,
     **_: object,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from streamvlm.decoding.attention_function import IMPLEMENTATION, forward_stream
 from streamvlm.decoding.context import Context, KeyValues
-from streamvlm.decoding.forward_passes import AttentionWatch, DeepEnoughError, Extension, Packed, Probe
+from streamvlm.decoding.forward_passes import AttentionWatch, ContextExtension, DeepEnoughError, Packed, Probe
 from streamvlm.decoding.rotary import Rotary
 from streamvlm.memory.block import BlockLayout, Positions
 from streamvlm.retrieval.heads import RetrievalHead
@@ -98,7 +98,9 @@ class StreamDecoder:
             additions: To contexts that differ; at least one. ValueError if a context has no room.
         """
         sizes = [len(addition.embeddings) for addition in additions]
-        extensions = [Extension(a.context, n, a.watch, a.positions) for a, n in zip(additions, sizes, strict=True)]
+        extensions = [
+            ContextExtension(a.context, n, a.watch, a.positions) for a, n in zip(additions, sizes, strict=True)
+        ]
         tokens = torch.cat([addition.embeddings for addition in additions])  # (N, E), N tokens of all additions
         output = forward_stream(self._text_model, tokens, Packed(extensions), _join_deepstack(additions))
         hidden = torch.split(output, sizes)  # (N, E) of each addition

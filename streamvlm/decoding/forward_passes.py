@@ -50,7 +50,7 @@ class AttentionWatch:
         return {block_id: float(part.sum()) for block_id, part in spans if block_id is not None}
 
 
-class Extension:
+class ContextExtension:
     """New tokens attend to all of a context and, causally, to each other.
 
     Attributes:
@@ -97,12 +97,12 @@ class Extension:
 class Packed:
     """Extensions of several contexts in one pass: their tokens lie one after another and do not see each other."""
 
-    def __init__(self, extensions: Sequence[Extension]) -> None:
+    def __init__(self, extensions: Sequence[ContextExtension]) -> None:
         self._extensions = extensions
         self._sizes = [extension.n_tokens for extension in extensions]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """See ``Extension.attend``; N counts the tokens of all."""
+        """See ``ContextExtension.attend``; N counts the tokens of all."""
         queries, keys, values = (torch.split(given, self._sizes, dim=1) for given in (query, key, value))
         outputs = [
             extension.attend(layer, queries[i], keys[i], values[i], scaling)
@@ -115,7 +115,7 @@ class DeepEnoughError(Exception):
     """Ends a probe's forward pass, as the layers above have nothing to tell: control flow, no failure."""
 
 
-class Probe(Extension):
+class Probe(ContextExtension):
     """Takes the raw queries (H, N, D) of some layers and ends at the deepest of them."""
 
     def __init__(self, context: Context, n_tokens: int, layers: Collection[int]) -> None:
@@ -124,7 +124,7 @@ class Probe(Extension):
         self.queries: dict[int, Tensor] = {}
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """See ``Extension.attend``; raises ``DeepEnoughError`` at the deepest layer."""
+        """See ``ContextExtension.attend``; raises ``DeepEnoughError`` at the deepest layer."""
         if layer in self._layers:
             self.queries[layer] = query
         if layer == max(self._layers):

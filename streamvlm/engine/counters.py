@@ -23,7 +23,7 @@ class Metric:
         name: Of the metric; several counts share one and differ in their label.
         help: What it tells, in a sentence.
         kind: Whether it only grows.
-        labels: By which it is told from others of its name.
+        labels: By which it differs from others of its name.
     """
 
     name: str

@@ -25,7 +25,7 @@ class WaitingFrame:
 class FrameQueue:
     """A bounded queue in which the latest wins: when it is full, the oldest frame is dropped and counted.
 
-    What is to be kept, or was promised to a question, is not dropped. Whoever offers the former waits for room first;
+    What is to be kept, or was promised to a question, is not dropped. Who offers the former waits for room first;
     promises are as bounded as questions are.
 
     Args:
