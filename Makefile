@@ -28,9 +28,9 @@ demo: $(VENV)/installed
 	$(BIN)/streamvlm world 7 --duration 4m --out build/demo.mp4
 	$(BIN)/python -m streamvlm_demos.first_questions build/demo.mp4 --model "$(MODEL)"
 
-# A file's tests share their models and servers, so they stay in one process; each process takes 1 to 2 GB.
+# A file's tests share their models and servers, so they stay in one process.
 test: $(VENV)/installed-test
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 inputs: $(VENV)/installed-test
 	$(BIN)/pytest tests/inputs --write-table

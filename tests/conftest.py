@@ -76,6 +76,12 @@ def _on(device: str, command: click.Command) -> dict[str, Any]:
     return {"device": device}
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores, as many tests wait for others; each takes 1 to 2 GB, so four at most."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Name the device, and the libraries whose version may decide a failure."""
     names = ("streamvlm", "torch", "transformers", "numpy", "av", "opencv-python-headless")
