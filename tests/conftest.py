@@ -78,7 +78,7 @@ def _on(device: str, command: click.Command) -> dict[str, Any]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are cores, as many tests wait for others; each takes 1 to 2 GB, so four at most."""
+    """Run one process more than there are cores, as many tests wait; each takes 1 to 2 GB, so four at most."""
     return min(4, (os.cpu_count() or 1) + 1)
 
 
