@@ -12,6 +12,9 @@ from torch import Tensor
 
 from streamvlm.frame import Fidelity
 
+PAGE_BYTES = 4096
+"""Every tier gives its bytes out in whole pages, as direct disk reads want."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlockLayout:
@@ -93,3 +96,8 @@ class KVBlock:
     score: float
     n_tokens: int
     positions: Positions | None = None
+
+
+def whole_pages(n_bytes: int) -> int:
+    """Returns ``n_bytes`` rounded up to whole pages."""
+    return -(-n_bytes // PAGE_BYTES) * PAGE_BYTES

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-PAGE_BYTES = 4096
+from streamvlm.memory.block import PAGE_BYTES, whole_pages
 
 
 class Extent(NamedTuple):
@@ -27,11 +27,6 @@ class Extent(NamedTuple):
     def n_bytes(self) -> int:
         """Length of the extent."""
         return self.stop - self.start
-
-
-def whole_pages(n_bytes: int) -> int:
-    """Returns ``n_bytes`` rounded up to whole pages, as direct disk reads want."""
-    return -(-n_bytes // PAGE_BYTES) * PAGE_BYTES
 
 
 class SlabArena:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from streamvlm.memory.host_arena import Extent, SlabArena, whole_pages
+from streamvlm.memory.block import whole_pages
+from streamvlm.memory.host_arena import Extent, SlabArena
 
 
 class _Held(NamedTuple):

@@ -23,11 +23,10 @@ from breakable_disk import LAYOUT, put
 from doomed_watcher import BLOCKS_A_SECOND, FLUSH_EVERY_S, DyingIO, ingest, seen
 
 from streamvlm.archive.diary import Diary, read_decisions
-from streamvlm.memory.block import KVBlock
+from streamvlm.memory.block import KVBlock, whole_pages
 from streamvlm.memory.disk.fade import fade
 from streamvlm.memory.disk.repair import check_blocks
 from streamvlm.memory.disk.store import DiskStore, Put
-from streamvlm.memory.host_arena import whole_pages
 
 KILLS = 200
 TIGHT_BYTES = 1 << 20

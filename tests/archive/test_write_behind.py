@@ -21,10 +21,10 @@ from torch import Tensor
 
 from streamvlm.archive.diary import Diary, FrameRecord
 from streamvlm.archive.write_behind import WriteBehind
+from streamvlm.memory.block import whole_pages
 from streamvlm.memory.disk.store import DiskStore
 from streamvlm.memory.disk.system_calls import SystemCalls
 from streamvlm.memory.hierarchy import BlockMemory
-from streamvlm.memory.host_arena import whole_pages
 
 SLOT_BYTES = whole_pages(13 * LAYOUT.token_bytes)
 

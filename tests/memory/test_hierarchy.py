@@ -13,10 +13,9 @@ from torch import Tensor
 
 from streamvlm.errors import MemoryBudgetError
 from streamvlm.frame import Fidelity
-from streamvlm.memory.block import BlockLayout, KVBlock
+from streamvlm.memory.block import PAGE_BYTES, BlockLayout, KVBlock
 from streamvlm.memory.block_table import Snapshot
 from streamvlm.memory.hierarchy import BlockMemory
-from streamvlm.memory.host_arena import PAGE_BYTES
 
 LAYOUT = BlockLayout(n_layers=2, n_kv_heads=2, head_dim=32, dtype=torch.float16)
 TOKENS_A_PAGE = PAGE_BYTES // LAYOUT.token_bytes

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamvlm.memory.host_arena import PAGE_BYTES, Extent, SlabArena
+from streamvlm.memory.block import PAGE_BYTES
+from streamvlm.memory.host_arena import Extent, SlabArena
 
 moves = st.lists(st.one_of(st.integers(1, 5 * PAGE_BYTES), st.just("free")), max_size=60)
 

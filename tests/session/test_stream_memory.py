@@ -10,7 +10,7 @@ from tiny_model import TinyModel, colour
 from streamvlm.archive.archive import Archive
 from streamvlm.frame import Frame
 from streamvlm.gate.gate import GateConfig
-from streamvlm.memory.host_arena import PAGE_BYTES
+from streamvlm.memory.block import PAGE_BYTES
 from streamvlm.session.config import SessionConfig
 from streamvlm.session.session import Session
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from streamvlm.frame import Fidelity
-from streamvlm.memory.block import BlockLayout, KVBlock
+from streamvlm.memory.block import PAGE_BYTES, BlockLayout, KVBlock, whole_pages
 from streamvlm.memory.disk.catalog import BlockLocation
 from streamvlm.memory.disk.store import DiskStore, Put
-from streamvlm.memory.host_arena import PAGE_BYTES, SlabArena, whole_pages
+from streamvlm.memory.host_arena import SlabArena
 
 TOKENS = 16
 FETCHED = 64

@@ -13,8 +13,8 @@ import numpy as np
 from streamvlm.archive.archive import Archive, ArchiveConfig
 from streamvlm.errors import UsageError
 from streamvlm.frame import Fidelity
+from streamvlm.memory.block import whole_pages
 from streamvlm.memory.disk.codec import Codec
-from streamvlm.memory.host_arena import whole_pages
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.policies.registry import check_policy
 from streamvlm.session.config import SessionConfig

@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection
 from itertools import count
 
 from streamvlm.errors import StoreError
+from streamvlm.memory.block import PAGE_BYTES
 from streamvlm.memory.disk.catalog import BlockLocation
 from streamvlm.memory.disk.quota import DiskQuota
 from streamvlm.memory.disk.segment import segment_bytes
 from streamvlm.memory.disk.segment_files import SegmentFiles, Spot, spot
 from streamvlm.memory.disk.slot import SlotShape
-from streamvlm.memory.host_arena import PAGE_BYTES
 
 SEGMENT_BYTES = 64 << 20
 _SEGMENTS_A_BUDGET = 8

@@ -12,9 +12,9 @@ from pathlib import Path
 import xxhash
 
 from streamvlm.errors import StoreError
+from streamvlm.memory.block import PAGE_BYTES
 from streamvlm.memory.disk.slot import SlotHeader, SlotShape, unpack_header
 from streamvlm.memory.disk.system_calls import SystemCalls
-from streamvlm.memory.host_arena import PAGE_BYTES
 
 FORMAT_VERSION = 2
 PATTERN = "seg-*.kv"

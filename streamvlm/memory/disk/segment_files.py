@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from streamvlm.errors import StoreError
-from streamvlm.memory.block import BlockLayout, KVBlock
+from streamvlm.memory.block import BlockLayout, KVBlock, whole_pages
 from streamvlm.memory.disk.catalog import BlockLocation
 from streamvlm.memory.disk.codec import Codec, decode, encoded_bytes
 from streamvlm.memory.disk.segment import DRAFT_PATTERN, PATTERN, Segment
 from streamvlm.memory.disk.slot import SlotHeader, SlotShape, arrived, describe, unpack_header, write_head
 from streamvlm.memory.disk.system_calls import SystemCalls
-from streamvlm.memory.host_arena import whole_pages
 
 _PIECE_BYTES = 1 << 17
 """Read in one call: little enough to be checked while the processor's cache still holds it."""

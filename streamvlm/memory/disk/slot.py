@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 import xxhash
 
 from streamvlm.frame import Fidelity
-from streamvlm.memory.block import KVBlock, Positions
+from streamvlm.memory.block import KVBlock, Positions, whole_pages
 from streamvlm.memory.disk.codec import Codec
-from streamvlm.memory.host_arena import whole_pages
 
 _MAGIC = b"SVLMBLK2"
 # magic, sequence, id, start, end, score, bytes of payload, rows and positions, extent, tokens, fidelity, codec,

@@ -13,12 +13,11 @@ from breakable_disk import CLEAR_TOKENS, FUZZY_TOKENS, LAYOUT, content, put
 from flips import flips
 
 from streamvlm.errors import StoreError
-from streamvlm.memory.block import KVBlock
+from streamvlm.memory.block import KVBlock, whole_pages
 from streamvlm.memory.disk.catalog import Catalog
 from streamvlm.memory.disk.database import reading
 from streamvlm.memory.disk.repair import check_blocks, repair
 from streamvlm.memory.disk.store import DiskStore
-from streamvlm.memory.host_arena import whole_pages
 
 N_BLOCKS = 60
 FLIPS_A_PAGE = 20

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from streamvlm.errors import StoreError
 from streamvlm.frame import Fidelity
+from streamvlm.memory.block import whole_pages
 from streamvlm.memory.disk.codec import Codec
 from streamvlm.memory.disk.quota import DiskQuota
 from streamvlm.memory.disk.repair import check_blocks, repair
 from streamvlm.memory.disk.store import DiskStore, Put
 from streamvlm.memory.disk.system_calls import SystemCalls
-from streamvlm.memory.host_arena import whole_pages
 
 MODEL = "a-model"
 

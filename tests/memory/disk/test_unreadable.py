@@ -13,10 +13,10 @@ import torch
 from breakable_disk import LAYOUT, BrokenIO, put
 
 from streamvlm.errors import StoreError
+from streamvlm.memory.block import PAGE_BYTES, whole_pages
 from streamvlm.memory.disk.repair import check_blocks, repair
 from streamvlm.memory.disk.store import DiskStore
 from streamvlm.memory.disk.system_calls import SystemCalls
-from streamvlm.memory.host_arena import PAGE_BYTES, whole_pages
 
 N_BLOCKS = 6
 
