@@ -19,8 +19,8 @@ from streamvlm.world.video import write_video
 
 @pytest.fixture(scope="session")
 def server(pocket: VideoLanguageModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server with a home; sessions in it belong to the test that opens them."""
-    with live_server(pocket, home=tmp_path_factory.mktemp("home")) as running:
+    """A server with a home; sessions in it belong to the test that opens them, and end with their connections."""
+    with live_server(pocket, home=tmp_path_factory.mktemp("home"), linger_s=0) as running:
         yield running
 
 
