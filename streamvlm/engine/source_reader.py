@@ -13,8 +13,7 @@ from streamvlm.engine.notices import call
 from streamvlm.engine.scheduled_session import ScheduledSession
 from streamvlm.errors import EngineError, StreamVlmError
 from streamvlm.frame import Frame
-from streamvlm.ingest.reconnecting import ReconnectingSource
-from streamvlm.ingest.source import FrameSource
+from streamvlm.ingest.reconnecting import Opens, ReconnectingSource
 
 RESUME_GAP_S = 1.0
 """What goes on a stream that was watched before goes on a second later."""
@@ -63,7 +62,7 @@ class SourceReader:
 
     def __init__(
         self,
-        opens: Callable[[], FrameSource],
+        opens: Opens,
         scheduled: ScheduledSession,
         changed: threading.Condition,
         offer: Callable[[Frame, bool], object],

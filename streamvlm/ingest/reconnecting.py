@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
+from typing import Protocol
 
 from streamvlm.errors import SourceError, SourceLostError, SourceStalledError
 from streamvlm.frame import Frame
 from streamvlm.ingest.early_end import clock
+from streamvlm.ingest.hls.segment_queue import PlaylistPlace
 from streamvlm.ingest.source import FrameSource
 
 RECONNECT_S = 30.0
@@ -20,6 +22,13 @@ RECONNECT_S = 30.0
 _DELAYS_S = (0.5, 1.0, 2.0, 4.0)
 _STEADY_S = 5.0
 """After a connection that held for so long, tries begin anew; a shorter one continues those before it."""
+
+
+class Opens(Protocol):
+    """How a source is opened: `open_source`, all other arguments given."""
+
+    def __call__(self, *, after: PlaylistPlace | None = None) -> FrameSource:
+        """Opens it, a live playlist after the place up to which it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,8 @@ class _Newest:
 class ReconnectingSource(Iterator[Frame]):
     """Sampled frames of a source, over as many connections as it takes, once through.
 
-    While nothing comes from a live source, stream time passes. A recording goes on where it broke off.
+    While nothing comes from a live source, stream time passes. A recording goes on where it broke off, and a live
+    playlist after the last segment that was watched.
 
     Args:
         opens: Opens the source; called at once, and again for each new try.
@@ -49,7 +59,7 @@ class ReconnectingSource(Iterator[Frame]):
 
     def __init__(
         self,
-        opens: Callable[[], FrameSource],
+        opens: Opens,
         *,
         reconnect_s: float = RECONNECT_S,
         from_s: float = 0.0,
@@ -133,24 +143,26 @@ class ReconnectingSource(Iterator[Frame]):
             if self._is_stopped.wait(min(next(self._delays_s), left_s)):
                 return iter(())
             try:
-                self._reopen()
+                goes_on = self._reopen()
                 if self._is_stopped.is_set():
                     return iter(())
-                frames = self._new_frames(newest, is_live=is_live)
+                frames = self._new_frames(newest, is_live=is_live and not goes_on)
                 first = next(frames, None)
             except SourceError:
                 continue
-            if first is not None:
-                self._tell(f"{self.uri} is back.")
-                return chain([first], frames)
-            if not is_live:
+            if first is None:
                 return iter(())  # what was left of it held no picture more
+            self._tell(f"{self.uri} is back.")
+            return chain([first], frames)
         raise SourceLostError(self._silence(newest)) from None
 
-    def _reopen(self) -> None:
+    def _reopen(self) -> bool:
+        """Opens it again; returns whether its own times go on, as those of a live playlist do."""
         self._source.close()
-        n_corrupt, self._source = self.n_corrupt_packets, self._opens()
+        n_corrupt, place = self.n_corrupt_packets, self._source.place
+        self._source = self._opens(after=place)
         self._n_corrupt_before, self._connected_s = n_corrupt, time.monotonic()
+        return place is not None and self._source.place is not None
 
     def _new_frames(self, before: _Newest | None, *, is_live: bool) -> Iterator[Frame]:
         """Yields the frames of this connection, without those of a recording that an earlier connection gave.

@@ -20,6 +20,8 @@ from streamvlm.ingest.address import locate, locate_upload
 from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.disk_file import MAX_KEPT_BYTES
 from streamvlm.ingest.hls.playlist import is_playlist
+from streamvlm.ingest.hls.reader import HlsReader
+from streamvlm.ingest.hls.segment_queue import PlaylistPlace
 from streamvlm.ingest.reader import Reader
 from streamvlm.ingest.sampling import MAX_FPS, sample
 from streamvlm.ingest.source_opener import SourceOpener
@@ -48,9 +50,11 @@ class FrameSource(Iterator[Frame]):
         fps: float,
         opened: ExitStack | None = None,
         stopped: threading.Event | None = None,
+        may_be_over: bool = False,
     ) -> None:
         self.uri = uri
         self.n_frames = 0
+        self._may_be_over = may_be_over
         self._reader, self._opened, self._stopped = reader, opened or ExitStack(), stopped or threading.Event()
         self._frames = self._sample(fps)
 
@@ -73,6 +77,11 @@ class FrameSource(Iterator[Frame]):
     def warning(self) -> str | None:
         """After the end, a sentence on what is wrong, such as that it ended early; None if nothing is."""
         return self._reader.warning
+
+    @property
+    def place(self) -> PlaylistPlace | None:
+        """How far a live playlist was read, for ``open_source`` to go on after it; None for any other source."""
+        return self._reader.place if isinstance(self._reader, HlsReader) else None
 
     def __next__(self) -> Frame:
         """Returns the next sampled frame.
@@ -107,7 +116,7 @@ class FrameSource(Iterator[Frame]):
             for time_s, decoded in sample(wanted, fps):
                 index, self.n_frames = self.n_frames, self.n_frames + 1
                 yield Frame(index, time_s, decoded(), wall_s=time.time() if self.is_live else None)
-        if not self.n_frames and not self._stopped.is_set():
+        if not (self.n_frames or self._may_be_over or self._stopped.is_set()):
             raise SourceError(f"{self.uri} holds no readable picture; check that it is whole.")
 
 
@@ -119,6 +128,7 @@ def open_source(
     stream: int | None = None,
     admit: Admit | None = None,
     max_kept_bytes: int = MAX_KEPT_BYTES,
+    after: PlaylistPlace | None = None,
 ) -> FrameSource:
     """Opens a video file, picture or animation, folder of pictures, camera device, playlist or stream URL.
 
@@ -132,6 +142,8 @@ def open_source(
             default all are followed.
         max_kept_bytes: Most bytes to copy to disk of a file that cannot be read as it comes: an MP4 with its index at
             its end, from a server that sends no parts of it.
+        after: The `place` of a source that broke off, of the same URI. A live playlist goes on from there in segments
+            and stream time, and may be over; other sources have no place.
 
     Raises:
         UsageError: If fps or timeout_s is out of range.
@@ -142,8 +154,10 @@ def open_source(
         raise UsageError(f"timeout_s is {timeout_s}; give seconds above 0.")
     address, stopped = locate(uri), threading.Event()
     with ExitStack() as opened:
-        reader = SourceOpener(opened, stopped, fps, timeout_s, stream, admit, max_kept_bytes).open(address)
-        return FrameSource(reader, uri=address.name, fps=fps, opened=opened.pop_all(), stopped=stopped)
+        reader = SourceOpener(opened, stopped, fps, timeout_s, stream, admit, max_kept_bytes, after).open(address)
+        return FrameSource(
+            reader, uri=address.name, fps=fps, opened=opened.pop_all(), stopped=stopped, may_be_over=after is not None
+        )
 
 
 def open_upload(path: Path, *, name: str, fps: float, max_px: int) -> FrameSource:

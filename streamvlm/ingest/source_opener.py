@@ -18,6 +18,7 @@ from streamvlm.ingest.folder import FolderReader
 from streamvlm.ingest.hls.location import PlaylistLocation
 from streamvlm.ingest.hls.playlist import is_playlist
 from streamvlm.ingest.hls.reader import MAX_PLAYLIST_BYTES, HlsReader
+from streamvlm.ingest.hls.segment_queue import PlaylistPlace
 from streamvlm.ingest.incoming_bytes import IncomingBytes
 from streamvlm.ingest.raw import is_motion_jpeg, raw_format
 from streamvlm.ingest.reader import Reader
@@ -48,6 +49,7 @@ class SourceOpener:
         stream: Which video stream, counted from 0; None for the best.
         admit: Checks every URL on the web; None admits all.
         max_kept_bytes: Most bytes to copy to disk of a file that cannot be read as it comes.
+        after: How far an earlier connection read a live playlist.
     """
 
     opened: ExitStack
@@ -57,6 +59,7 @@ class SourceOpener:
     stream: int | None
     admit: Admit | None
     max_kept_bytes: int
+    after: PlaylistPlace | None
 
     def open(self, address: Address) -> Reader:
         """Opens a source.
@@ -117,7 +120,14 @@ class SourceOpener:
     def _open_playlist(self, address: Address, data: bytes, url: str, opener: WebOpener) -> Reader:
         address, location = replace(address, target=""), PlaylistLocation(opener)
         return HlsReader(
-            address, location, data, url, timeout_s=self.timeout_s, stream=self.stream, stopped=self.stopped
+            address,
+            location,
+            data,
+            url,
+            timeout_s=self.timeout_s,
+            stream=self.stream,
+            after=self.after,
+            stopped=self.stopped,
         )
 
     def _open_bytes(self, address: Address, file: IncomingBytes, boundary: str | None = None) -> Reader:

@@ -16,7 +16,7 @@ from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.early_end import early_end
 from streamvlm.ingest.hls.location import PlaylistLocation
 from streamvlm.ingest.hls.playlist import MasterPlaylist, MediaPlaylist, Part, parse
-from streamvlm.ingest.hls.segment_queue import SegmentQueue
+from streamvlm.ingest.hls.segment_queue import PlaylistPlace, SegmentQueue
 from streamvlm.ingest.hls.segment_run import SegmentKeys, SegmentRun
 from streamvlm.ingest.reader import Decoded
 
@@ -34,10 +34,11 @@ class HlsReader:
         url: Where that was found.
         timeout_s: Longest wait for a host, and for a live playlist that is overdue.
         stream: Which video stream of the segments, counted from 0; None for the best.
+        after: How far an earlier connection read it while it was live; stream time goes on from there.
         stopped: When it is set, the reader ends.
 
     Attributes:
-        duration_s: Length in seconds as the playlist states it; None if it is live.
+        duration_s: Length in seconds as the playlist states it; None if it is live, or was.
         warning: After the end, what is missing of a recording that ended too early; None if nothing is.
 
     Raises:
@@ -53,25 +54,31 @@ class HlsReader:
         *,
         timeout_s: float,
         stream: int | None = None,
+        after: PlaylistPlace | None = None,
         stopped: threading.Event | None = None,
     ) -> None:
         self._address, self._location, self._timeout_s = address, location, timeout_s
         self._stream, self._stopped = stream, stopped or threading.Event()
         playlist, self._url = self._choose(data, url)
-        self._queue = SegmentQueue(playlist, self._reload, name=address.name, timeout_s=timeout_s)
+        self._queue = SegmentQueue(playlist, self._reload, name=address.name, timeout_s=timeout_s, after=after)
         self._keys = SegmentKeys(location, name=address.name)
         self._clock = PlaylistClock(lambda place: self._run.span_at(place))
-        self.duration_s = None if self.is_live else sum(segment.duration_s for segment in playlist.segments)
+        self.duration_s = None if self._queue.was_live else sum(segment.duration_s for segment in playlist.segments)
         self.warning: str | None = None
         self._n_corrupt_packets = 0
         self._container = self._next_container()
-        if self._container is None:
+        if self._container is None and after is None:
             raise self._nothing()
 
     @property
     def is_live(self) -> bool:
         """Whether its playlist has no end yet."""
         return self._queue.is_live
+
+    @property
+    def place(self) -> PlaylistPlace | None:
+        """How far it was read while it was live; None if nothing of it was, or if it is a recording."""
+        return self._queue.place
 
     @property
     def n_corrupt_packets(self) -> int:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,12 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
 from web_site import Site
 
-from streamvlm.errors import SourceError, SourceStalledError
+from streamvlm.errors import SourceError, SourceLostError, SourceStalledError
 from streamvlm.frame import Picture
+from streamvlm.ingest.hls.playlist import MediaPlaylist, parse
 from streamvlm.ingest.hls.reader import MAX_PLAYLIST_BYTES
-from streamvlm.ingest.hls.segment_queue import MAX_MISSING
+from streamvlm.ingest.hls.segment_queue import MAX_MISSING, PlaylistPlace, SegmentQueue
+from streamvlm.ingest.reconnecting import ReconnectingSource
 from streamvlm.ingest.source import open_source
 
 Clip = Callable[..., Path]
@@ -299,8 +304,8 @@ class Live:
         return text.encode()
 
 
-def window(first: int, *lines: str, end: str = "") -> str:
-    text = "".join(f"#EXT-X-DISCONTINUITY\n#EXTINF:1,\n{line}\n" for line in lines)
+def window(first: int, *lines: str, tag: str = "#EXT-X-DISCONTINUITY\n", end: str = "") -> str:
+    text = "".join(f"{tag}#EXTINF:1,\n{line}\n" for line in lines)
     return f"#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXT-X-MEDIA-SEQUENCE:{first}\n{text}{end}"
 
 
@@ -365,18 +370,197 @@ def test_a_live_playlist_that_names_nothing_new_is_a_stalled_source(segments: li
     assert source.n_frames == 10
 
 
+def dated(*lines: tuple[str, str], end: str = "") -> str:
+    """Like `window`, each line with the time of day at which its segment begins."""
+    text = "".join(
+        f"#EXT-X-DISCONTINUITY\n#EXT-X-PROGRAM-DATE-TIME:2026-11-26T{at}Z\n#EXTINF:1,\n{line}\n" for at, line in lines
+    )
+    return f"#EXTM3U\n#EXT-X-TARGETDURATION:0\n{text}{end}"
+
+
 def test_a_pause_of_a_live_source_stays_a_pause_where_wall_times_tell_of_it(
     segments: list[Path], tmp_path: Path, web: Site, which: Which
 ) -> None:
-    def dated(*lines: tuple[str, str], end: str = "") -> str:
-        text = "".join(
-            f"#EXT-X-DISCONTINUITY\n#EXT-X-PROGRAM-DATE-TIME:2026-11-26T{at}Z\n#EXTINF:1,\n{line}\n"
-            for at, line in lines
-        )
-        return f"#EXTM3U\n#EXT-X-TARGETDURATION:0\n{text}{end}"
-
     lines = [("10:00:00.000", "a.ts"), ("10:01:00.000", "b.ts"), ("10:01:01.000", "c.ts")]
     live = Live(web, dated(*lines), dated(*lines, end=END))
     assert watch(live.url, which) == seconds(0, 60, 61)
     (tmp_path / "list.m3u8").write_text(dated(*lines, end=END))  # a recording was cut there
     assert watch(str(tmp_path / "list.m3u8"), which) == seconds(0, 1, 2)
+
+
+# --- live, over more than one connection ---
+
+
+class Quiet:
+    """A live playlist that stays as it is until its watcher has noticed; then it is another one, or is not there."""
+
+    def __init__(self, web: Site, before: str, after: str | None) -> None:
+        self._web, self._after = web, after
+        self.told: list[str] = []
+        web.answers["/live.m3u8"] = before.encode
+        self._opens = partial(open_source, f"http://{web.host}/live.m3u8", fps=10, timeout_s=0.3)
+
+    def watch(self, which: Which, *, reconnect_s: float = 5.0) -> list[tuple[float, int]]:
+        """Returns the time and number of each picture that is watched, up to the end or the loss."""
+        seen = []
+        with closing(ReconnectingSource(self._opens, reconnect_s=reconnect_s, tell=self._note)) as source:
+            try:
+                for frame in source:
+                    seen.append((round(frame.time_s, 3), which(frame.picture)))
+            except SourceLostError as lost:
+                self.told.append(str(lost))
+        return seen
+
+    def fetched(self, name: str) -> int:
+        return [path for _, path in self._web.asked].count(f"/{name}")
+
+    def _note(self, told: str) -> None:
+        self.told.append(told)
+        if self._after is None:
+            self._web.answers.pop("/live.m3u8", None)
+        else:
+            self._web.answers["/live.m3u8"] = self._after.encode
+
+
+def test_a_live_playlist_that_stops_growing_is_watched_once_and_given_up(
+    segments: list[Path], web: Site, which: Which
+) -> None:
+    playlist = window(0, "gone.ts", "a.ts", "b.ts", "c.ts")
+    quiet = Quiet(web, playlist, playlist)
+    assert quiet.watch(which, reconnect_s=0.6) == seconds(0, 1, 2)
+    noticed, lost = quiet.told
+    assert "has named nothing new" in noticed
+    assert "Nothing has come from" in lost
+    assert " since 0:03 (" in lost
+    assert [quiet.fetched(name) for name in ("a.ts", "b.ts", "c.ts")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("end", ["", END], ids=["and goes quiet again", "and ends"])
+def test_one_that_grows_again_is_watched_on_after_what_was_shown(
+    end: str, segments: list[Path], web: Site, which: Which
+) -> None:
+    grown = window(8, "b.ts", "c.ts", "a.ts", "b.ts", "c.ts", tag="", end=end)
+    quiet = Quiet(web, window(7, "a.ts", "b.ts"), grown)
+    assert quiet.watch(which, reconnect_s=5.0 if end else 1.2) == seconds(0, 1, 2, 3, 4, 5)
+    assert sum(told.endswith("is back.") for told in quiet.told) == 1
+    assert ("Nothing has come from" in quiet.told[-1]) == (not end)
+
+
+def test_the_silence_counts_where_wall_times_tell_of_it(segments: list[Path], web: Site, which: Which) -> None:
+    lines = [("10:00:00.000", "a.ts"), ("10:01:00.000", "b.ts")]
+    assert Quiet(web, dated(lines[0]), dated(*lines, end=END)).watch(which) == seconds(0, 60)
+
+
+def test_one_that_only_ends_is_at_its_end_and_not_back(segments: list[Path], web: Site, which: Which) -> None:
+    quiet = Quiet(web, window(7, "a.ts", "b.ts"), window(7, "a.ts", "b.ts", end=END))
+    assert quiet.watch(which) == seconds(0, 1)
+    assert len(quiet.told) == 1
+
+
+@pytest.mark.parametrize(
+    "restarted",
+    [window(0, "c.ts", "c.ts", "b.ts", "a.ts", end=END), window(11, "c.ts", "c.ts", "b.ts", "a.ts", end=END)],
+    ids=["numbers begin anew", "a discontinuity"],
+)
+def test_a_camera_that_was_restarted_is_joined_at_its_live_edge(
+    restarted: str, segments: list[Path], web: Site, which: Which
+) -> None:
+    quiet = Quiet(web, window(9, "a.ts", "b.ts"), restarted)
+    seen = quiet.watch(which)
+    assert seen == seconds(0, 1, 2, 3, 4)
+    assert [quiet.fetched(name) for name in ("a.ts", "b.ts", "c.ts")] == [2, 2, 1]
+    assert sum(told.endswith("is back.") for told in quiet.told) == 1
+
+
+def test_one_that_is_not_there_any_more_is_tried_again_and_given_up(
+    segments: list[Path], web: Site, which: Which
+) -> None:
+    def once() -> bytes:
+        del web.answers["/live.m3u8"]
+        return window(0, "a.ts", "b.ts").encode()
+
+    quiet = Quiet(web, "", None)
+    web.answers["/live.m3u8"] = once
+    assert quiet.watch(which, reconnect_s=0.6) == seconds(0, 1)
+    noticed, lost = quiet.told
+    assert "cannot be opened (404 Not Found)" in noticed
+    assert "Trying again for 1 s." in noticed
+    assert "Nothing has come from" in lost
+
+
+def test_segments_that_cannot_be_had_are_tried_again_in_a_live_playlist(
+    segments: list[Path], web: Site, which: Which
+) -> None:
+    gone = ["gone.ts"] * MAX_MISSING
+    live = Live(web, window(0, "a.ts"), window(0, "a.ts", *gone))
+    with open_source(live.url, fps=10, timeout_s=0.3) as source, pytest.raises(SourceStalledError, match="404"):
+        list(source)
+    assert source.place is not None
+    assert source.place.last.segment.number == 0, "those that nobody saw may be there later"
+
+
+# --- pauses of a live source ---
+
+
+def spans(*batches: tuple[float, str], after: PlaylistPlace | None = None) -> tuple[list[float], PlaylistPlace | None]:
+    """When segments begin that a live playlist names batch by batch, each at its time; and where that ends."""
+    coming, clock_s = list(batches), [0.0]
+
+    def load() -> MediaPlaylist:
+        clock_s[0], text = coming.pop(0)
+        playlist = parse(text.encode(), lambda line: line, name="live")
+        assert isinstance(playlist, MediaPlaylist)
+        return playlist
+
+    queue = SegmentQueue(load(), load, name="live", timeout_s=60, after=after, now=lambda: clock_s[0])
+    starts_s = []
+    while (timed := queue.peek()) is not None:
+        queue.take()
+        queue.got()
+        starts_s.append(timed.span.start_s)
+        if not coming and not queue._waiting:
+            break
+    return starts_s, queue.place
+
+
+def numbered(first: int, stop: int, *, wall_s: dict[int, float] | None = None, end: str = "") -> str:
+    """A playlist of segments of two seconds, by their numbers; some of them with a wall time."""
+    text = f"#EXTM3U\n#EXT-X-TARGETDURATION:0.1\n#EXT-X-MEDIA-SEQUENCE:{first}\n"
+    for n in range(first, stop):
+        if wall_s and n in wall_s:
+            text += f"#EXT-X-PROGRAM-DATE-TIME:{datetime.fromtimestamp(wall_s[n], UTC).isoformat()}\n"
+        text += f"#EXTINF:2,\n{n}.ts\n"
+    return text + end
+
+
+def test_a_playlist_that_names_a_segment_far_too_late_had_a_pause() -> None:
+    batches = (0, numbered(0, 2)), (2, numbered(0, 3)), (24, numbered(0, 4)), (26, numbered(0, 5, end=END))
+    assert spans(*batches)[0] == [0, 2, 4, 26, 28]
+
+
+def test_one_that_makes_up_for_lost_time_had_none() -> None:
+    assert spans((0, numbered(0, 2)), (8, numbered(0, 6)), (9, numbered(0, 7, end=END)))[0] == [0, 2, 4, 6, 8, 10, 12]
+
+
+def test_a_little_late_is_no_pause_however_often() -> None:
+    late = [(2.0 * n + (1.5 if n % 2 else 0), numbered(0, 2 + n)) for n in range(1, 8)]
+    assert spans((0, numbered(0, 2)), *late)[0] == [2.0 * n for n in range(9)]
+
+
+@pytest.mark.parametrize(("stated_s", "start_s"), [(1004, 4), (1010.5, 10.5), (5, 26)])
+def test_wall_times_say_how_long_a_pause_was_where_they_are_sane(stated_s: float, start_s: float) -> None:
+    wall_s = {0: 1000.0, 2: stated_s}
+    assert spans((0, numbered(0, 2, wall_s=wall_s)), (24, numbered(0, 3, wall_s=wall_s, end=END)))[0] == [0, 2, start_s]
+
+
+def test_no_pause_counts_twice() -> None:
+    begun, grown, gone = numbered(0, 2, wall_s={0: 1000}), numbered(1, 3), numbered(4, 5, wall_s={4: 1030}, end=END)
+    assert spans((0, begun), (24, grown), (28, gone))[0] == [0, 2, 26, 30]
+
+
+@pytest.mark.parametrize("first", [0, 1, 3], ids=["grown", "moved on", "segments gone"])
+def test_a_pause_counts_over_connections_too(first: int) -> None:
+    _, place = spans((0, numbered(0, 2)))
+    starts_s, place = spans((30, numbered(first, max(3, first + 1))), after=place)
+    assert starts_s == [32]
+    assert spans((64, numbered(0, 2, end=END)), after=place)[0] == [64, 66], "a camera that was restarted"
