@@ -120,13 +120,19 @@ class ContainerReader:
             self._ending.see(frame, time_s)
             yield time_s, partial(to_picture, frame)
         if not self._stopped.is_set():
-            self.warning = self._ending.warning(self._address.name)
+            self.warning = self._ending.warning(self._address.name, self._n_bytes())
 
     def close(self) -> None:
         """Closes the file, connection or device."""
         self._container.close()
         if self._file is not None:
             self._file.close()
+
+    def _n_bytes(self) -> int | None:
+        """Returns how many bytes a recording has; None of a source that ends when its sender does."""
+        if self.is_live or isinstance(self._file, Receiver):
+            return None
+        return self._container.size if self._file is None else self._file.place
 
     def _open(self) -> InputContainer:
         address, ffmpeg_input, started = self._address, self._input, time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from av.video.stream import VideoStream
 _SLACK_S = 1.0
 """How much may be missing without a warning, or a tenth of the length if that is less: lengths are rounded."""
 
+_TS_PACKET_BYTES = 188
+
 
 def clock(time_s: float) -> str:
     """Writes a time for warnings: ``0:06`` for 6 seconds, ``1:02:03`` for 3723."""
@@ -29,7 +32,8 @@ class RecordingEnd:
     """Follows the pictures of a video stream to its end, and warns if some are missing.
 
     Only lengths that the file states count, not those that FFmpeg estimates from bytes and bit rates (TS, PS, raw
-    streams). Where a container states one length for all of its streams, the longest stream must reach it.
+    streams). Where a container states one length for all of its streams, the longest stream must reach it. MPEG-TS
+    states none, but it was cut off if it ends within one of its packets.
 
     Args:
         container: What is read.
@@ -43,6 +47,9 @@ class RecordingEnd:
         self.others: Sequence[Stream] = ()
         self._end_s = _stated_end_s(container.format.name, stream)
         self._first_s: float | None = None
+        self._is_ts = container.format.name == "mpegts"
+        self._first_place: int | None = None
+        self._spacing = 0  # greatest common divisor of how far apart the bytes of pictures begin
         self._reached_s = self._lasted_s = self._previous_s = self._longest_gap_s = 0.0
         if self._end_s is None and container.duration and container.format.name in ("matroska,webm", "flv"):
             self._end_s = container.duration / av.time_base
@@ -52,6 +59,9 @@ class RecordingEnd:
         """Notes the next picture and its stream time."""
         if self._first_s is None:
             self._first_s = frame.time or 0.0
+        if isinstance(place := frame.opaque, int):
+            self._first_place = place if self._first_place is None else self._first_place
+            self._spacing = math.gcd(self._spacing, place - self._first_place)
         self._longest_gap_s = max(self._longest_gap_s, time_s - self._previous_s)
         self._previous_s = time_s
         duration_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
@@ -62,8 +72,16 @@ class RecordingEnd:
         if packet.pts is not None and packet.time_base is not None:
             self._reached_s = max(self._reached_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
 
-    def warning(self, name: str) -> str | None:
-        """Returns the warning about a recording that was read to its end; None if it is whole."""
+    def warning(self, name: str, n_bytes: int | None) -> str | None:
+        """Returns the warning about a recording that was read to its end; None if it is whole.
+
+        Args:
+            name: What to call it.
+            n_bytes: Of all of it; None if nobody stated where it ends.
+        """
+        if n_bytes is not None and self._ends_within_packet(n_bytes):
+            ended = clock(self._lasted_s)
+            return f"{name} ended at {ended}; it breaks off within a packet, as of a download that was cut off."
         if self._end_s is None or self._first_s is None:
             return None
         length_s = self._end_s - self._first_s
@@ -72,6 +90,12 @@ class RecordingEnd:
         slack_s = max(min(_SLACK_S, length_s / 10), self._longest_gap_s)
         return early_end(name, ended_s, length_s, slack_s)
 
+    def _ends_within_packet(self, n_bytes: int) -> bool:
+        """Whether MPEG-TS ends within a packet; where they begin is known from pictures that agree about it."""
+        if not self._is_ts or not self._spacing or self._first_place is None:
+            return False
+        return self._spacing % _TS_PACKET_BYTES == 0 and (n_bytes - self._first_place) % _TS_PACKET_BYTES != 0
+
 
 def early_end(name: str, ended_s: float, length_s: float, slack_s: float) -> str | None:
     """Returns the warning that a recording ended before its length, by more than the slack; None if it did not."""
@@ -79,6 +103,11 @@ def early_end(name: str, ended_s: float, length_s: float, slack_s: float) -> str
         return None
     ended = clock(max(0, min(ended_s, round(length_s) - 1)))  # rounded up, it would read as if nothing were missing
     return f"{name} ended at {ended} of {clock(length_s)}; the rest is missing, as of a download that was cut off."
+
+
+def broken_off(name: str, ended_s: float) -> str:
+    """Returns the warning that a stream of pictures broke off amid one."""
+    return f"{name} ended at {clock(ended_s)}; it broke off amid a picture, as of a camera that was cut off."
 
 
 def lacks_index(path: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from web_site import Handler, Site
 
 from streamvlm.errors import SourceError
 from streamvlm.ingest.source import open_source
@@ -146,6 +147,55 @@ def test_a_playlist_whose_last_segments_are_gone_ended_early(clip: Clip, tmp_pat
     for n in (4, 5):
         (tmp_path / f"list{n}.ts").unlink()
     assert warning(path) == f"{path} ended at 0:04 of 0:06; the rest is missing, as of a download that was cut off."
+
+
+def transport_stream(clip: Clip, n_left_over: int) -> Path:
+    """Six tenths of a recording, in whole packets, and some bytes of another one."""
+    path = clip("clip.ts", n_frames=120, size=(320, 240), codec="mpeg2video", fps=25)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10 // 188 * 188 + n_left_over])
+    return path
+
+
+@pytest.mark.parametrize("before", [b"", b"junk"], ids=["", "behind junk"])
+def test_a_transport_stream_that_breaks_off_within_a_packet_says_where(before: bytes, clip: Clip) -> None:
+    path = transport_stream(clip, 100)
+    path.write_bytes(before + path.read_bytes())
+    with open_source(str(path), fps=25) as source:
+        ended_s = [frame.time_s for frame in source][-1] + 0.04
+        told = f"{path} ended at 0:{ended_s:02.0f}; it breaks off within a packet, as of a download that was cut off."
+        assert source.warning == told
+
+
+def test_one_that_ends_with_a_packet_is_not_warned_of(clip: Clip) -> None:
+    path = transport_stream(clip, 0)
+    assert warning(path) is None
+    path.write_bytes(b"junk" + path.read_bytes())
+    assert warning(path) is None
+
+
+def test_nor_is_one_of_longer_packets(clip: Clip) -> None:
+    path = clip("clip.m2ts", n_frames=120, size=(320, 240), muxer={"mpegts_m2ts_mode": "1"})
+    assert path.stat().st_size % 188
+    assert warning(path) is None
+
+
+@pytest.mark.parametrize("is_length_told", [True, False])
+@pytest.mark.parametrize("sends_parts", [True, False])
+def test_on_the_web_it_is_warned_of_where_a_length_was_told(
+    sends_parts: bool, is_length_told: bool, clip: Clip, web: Site
+) -> None:
+    data, web.sends_parts = transport_stream(clip, 100).read_bytes(), sends_parts
+
+    def untold(handler: Handler) -> None:
+        handler.say("HTTP/1.0 200 OK")
+        handler.wfile.write(data)
+
+    if not is_length_told:
+        web.scripts["/clip.ts"] = untold
+    with open_source(f"http://{web.host}/clip.ts") as source:
+        assert len(list(source)) > 1
+        assert ("within a packet" in (source.warning or "")) == is_length_told
 
 
 def test_who_stops_reading_is_not_warned(clip: Clip) -> None:

@@ -8,11 +8,12 @@ from math import isfinite
 
 from streamvlm.errors import PictureError, SourceError
 from streamvlm.ingest.clocks import ArrivalClock, Clock, StreamClock
+from streamvlm.ingest.early_end import broken_off
 from streamvlm.ingest.incoming_bytes import IncomingBytes
 from streamvlm.ingest.reader import Decoded
 from streamvlm.ingest.receiver import Receiver
 from streamvlm.ingest.stills.still import StillReader
-from streamvlm.ingest.web.multipart import BodyPart, Parts
+from streamvlm.ingest.web.multipart import BodyPart, Parts, is_cut_jpeg
 
 MAX_BAD_PARTS = 250
 """Damaged pictures in a row after which reading fails."""
@@ -34,16 +35,15 @@ class MultipartReader:
     Attributes:
         duration_s: None: its length is not stated.
         n_corrupt_packets: Pictures skipped so far because they were damaged or cut short.
-        warning: None.
+        warning: Says when the stream broke off if that was amid a picture; else None.
     """
-
-    warning: str | None = None
 
     def __init__(self, file: IncomingBytes, boundary: str, *, name: str) -> None:
         self._file, self._name = file, name
         self._parts = Parts(file, boundary, name=name)
         self._clock = PartClock(file.came_s if isinstance(file, Receiver) else None)
         self.duration_s: float | None = None
+        self.warning: str | None = None
         self.n_corrupt_packets = self._n_bad_in_a_row = 0
 
     @property
@@ -62,16 +62,20 @@ class MultipartReader:
             kind = part.headers.get("content-type", "image/")
             if part.body and kind.lower().startswith(("image/", "application/octet-stream")):
                 if (decoded := self._decode(part)) is not None:
-                    yield self._clock(part.headers.get("x-timestamp", ""), part.place), decoded
+                    yield self._time_of(part), decoded
+                elif not part.is_whole:
+                    self.warning = broken_off(self._name, self._time_of(part))
                 self._file.expect()
 
     def close(self) -> None:
         """Closes the connection or file."""
         self._file.close()
 
+    def _time_of(self, part: BodyPart) -> float:
+        return self._clock(part.headers.get("x-timestamp", ""), part.place)
+
     def _decode(self, part: BodyPart) -> Decoded | None:
-        is_cut = not part.is_whole and not part.body.rstrip(b"\r\n\0").endswith(b"\xff\xd9")  # JPEG's end
-        if not is_cut:
+        if part.is_whole or not is_cut_jpeg(part.body):
             with suppress(PictureError):
                 _, decoded = next(iter(StillReader(part.body, name=self._name)))
                 self._n_bad_in_a_row = 0

@@ -89,9 +89,11 @@ class Parts:
                 body = self._take(length)
                 yield BodyPart(headers, body, place, is_whole=len(body) == length)
                 junk, is_last = self._up_to(between)
-                trusts_lengths = not junk.strip() or not _is_cut_jpeg(body)
+                trusts_lengths = not junk.strip() or not is_cut_jpeg(body)
             else:
                 body, is_last = self._up_to(between)
+                if is_last is None:
+                    body = _without_half_of(boundary, body)
                 yield BodyPart(headers, body, place, is_whole=is_last is not None)
             if is_last in (None, True):
                 return
@@ -171,5 +173,12 @@ class Parts:
         return bool(piece)
 
 
-def _is_cut_jpeg(body: bytes) -> bool:
+def is_cut_jpeg(body: bytes) -> bool:
+    """Whether a picture is a JPEG without its end."""
     return body.startswith(b"\xff\xd8") and not body.rstrip(b"\r\n\0").endswith(b"\xff\xd9")
+
+
+def _without_half_of(boundary: bytes, body: bytes) -> bytes:
+    """Returns what a stream broke off in, without the beginning of the boundary behind it."""
+    at = max((body.rfind(mark) + len(mark) for mark in (b"\n", b"\xff\xd9") if mark in body), default=0)
+    return body[:at] if boundary.startswith(body[at:]) else body

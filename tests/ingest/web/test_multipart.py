@@ -217,6 +217,39 @@ def test_a_stream_that_ends_is_at_its_end(how: str, web: Site, which: Which) -> 
         assert source.n_corrupt_packets == 0
 
 
+@pytest.mark.parametrize("is_measured", [True, False])
+@pytest.mark.parametrize("at", ["amid a picture", "behind a picture", "amid a boundary", "amid headers"])
+def test_a_stream_that_breaks_off_amid_a_picture_says_so(at: str, is_measured: bool, web: Site, which: Which) -> None:
+    last = part(4, "X-Timestamp: 65.0", is_measured=is_measured)
+    n_left_out = {"amid a picture": 200, "behind a picture": 2, "amid a boundary": len(last) - 2}
+    last = last[: -n_left_out.get(at, len(last) - 40)]
+
+    def camera(handler: Handler) -> None:
+        handler.say("HTTP/1.0 200 OK", TYPE + "x")
+        handler.wfile.write(b"".join(part(n, f"X-Timestamp: {n}.0", is_measured=is_measured) for n in (1, 2)) + last)
+
+    web.scripts["/video"] = camera
+    url = f"http://{web.host}/video"
+    with open_source(url) as source:
+        assert source.warning is None, "nothing is known before the end"
+        shown = [which(frame.picture) for frame in source]
+        told = f"{url} ended at 1:04; it broke off amid a picture, as of a camera that was cut off."
+        assert (shown, source.warning) == {
+            "amid a picture": ([1, 2], told),
+            "behind a picture": ([1, 2, 4], None),
+        }.get(at, ([1, 2], None))
+
+
+@pytest.mark.parametrize("kind", [".png", ".webp"])
+def test_a_last_picture_of_another_kind_is_whole_without_a_boundary_behind_it(kind: str, which: Which) -> None:
+    head, body = f"--x\r\nContent-Type: image/{kind[1:]}\r\n\r\n".encode(), picture(3, kind)
+    for n_bytes, n_shown in ((len(body), 2), (len(body) // 2, 1)):
+        with DiskFile(io.BytesIO(part(1) + head + body[:n_bytes])) as file:
+            reader = MultipartReader(file, "x", name="camera")
+            assert len(list(reader)) == n_shown
+            assert (reader.warning is None) == (n_shown == 2)
+
+
 def test_a_slow_watcher_does_not_shift_the_times_of_a_camera(web: Site, which: Which) -> None:
     is_sent = threading.Event()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ CUT = [
     Kind("cut-mkv", "a Matroska cut off", "clip.mkv", cut_short, _SHORT),
     Kind("cut-webm", "a WebM cut off", "clip.webm", partial(cut_short, codec="libvpx-vp9"), _SHORT),
     Kind("cut-avi", "an AVI cut off", "clip.avi", partial(cut_short, codec="mjpeg", pixel_format="yuvj420p"), _SHORT),
+    Kind("cut-ts", "MPEG-TS cut off within a packet", "clip.ts", cut_short,
+        replace(_SHORT, warns=r"ended at 0:(00:)?0[5-7]; it breaks off within a packet"), VIDEO_BY_HTTP),
     Kind("cut-index", "an MP4 cut off before its index", "clip.mp4", _cut_before_its_index,
         Refused("lacks its index", _CODE), but={"source": _NOTHING}),
     Kind("scratched", "damaged pictures in the middle", "clip.mp4", _scratched, CLIP),

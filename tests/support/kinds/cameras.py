@@ -28,6 +28,7 @@ def _parts(
     is_stamped: bool = True,
     has_length: bool = True,
     is_closed: bool = True,
+    is_cut: bool = False,
 ) -> None:
     """Writes the body of an answer of many parts."""
     body = io.BytesIO()
@@ -41,7 +42,7 @@ def _parts(
         body.write(newline.join([*head, "", ""]).encode() + jpeg.getvalue() + newline.encode())
     if is_closed:
         body.write(f"{delimiter}--{newline}".encode())
-    path.write_bytes(body.getvalue())
+    path.write_bytes(body.getvalue()[: -len(jpeg.getvalue()) // 2 if is_cut else None])
 
 
 def _multipart(boundary: str, handler: BaseHTTPRequestHandler, file: Path) -> None:
@@ -78,6 +79,9 @@ CAMERAS = [
     camera("camera-more-dashes", "MJPEG whose boundary itself begins with dashes", "--frame", delimiter="----frame"),
     camera("camera-lf", "MJPEG with bare line feeds", newline="\n"),
     camera("camera-breaks-off", "MJPEG that ends without saying so", is_closed=False),
+    replace(camera("camera-cut", "MJPEG that breaks off amid a picture", is_closed=False, is_cut=True,
+        outcome=replace(CLIP, warns=r"ended at 0:(00:)?1[0-2]; it broke off amid a picture")),
+        doors=(*WEB, "watch"), but={"watch": Right({NOW: "a blue star"}, warns="it broke off amid a picture")}),
     replace(camera("camera-untimed", "MJPEG of a camera that tells no times: they are those of arrival",
         outcome=_ARRIVED, serve=_paced, is_stamped=False), flags=("--fps", "4")),
     replace(camera("camera-bare", "MJPEG of a camera that tells nothing", outcome=_ARRIVED, serve=_paced,
