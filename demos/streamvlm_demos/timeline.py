@@ -20,8 +20,8 @@ from streamvlm.frame import Fidelity, Frame, Picture
 from streamvlm.gate.gate import Decision
 from streamvlm.memory.block import KVBlock
 from streamvlm.session.answer import Answer
+from streamvlm.stream_time import clock
 from streamvlm.world.events import make_world
-from streamvlm.world.questions import clock
 from streamvlm.world.render import render
 from streamvlm_demos.svg import Svg
 

@@ -27,9 +27,10 @@ from streamvlm.cli.group import (
 )
 from streamvlm.cli.interrupts import Interrupts, quit_by
 from streamvlm.cli.progress import ProgressLines
-from streamvlm.cli.units import clock, parse_bytes, parse_time
+from streamvlm.cli.units import parse_bytes, parse_time
 from streamvlm.errors import SourceLostError, UsageError
 from streamvlm.ingest.address import locate
+from streamvlm.stream_time import clock
 
 if TYPE_CHECKING:
     from streamvlm.frame import Frame

@@ -13,8 +13,9 @@ import click
 
 from streamvlm.cli.group import main, reconnect_option, stream_option, warn
 from streamvlm.cli.interrupts import Interrupts
-from streamvlm.cli.units import clock, parse_time
+from streamvlm.cli.units import parse_time
 from streamvlm.errors import SourceLostError, StreamVlmError, UsageError
+from streamvlm.stream_time import clock
 
 if TYPE_CHECKING:
     from streamvlm.client import RemoteSession
