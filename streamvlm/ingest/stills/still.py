@@ -29,7 +29,7 @@ from streamvlm.ingest.raw import is_motion_jpeg
 from streamvlm.ingest.reader import Decoded
 from streamvlm.ingest.stills.colours import to_rgb
 from streamvlm.ingest.stills.kinds import HEAD_BYTES, READ, StillKind, code_points_of, kind_of
-from streamvlm.ingest.stills.repair import repairs_of
+from streamvlm.ingest.stills.repair import is_cut_short, repairs_of
 
 _ANIMATED = ("AVIF", "GIF", "PNG", "WebP")  # the pages of a TIFF and the views of a JPEG are no animation
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
@@ -150,14 +150,11 @@ def _open(kind: StillKind, data: bytes, *, name: str, max_px: int) -> ImageFile:
             repaired = repairs_of(kind.name, data)
             if len({xxh3_128_digest(opened(whole).tobytes()) for whole in repaired}) == 1:
                 return opened(repaired[0])
-        raise PictureError(_why_not(name, str(error))) from error
-
-
-def _why_not(name: str, reason: str) -> str:
-    reason = reason.strip(" .").replace("\n", " ")
-    if "truncated" in reason.lower():
-        return f"{name} is cut short ({reason}); give it whole."
-    return f"{name} cannot be decoded ({reason}); check that it is whole, or save it anew as JPEG or PNG."
+        if is_cut_short(kind.name, data) or "truncated" in str(error).lower():
+            raise PictureError(f"{name} is cut short; give it whole.") from error
+        raise PictureError(
+            f"{name} is damaged, or cannot be decoded here; check that it is whole, or save it anew in another format."
+        ) from error
 
 
 def _decode(opened: Callable[[BinaryIO], ImageFile], data: bytes, *, name: str, max_px: int) -> ImageFile:

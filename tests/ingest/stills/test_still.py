@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import struct
 from itertools import pairwise
@@ -322,10 +323,26 @@ def test_too_many_pixels_are_refused_by_the_header() -> None:
 def test_half_a_picture_is_said_to_be_cut_short(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     data = as_still(noise, kind)
-    with pytest.raises(PictureError, match=r"a\.jpg (is cut short|cannot be decoded) .*whole") as caught:
+    said = r"a\.jpg is (cut short; give it whole|damaged, .*; check that it is whole, .*)\."
+    with pytest.raises(PictureError) as caught:
         decoded(data[: len(data) // 2])
-    assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith(".")
+    assert re.fullmatch(said, str(caught.value))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.99])
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_an_animation_that_cannot_be_read_to_where_it_is_cut_is_said_to_be_cut_short(kind: str, share: float) -> None:
+    data = as_animation(SCENES, kind, 1000)
+    with pytest.raises(PictureError, match=r"^a\.jpg is cut short; give it whole\.$"):
+        decoded(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_a_damaged_animation_is_not_said_to_be_cut_short_nor_to_become_a_picture(kind: str) -> None:
+    data = bytearray(as_animation(SCENES, kind, 1000))
+    data[40:] = bytes(len(data) - 40)
+    with pytest.raises(PictureError, match=r"^a\.jpg is damaged, or cannot be decoded here; .*whole, or .*format\.$"):
+        decoded(bytes(data))
 
 
 # --- what is whole, whatever Pillow says ---
