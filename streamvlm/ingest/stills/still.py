@@ -23,6 +23,7 @@ from xxhash import xxh3_128_digest
 from streamvlm.errors import PictureError, PictureTooLargeError
 from streamvlm.frame import Picture
 from streamvlm.ingest.early_end import clock
+from streamvlm.ingest.mistaken import what_is
 from streamvlm.ingest.orientation import UPRIGHT, upright
 from streamvlm.ingest.picture import as_sdr
 from streamvlm.ingest.raw import is_motion_jpeg
@@ -84,7 +85,7 @@ class StillReader:
     def __init__(self, data: bytes, *, name: str, max_px: int | None = None) -> None:
         kind = kind_of(data)
         if kind is None:
-            raise PictureError(f"{name} is {'no picture that is read here' if data else 'empty'}; give {READ}.")
+            raise PictureError(f"{name} is {_no_picture(data)}; give {READ}.")
         self._image = _open(kind, data, name=name, max_px=max_px or _MAX_PX)
         self.is_animated = kind.name in _ANIMATED and getattr(self._image, "is_animated", False)
         self._name, self._max_px = name, max_px
@@ -132,6 +133,13 @@ class StillReader:
             self.n_corrupt_packets += 1
             return False
         return True
+
+
+def _no_picture(data: bytes) -> str:
+    if not data:
+        return "empty"
+    what = what_is(data[:HEAD_BYTES])
+    return "no picture that is read here" if what is None else f"{what}, not a picture"
 
 
 def _open(kind: StillKind, data: bytes, *, name: str, max_px: int) -> ImageFile:
