@@ -59,6 +59,7 @@ class ReconnectingSource(Iterator[Frame]):
         self._is_stopped = threading.Event()
         self._newest: _Newest | None = None
         self._n_frames = self._n_corrupt_before = 0
+        self._was_live = False
         self._until_s = self._connected_s = -math.inf
         self._delays_s: Iterator[float] = iter(())
         self._source = opens()
@@ -81,8 +82,9 @@ class ReconnectingSource(Iterator[Frame]):
 
     @property
     def n_corrupt_packets(self) -> int:
-        """See ``FrameSource``; over all connections."""
-        return self._n_corrupt_before + self._source.n_corrupt_packets
+        """See ``FrameSource``; over all connections, but once for a recording, which each reads from its beginning."""
+        n_before, n_now = self._n_corrupt_before, self._source.n_corrupt_packets
+        return n_before + n_now if self._was_live else max(n_before, n_now)
 
     @property
     def warning(self) -> str | None:
@@ -133,13 +135,15 @@ class ReconnectingSource(Iterator[Frame]):
             if self._is_stopped.wait(min(next(self._delays_s), left_s)):
                 return iter(())
             try:
-                self._reopen()
+                self._reopen(is_live=is_live)
                 if self._is_stopped.is_set():
                     return iter(())
                 frames = self._new_frames(newest, is_live=is_live)
                 first = next(frames, None)
             except SourceError:
                 continue
+            if not is_live:
+                self._n_corrupt_before = 0  # all that was read before was read again
             if first is not None:
                 self._tell(f"{self.uri} is back.")
                 return chain([first], frames)
@@ -147,10 +151,10 @@ class ReconnectingSource(Iterator[Frame]):
                 return iter(())  # what was left of it held no picture more
         raise SourceLostError(self._silence(newest)) from None
 
-    def _reopen(self) -> None:
+    def _reopen(self, *, is_live: bool) -> None:
         self._source.close()
         n_corrupt, self._source = self.n_corrupt_packets, self._opens()
-        self._n_corrupt_before, self._connected_s = n_corrupt, time.monotonic()
+        self._n_corrupt_before, self._was_live, self._connected_s = n_corrupt, is_live, time.monotonic()
 
     def _new_frames(self, before: _Newest | None, *, is_live: bool) -> Iterator[Frame]:
         """Yields the frames of this connection, without those of a recording that an earlier connection gave.
