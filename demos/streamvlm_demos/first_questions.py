@@ -16,8 +16,8 @@ from pathlib import Path
 from streamvlm.errors import StreamVlmError
 from streamvlm.ingest.source import open_source
 from streamvlm.models.registry import load_model
+from streamvlm.readable import clock
 from streamvlm.session.session import Session
-from streamvlm.stream_time import clock
 from streamvlm.world.questions import Group, WorldQuestion, judge
 from streamvlm.world.video import read_questions
 

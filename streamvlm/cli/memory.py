@@ -9,7 +9,7 @@ import click
 
 from streamvlm.cli.group import main, warn
 from streamvlm.errors import StoreError, UsageError
-from streamvlm.stream_time import clock
+from streamvlm.readable import clock
 
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 

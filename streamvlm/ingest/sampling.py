@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from streamvlm.stream_time import TICK_S
+from streamvlm.readable import TICK_S
 
 T = TypeVar("T")
 

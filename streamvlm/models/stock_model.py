@@ -20,7 +20,7 @@ from streamvlm.models.chat import Chat, Turns
 from streamvlm.models.loading import layout_of, load_stock, read_config, stop_ids
 from streamvlm.models.pixels import read_pixel_settings
 from streamvlm.models.weights import fingerprint
-from streamvlm.stream_time import whole_seconds
+from streamvlm.readable import whole_seconds
 
 _DIALOGUE_SHARE = 8
 """The dialogue in view is an eighth of the context that the decoder was trained on."""

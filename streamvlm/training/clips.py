@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from streamvlm.models.families.pocket.prompt import OPENING, question_ids, reply_ids, time_ids
-from streamvlm.stream_time import clock
+from streamvlm.readable import clock
 from streamvlm.training.simulated_blocks import WINDOW_BLOCKS, SimulatedBlock, as_seen, confusable, gated, shifted
 from streamvlm.world.events import COLOURS, SHAPES, World, make_world
 from streamvlm.world.questions import Examiner, Group, WorldQuestion

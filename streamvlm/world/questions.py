@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from streamvlm.stream_time import clock
+from streamvlm.readable import clock
 from streamvlm.world.events import Appearance, Thing, World
 from streamvlm.world.grammar import with_articles
 

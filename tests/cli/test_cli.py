@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 from remux import remux
 
 from streamvlm.cli import main
 from streamvlm.cli.units import parse_bytes, parse_time
 from streamvlm.errors import UsageError
 from streamvlm.world.events import make_world
+from streamvlm.world.render import render
 from streamvlm.world.video import draw_questions, write_video
 
 ANSWER_KEYS = {
@@ -112,6 +114,13 @@ def test_each_mistake_gets_one_sentence_and_exit_code_2(args: list[str], named: 
     *working, told = done.stderr.splitlines()
     assert all(line.startswith(("streamvlm: loading ", "streamvlm: watching ")) for line in working), done.stderr
     assert named in told
+
+
+def test_one_picture_is_one_frame_and_has_no_pace(tmp_path: Path) -> None:
+    Image.fromarray(render(make_world(11, 40), 0.0)).save(tmp_path / "one.png")
+    done = run("ask", str(tmp_path / "one.png"), "what do you see now?")
+    assert done.stderr.splitlines()[-1].startswith("1 frame, 1 clear, 0 fuzzy, ")
+    assert "real time" not in done.stderr
 
 
 def test_a_question_beyond_the_end_is_asked_there_and_says_so(clip: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamvlm.errors import UsageError
-from streamvlm.stream_time import clock, whole_seconds
+from streamvlm.readable import clock, whole_seconds
 from streamvlm.world.events import SCENES, World, make_world, with_photos
 from streamvlm.world.grammar import with_articles, with_one_article
 from streamvlm.world.questions import Examiner, Group, WorldQuestion, judge, seconds_of

@@ -7,7 +7,7 @@ the attributes' names, so that seeing "red" and reading "red" begin alike.
 from __future__ import annotations
 
 from streamvlm.models.families.pocket.words import vocabulary
-from streamvlm.stream_time import whole_seconds
+from streamvlm.readable import whole_seconds
 from streamvlm.world.events import BADGES, COLOURS, SCENES, SHAPES, ZONES
 
 NOTHING = "nothing"

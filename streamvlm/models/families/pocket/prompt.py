@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from tokenizers import Tokenizer
 
-from streamvlm.stream_time import clock, whole_seconds
+from streamvlm.readable import clock, whole_seconds
 from streamvlm.world.grammar import takes_an, with_one_article
 
 OPENING = "<start> you look at a video and answer questions ."

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamvlm.stream_time import TICK_S, clock, whole_seconds
+from streamvlm.cli.units import parse_bytes
+from streamvlm.readable import TICK_S, clock, size, whole_seconds
 
 
 @given(st.integers(1, 10**6), st.floats(0, TICK_S))
@@ -22,3 +23,15 @@ def test_any_other_time_is_told_by_the_seconds_that_have_passed(second: int, lat
 )
 def test_a_clock_tells_hours_minutes_and_seconds(time_s: float, told: str) -> None:
     assert clock(time_s) == told
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "told"),
+    [
+        (0, "0B"), (1000, "1000B"), (1024, "1KiB"), (10_000, "9.8KiB"), (48 << 20, "48MiB"), ((1 << 30) - 1, "1024MiB"),
+        (64 << 30, "64GiB"), (3 << 50, "3072TiB"),
+    ],
+)  # fmt: skip
+def test_a_size_is_told_as_options_take_it(n_bytes: int, told: str) -> None:
+    assert size(n_bytes) == told
+    assert told.startswith("9.8") or abs(parse_bytes(told) - n_bytes) <= 1
