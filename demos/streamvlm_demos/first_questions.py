@@ -16,8 +16,9 @@ from pathlib import Path
 from streamvlm.errors import StreamVlmError
 from streamvlm.ingest.source import open_source
 from streamvlm.models.registry import load_model
+from streamvlm.readable import clock
 from streamvlm.session.session import Session
-from streamvlm.world.questions import Group, WorldQuestion, clock, judge
+from streamvlm.world.questions import Group, WorldQuestion, judge
 from streamvlm.world.video import read_questions
 
 KINDS = (Group.NOW, Group.EARLIER, Group.WHEN, Group.ORDER, Group.NEVER)

@@ -19,9 +19,9 @@ from streamvlm import Session, load_model
 from streamvlm.frame import Fidelity, Frame, Picture
 from streamvlm.gate.gate import Decision
 from streamvlm.memory.block import KVBlock
+from streamvlm.readable import clock
 from streamvlm.session.answer import Answer
 from streamvlm.world.events import make_world
-from streamvlm.world.questions import clock
 from streamvlm.world.render import render
 from streamvlm_demos.svg import Svg
 

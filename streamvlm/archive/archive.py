@@ -29,6 +29,7 @@ from streamvlm.memory.disk.segment import PATTERN
 from streamvlm.memory.disk.store import DiskStore
 from streamvlm.memory.disk.system_calls import SystemCalls
 from streamvlm.models.base import VideoLanguageModel
+from streamvlm.readable import size
 
 FORMAT_VERSION = 2
 NAME, LOCK = "session.json", "lock"
@@ -62,9 +63,7 @@ class ArchiveConfig:
                 f"{MOST_FLUSH_EVERY_S:g}."
             )
         if self.budget_bytes < LEAST_BUDGET_BYTES:
-            raise UsageError(
-                f"The disk budget is {self.budget_bytes} bytes; give at least {LEAST_BUDGET_BYTES >> 20} MiB."
-            )
+            raise UsageError(f"The disk budget is {size(self.budget_bytes)}; give at least {size(LEAST_BUDGET_BYTES)}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,5 +204,5 @@ class WriteBehind:
             self._note_change()
         self._tell(
             f"{self.store.folder} can no longer be written ({error}): the memory goes on in RAM alone, and what is "
-            "seen from now on will not survive this process"
+            "seen from now on will not survive this process."
         )

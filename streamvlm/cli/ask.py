@@ -27,9 +27,10 @@ from streamvlm.cli.group import (
 )
 from streamvlm.cli.interrupts import Interrupts, quit_by
 from streamvlm.cli.progress import ProgressLines
-from streamvlm.cli.units import clock, parse_bytes, parse_time
+from streamvlm.cli.units import parse_bytes, parse_time
 from streamvlm.errors import SourceLostError, UsageError
 from streamvlm.ingest.address import locate
+from streamvlm.readable import clock
 
 if TYPE_CHECKING:
     from streamvlm.frame import Frame
@@ -166,7 +167,7 @@ def _ask(
             for at_s, question in asked:
                 watch.until(at_s)
                 if (ended_s := watch.ended_s) is not None and at_s > ended_s + 1 / fps:
-                    warn(f"the stream ended at {clock(ended_s)}, before {clock(at_s)}: asked there")
+                    warn(f"The stream ended at {clock(ended_s)}, before {clock(at_s)}: asked there.")
                 _tell(session, question, as_json=as_json, warnings=watch.warnings)
             watch.until(until_s)
         interrupts.give_way()
@@ -235,25 +236,27 @@ class _Watch:
     def summary(self) -> str:
         """Returns a line about what has been watched so far."""
         memory = self._session.memory
-        line = (
-            f"{sum(self._session.log.counts.values())} frames, {memory.n_clear} clear, {memory.n_fuzzy} fuzzy, "
-            f"{memory.host_bytes / 1e6:.1f} MB, {self._pace:.0f}x real time"
-        )
-        skipped = self._source.n_corrupt_packets
-        forgotten = memory.n_forgotten
-        return line + (f", {skipped} corrupt" if skipped else "") + (f", {forgotten} forgotten" if forgotten else "")
+        n_frames = sum(self._session.log.counts.values())
+        parts = [
+            f"{n_frames} {'frame' if n_frames == 1 else 'frames'}, {memory.n_clear} clear, {memory.n_fuzzy} fuzzy",
+            f"{memory.host_bytes / 1e6:.1f} MB",
+        ]
+        if self._watched_s:  # a picture alone has no pace
+            parts.append(self._pace())
+        besides = {"corrupt": self._source.n_corrupt_packets, "forgotten": memory.n_forgotten}
+        return ", ".join([*parts, *(f"{n} {what}" for what, n in besides.items() if n)])
 
     @property
     def _watched_s(self) -> float:
         return max(0.0, (self._session.time_s or 0.0) - self._from_s)
 
-    @property
-    def _pace(self) -> float:
-        return self._watched_s / max(time.perf_counter() - self._began_s, 1e-9)
+    def _pace(self) -> str:
+        pace = self._watched_s / max(time.perf_counter() - self._began_s, 1e-9)
+        return f"{pace:.{0 if pace >= 10 else 1 if pace >= 1 else 2}f}x real time"
 
     def _how_far(self) -> str:
         length = f" of {clock(self._length_s)}" if self._length_s else ""
-        return f"{clock(self._watched_s)}{length} watched, {self._pace:.1f}x real time"
+        return f"{clock(self._watched_s)}{length} watched, {self._pace()}"
 
     def _next(self) -> Frame | None:
         """Returns the next frame, or None at the end, after it has printed why there are no more."""
@@ -263,8 +266,8 @@ class _Watch:
             self.lost, frame = error, None
         if frame is None:
             self.warnings = [str(one) for one in (self._source.warning, self.lost) if one is not None]
-            if (came := self._interrupts.came) is not None:
-                self._say(f"{came.name} ended the watching, and what is still to be asked is asked now")
+            if self._interrupts.came is not None:
+                self._say(self._interrupts.told)
             for warning in self.warnings:
                 self._say(warning)
         return frame

@@ -38,6 +38,12 @@ class Interrupts:
         for one, handler in self._before.items():
             signal.signal(one, handler)
 
+    @property
+    def told(self) -> str:
+        """The sentence that says what the first signal did."""
+        name = "Ctrl+C" if self.came is signal.SIGINT else signal.SIGTERM.name
+        return f"{name} ended the watching, and what is still to be asked is asked now."
+
     def give_way(self) -> None:
         """Makes the next signal end the command, as there is nothing to stop any more."""
         self._stop = None

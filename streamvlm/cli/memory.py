@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from streamvlm.cli.group import main, warn
-from streamvlm.cli.units import clock
 from streamvlm.errors import StoreError, UsageError
+from streamvlm.readable import clock
 
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 

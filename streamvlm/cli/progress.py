@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from streamvlm.cli.group import warn
-from streamvlm.cli.units import clock
+from streamvlm.readable import clock
 
 _EVERY_S = 10.0
 

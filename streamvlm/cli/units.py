@@ -42,9 +42,3 @@ def parse_bytes(text: str) -> int:
     if found is None:
         raise UsageError(f"{text!r} is not a size; write bytes, or a number with a unit such as 256MB or 1GiB.")
     return int(float(found[1]) * _UNITS[found[2] or ""])
-
-
-def clock(time_s: float) -> str:
-    """Writes a time: ``1:02:03`` for 3723 seconds."""
-    seconds = int(time_s)
-    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"

@@ -13,8 +13,9 @@ import click
 
 from streamvlm.cli.group import main, reconnect_option, stream_option, warn
 from streamvlm.cli.interrupts import Interrupts
-from streamvlm.cli.units import clock, parse_time
+from streamvlm.cli.units import parse_time
 from streamvlm.errors import SourceLostError, StreamVlmError, UsageError
+from streamvlm.readable import clock
 
 if TYPE_CHECKING:
     from streamvlm.client import RemoteSession
@@ -71,8 +72,8 @@ def _watch(
         async with connect(server, key=key, session_id=session_id, resume_token=token, on_event=_tell_event) as to:
             warn(f"session {to.session_id}" + (f", resume token {to.resume_token}" if to.resume_token else ""))
             watching = _Watching(to, frames, questions, every_s)
-            with Interrupts(watching.stop):
-                await watching.run(alerts)
+            with Interrupts(watching.stop) as interrupts:
+                await watching.run(alerts, interrupts)
             return watching.lost
 
     opens = partial(open_source, source, fps=fps, stream=stream)
@@ -111,7 +112,7 @@ class _Watching:
         self._frames.stop()
         self._loop.call_soon_threadsafe(self._is_stopped.set)
 
-    async def run(self, alerts: tuple[str, ...]) -> None:
+    async def run(self, alerts: tuple[str, ...], interrupts: Interrupts) -> None:
         """Watches to the end, then asks; standing questions of the session other than ``alerts`` are disarmed."""
         for standing_id, question in self._session.standing.items():
             if question not in alerts:
@@ -123,7 +124,7 @@ class _Watching:
             typing = tasks.create_task(self._ask_typed()) if sys.stdin.isatty() else None
             asking: asyncio.Task[None] | None = None
             next_s = self._every_s
-            async for frame in self._paced():
+            async for frame in self._paced(interrupts):
                 await self._session.send(frame.picture, time_s=self._from_s + frame.time_s, captured_s=frame.wall_s)
                 is_free = asking is None or asking.done()
                 if next_s is not None and self._every_s is not None and frame.time_s >= next_s and is_free:
@@ -136,7 +137,7 @@ class _Watching:
             if typing is not None:
                 typing.cancel()
 
-    async def _paced(self) -> AsyncIterator[Frame]:
+    async def _paced(self, interrupts: Interrupts) -> AsyncIterator[Frame]:
         """Yields the source's frames, those of a recording at its own pace; at the end prints warnings about it."""
         source, began_s = self._frames.source, self._loop.time()
         while (frame := await self._next()) is not None:
@@ -147,8 +148,8 @@ class _Watching:
         for warning in (source.warning, self.lost):
             if warning is not None:
                 warn(str(warning))
-        if self._is_stopped.is_set():
-            warn("the watching was ended, and what is still to be asked is asked now")
+        if interrupts.came is not None:
+            warn(interrupts.told)
 
     async def _next(self) -> Frame | None:
         try:

@@ -57,7 +57,7 @@ def _attention(
     **_: object,
 ) -> tuple[Tensor, None]:
     if sliding_window is not None:
-        raise ModelError("a model whose layers have their own sliding window cannot stream: choose another")
+        raise ModelError("A model whose layers have their own sliding window cannot stream; choose another.")
     output = stream.attend(module.layer_idx, query[0], key[0], value[0], scaling)  # (H, N, D)
     return output.transpose(0, 1)[None], None  # (1, N, H, D), as transformers wants it
 

@@ -25,7 +25,7 @@ class Rotary:
     def __init__(self, text_model: Any) -> None:
         self._embedding = text_model.rotary_emb
         if (kind := self._embedding.rope_type) not in _BY_POSITION_ALONE:
-            raise ModelError(f"rope type {kind!r} cannot stream, only {', '.join(_BY_POSITION_ALONE)} can")
+            raise ModelError(f"Rope type {kind!r} cannot stream, only {', '.join(_BY_POSITION_ALONE)} can.")
 
     def turns(self, positions: Tensor) -> Turns:
         """Returns the rotations to integer positions: (N,), or (axes, N) for a text model of several axes."""

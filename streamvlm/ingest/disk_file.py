@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from streamvlm.errors import SourceError
 from streamvlm.ingest.incoming_bytes import IncomingBytes
+from streamvlm.readable import size
 
 MAX_KEPT_BYTES = 2 << 30
 MAX_COPY_S = 600.0
@@ -84,7 +85,7 @@ def copy_to_disk(file: IncomingBytes, *, name: str, max_bytes: int) -> DiskFile:
                 copy.write(piece)
                 file.expect()
                 if copy.tell() > most:
-                    raise SourceError(_why_not_copied(name, f"has more than the {most} bytes that may be fetched"))
+                    raise SourceError(_why_not_copied(name, f"has more than the {size(most)} that may be fetched"))
                 if time.monotonic() > until_s:
                     raise SourceError(_why_not_copied(name, f"was not fetched within {MAX_COPY_S:g} s"))
     except BaseException:

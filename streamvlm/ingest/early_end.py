@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+
+from streamvlm.ingest.boxes import boxes_of
 
 _SLACK_S = 1.0
 """How much may be missing without a warning, or a tenth of the length if that is less: lengths are rounded."""
@@ -111,19 +112,14 @@ def broken_off(name: str, ended_s: float) -> str:
 
 
 def lacks_index(path: Path) -> bool:
-    """Whether a file is an MP4 or QuickTime movie without all of its index, the box ``moov``: ISO/IEC 14496-12."""
-    n_bytes, place = path.stat().st_size, 0
+    """Whether a file is an MP4 or QuickTime movie without all of its index, the box ``moov``."""
+    n_bytes, is_movie = path.stat().st_size, False
     with path.open("rb") as file:
-        while place + 16 <= n_bytes:
-            file.seek(place)
-            short, kind, long = struct.unpack(">I4sQ", file.read(16))
-            if place == 0 and kind not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-                return False
-            length = {0: n_bytes - place, 1: long}.get(short, short)
-            if kind == b"moov":
-                return bool(place + length > n_bytes)
-            place += max(length, 8)
-    return place > 0
+        for kind, end in boxes_of(file):
+            is_movie = is_movie or kind in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+            if not is_movie or kind == b"moov":
+                return is_movie and end > n_bytes
+    return is_movie
 
 
 def _stated_end_s(container: str, stream: VideoStream) -> float | None:

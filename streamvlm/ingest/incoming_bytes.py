@@ -7,6 +7,7 @@ import time
 from abc import abstractmethod
 
 from streamvlm.errors import SourceError, SourceStalledError
+from streamvlm.readable import size
 
 
 class IncomingBytes(io.RawIOBase):
@@ -60,7 +61,7 @@ class IncomingBytes(io.RawIOBase):
         while piece := self.read():
             data += piece
             if len(data) > max_bytes:
-                raise SourceError(f"{self._name} has more than {max_bytes} bytes where a small file belongs; check it.")
+                raise SourceError(f"{self._name} has more than {size(max_bytes)} where a small file belongs; check it.")
         return bytes(data)
 
     def readable(self) -> bool:

@@ -69,6 +69,7 @@ class ReconnectingSource(Iterator[Frame]):
         self._is_stopped = threading.Event()
         self._newest: _Newest | None = None
         self._n_frames = self._n_corrupt_before = 0
+        self._was_live = False
         self._until_s = self._connected_s = -math.inf
         self._delays_s: Iterator[float] = iter(())
         self._source = opens()
@@ -91,8 +92,9 @@ class ReconnectingSource(Iterator[Frame]):
 
     @property
     def n_corrupt_packets(self) -> int:
-        """See ``FrameSource``; over all connections."""
-        return self._n_corrupt_before + self._source.n_corrupt_packets
+        """See ``FrameSource``; over all connections, but once for a recording, which each reads from its beginning."""
+        n_before, n_now = self._n_corrupt_before, self._source.n_corrupt_packets
+        return n_before + n_now if self._was_live else max(n_before, n_now)
 
     @property
     def warning(self) -> str | None:
@@ -143,25 +145,27 @@ class ReconnectingSource(Iterator[Frame]):
             if self._is_stopped.wait(min(next(self._delays_s), left_s)):
                 return iter(())
             try:
-                goes_on = self._reopen()
+                goes_on = self._reopen(is_live=is_live)
                 if self._is_stopped.is_set():
                     return iter(())
                 frames = self._new_frames(newest, is_live=is_live and not goes_on)
                 first = next(frames, None)
             except SourceError:
                 continue
+            if not is_live:
+                self._n_corrupt_before = 0  # all that was read before was read again
             if first is None:
                 return iter(())  # what was left of it held no picture more
             self._tell(f"{self.uri} is back.")
             return chain([first], frames)
         raise SourceLostError(self._silence(newest)) from None
 
-    def _reopen(self) -> bool:
+    def _reopen(self, *, is_live: bool) -> bool:
         """Opens it again; returns whether its own times go on, as those of a live playlist do."""
         self._source.close()
         n_corrupt, place = self.n_corrupt_packets, self._source.place
         self._source = self._opens(after=place)
-        self._n_corrupt_before, self._connected_s = n_corrupt, time.monotonic()
+        self._n_corrupt_before, self._was_live, self._connected_s = n_corrupt, is_live, time.monotonic()
         return place is not None and self._source.place is not None
 
     def _new_frames(self, before: _Newest | None, *, is_live: bool) -> Iterator[Frame]:

@@ -6,17 +6,18 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from streamvlm.readable import TICK_S
+
 T = TypeVar("T")
 
 MAX_FPS = 1000.0
 """Matroska and FLV write times in whole milliseconds, so a finer grid has no meaning."""
 
-TICK_S = 1e-3
-"""How early a frame may fill a slot: a rounded time, so that of 30 frames/s, sampled at 30, all are kept."""
-
 
 def sample(timed: Iterable[tuple[float, T]], fps: float) -> Iterator[tuple[float, T]]:
     """Keep the first item at or after each slot time k / fps; an item that fills several slots is kept once.
+
+    It may fill a slot by `TICK_S` too early, so that of 30 frames/s with rounded times, sampled at 30, all are kept.
 
     Args:
         timed: Pairs of growing stream time in seconds and anything.

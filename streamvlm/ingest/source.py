@@ -19,9 +19,9 @@ from streamvlm.frame import Frame
 from streamvlm.ingest.address import locate, locate_upload
 from streamvlm.ingest.container import ContainerReader
 from streamvlm.ingest.disk_file import MAX_KEPT_BYTES
-from streamvlm.ingest.hls.playlist import is_playlist
 from streamvlm.ingest.hls.reader import HlsReader
 from streamvlm.ingest.hls.segment_queue import PlaylistPlace
+from streamvlm.ingest.mistaken import what_is
 from streamvlm.ingest.reader import Reader
 from streamvlm.ingest.sampling import MAX_FPS, sample
 from streamvlm.ingest.source_opener import SourceOpener
@@ -175,10 +175,11 @@ def open_upload(path: Path, *, name: str, fps: float, max_px: int) -> FrameSourc
     """
     _check_fps(fps)
     with path.open("rb") as file:
-        if is_playlist(file.read(HEAD_BYTES)):
-            raise SourceError(
-                f"{name} is a playlist, which is not followed here; send the video, or open it as a source."
-            )
+        what = what_is(file.read(HEAD_BYTES))
+    if what == "a playlist":
+        raise SourceError(f"{name} is a playlist, which is not followed here; send the video, or open it as a source.")
+    if what == "a web page":
+        raise SourceError(f"{name} is a web page, not a video; give the address of the video itself.")
     reader: Reader
     if (data := read_still(path)) is not None:
         reader = StillReader(data, name=name, max_px=max_px)

@@ -134,6 +134,8 @@ class SourceOpener:
         """Opens a source that comes as bytes; `boundary` is set if it was announced to come in parts."""
         self.opened.callback(file.close)
         mark = file.peek(_MARK_BYTES)
+        if not mark and boundary is None:
+            raise SourceError(f"{address.name} is empty; give a video.")
         if boundary is not None or (mark.lstrip().startswith(b"--") and is_multipart(file.peek(_PART_BYTES))):
             return MultipartReader(file, boundary or "", name=address.name)
         if not file.seekable() and has_index_behind(file):

@@ -228,8 +228,8 @@ class BlockMemory:
             room[block_id] = extent
         if not room:
             raise MemoryBudgetError(
-                f"the host budget of {self._host.arena.budget_bytes} bytes has no room to fetch a block beside the "
-                "window: raise it or shorten the window"
+                f"The host budget of {self._host.arena.budget_bytes} bytes has no room to fetch a block beside the "
+                "window: raise it or shorten the window."
             )
         return room
 
@@ -241,8 +241,8 @@ class BlockMemory:
         needed_bytes = self._host.needed_bytes(window, n_bytes)
         if needed_bytes > (budget_bytes := self._host.arena.budget_bytes):
             raise MemoryBudgetError(
-                f"the window's {len(window)} blocks and the new one need {needed_bytes} bytes of host memory "
-                f"but the budget is {budget_bytes}: raise it or shorten the window"
+                f"The window's {len(window)} blocks and the new one need {needed_bytes} bytes of host memory "
+                f"but the budget is {budget_bytes}: raise it or shorten the window."
             )
 
     def _put(self, block_id: int, payload: Tensor) -> None:

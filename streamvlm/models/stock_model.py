@@ -20,6 +20,7 @@ from streamvlm.models.chat import Chat, Turns
 from streamvlm.models.loading import layout_of, load_stock, read_config, stop_ids
 from streamvlm.models.pixels import read_pixel_settings
 from streamvlm.models.weights import fingerprint
+from streamvlm.readable import whole_seconds
 
 _DIALOGUE_SHARE = 8
 """The dialogue in view is an eighth of the context that the decoder was trained on."""
@@ -181,4 +182,5 @@ def halve_grid(grid: Tensor) -> Tensor:
 
 def clock(time_s: float) -> str:
     """Writes minutes and seconds, as families write a frame's time: ``03:07``, and ``125:00`` after two hours."""
-    return f"{int(time_s) // 60:02}:{int(time_s) % 60:02}"
+    minutes, seconds = divmod(whole_seconds(time_s), 60)
+    return f"{minutes:02}:{seconds:02}"

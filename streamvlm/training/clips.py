@@ -14,9 +14,10 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from streamvlm.models.families.pocket.prompt import OPENING, question_ids, reply_ids, time_ids
+from streamvlm.readable import clock
 from streamvlm.training.simulated_blocks import WINDOW_BLOCKS, SimulatedBlock, as_seen, confusable, gated, shifted
 from streamvlm.world.events import COLOURS, SHAPES, World, make_world
-from streamvlm.world.questions import Examiner, Group, WorldQuestion, clock
+from streamvlm.world.questions import Examiner, Group, WorldQuestion
 
 TOP_K = 8
 """Most blocks that retrieval adds to the window."""

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from streamvlm.readable import clock
 from streamvlm.world.events import Appearance, Thing, World
 from streamvlm.world.grammar import with_articles
 
@@ -56,12 +57,6 @@ class WorldQuestion:
     def delay_s(self) -> float | None:
         """Seconds between the end of the moment and the question."""
         return None if self.end_s is None else max(0.0, self.ask_s - self.end_s)
-
-
-def clock(time_s: float) -> str:
-    """Writes stream time as pocket reads and writes it: ``0:03:07``."""
-    seconds = int(time_s)
-    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def seconds_of(text: str) -> float | None:

@@ -261,7 +261,7 @@ def test_a_damaged_block_is_forgotten_and_told_and_the_others_stay(tmp_path: Pat
     with pytest.raises(KeyError, match="damaged"):
         memory.fetch(range(30))
     assert 5 not in memory.table
-    assert any("block 5" in event for event in again.events)
+    assert any("Block 5" in event for event in again.events)
     rest = [i for i in range(30) if i != 5]
     for block_id, payload in zip(rest, memory.fetch(rest), strict=True):
         assert torch.equal(payload, content(block_id))

@@ -7,14 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
+from remux import remux
 
 from streamvlm.cli import main
 from streamvlm.cli.units import parse_bytes, parse_time
 from streamvlm.errors import UsageError
 from streamvlm.world.events import make_world
-from streamvlm.world.video import write_video
+from streamvlm.world.render import render
+from streamvlm.world.video import draw_questions, write_video
 
 ANSWER_KEYS = {
     *("question", "answer", "is_cut", "asked_at_s", "evidence", "timings", "tokens", "memory", "model", "warnings")
@@ -112,11 +116,29 @@ def test_each_mistake_gets_one_sentence_and_exit_code_2(args: list[str], named: 
     assert named in told
 
 
+def test_one_picture_is_one_frame_and_has_no_pace(tmp_path: Path) -> None:
+    Image.fromarray(render(make_world(11, 40), 0.0)).save(tmp_path / "one.png")
+    done = run("ask", str(tmp_path / "one.png"), "what do you see now?")
+    assert done.stderr.splitlines()[-1].startswith("1 frame, 1 clear, 0 fuzzy, ")
+    assert "real time" not in done.stderr
+
+
 def test_a_question_beyond_the_end_is_asked_there_and_says_so(clip: Path) -> None:
     done = run("ask", str(clip), "--at", "9:59", "what do you see now?", "--at", "0:05", "what do you see now?")
     assert done.exit_code == 0
     (warned,) = [line for line in done.stderr.splitlines() if "ended" in line]
     assert "before 0:09:59" in warned
+
+
+def test_times_a_tick_before_whole_seconds_are_told_as_whole_seconds(clip: Path, tmp_path: Path) -> None:
+    exact = remux(clip, tmp_path / "exact.ts")
+    early = remux(clip, tmp_path / "early.ts", early_ticks=1)
+    when = [q.text for q in draw_questions(make_world(11, 40), 20, np.random.default_rng(0)) if q.kind == "when"]
+    questions = ["--at", "0:10", "what do you see now?", *when]
+    of_exact, of_early = (run("ask", str(path), *questions) for path in (exact, early))
+    assert of_early.stdout == of_exact.stdout
+    assert of_exact.stdout.startswith("[0:00:10]")
+    assert "\nat 0:00:" in of_exact.stdout
 
 
 def test_world_writes_a_video_and_its_questions(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_an_interrupted_watcher_says_so_answers_and_keeps_what_it_has_seen(
     folder = tmp_path / "mem"
     code, said = end_while_watching(clip, folder, signal.SIGINT, device)
     assert code == 0, said
-    assert "SIGINT ended the watching" in said
+    assert "Ctrl+C ended the watching" in said
     assert run("ask", "-", "--memory", folder, "what do you see now?").exit_code == 0
 
 

@@ -155,7 +155,9 @@ def half_server(data: bytes, n_cut: int, *, is_told: bool = True) -> Iterator[st
 def test_a_download_that_breaks_off_once_is_watched_to_its_end_without_a_picture_twice(clip: Clip) -> None:
     path = clip("clip.mp4", size=(320, 240), codec="mpeg4", muxer={"movflags": "faststart"})
     with half_server(path.read_bytes(), n_cut=1) as uri:
-        frames = list(lasting(uri, 5))
+        source = lasting(uri, 5)
+        frames = list(source)
+    assert source.n_corrupt_packets == 0, "the packet that was cut came whole at last"
     whole = list(open_source(str(path), fps=10))
     assert [frame.time_s for frame in frames] == [frame.time_s for frame in whole]
     for frame, expected in zip(frames, whole, strict=True):
@@ -165,7 +167,11 @@ def test_a_download_that_breaks_off_once_is_watched_to_its_end_without_a_picture
 def test_a_download_that_breaks_off_each_time_is_watched_as_far_as_it_goes(clip: Clip) -> None:
     path = clip("clip.mp4", size=(320, 240), codec="mpeg4", muxer={"movflags": "faststart"})
     with half_server(path.read_bytes(), n_cut=100) as uri:
-        frames, told = read_until_lost(lasting(uri, 0.6))
+        once, source = open_source(uri), lasting(uri, 1.2)
+        with pytest.raises(SourceStalledError):
+            list(once)
+        frames, told = read_until_lost(source)
+    assert source.n_corrupt_packets == once.n_corrupt_packets > 0, "what is cut is cut once, however often it came"
     assert 10 < len(frames) < 20
     assert told.startswith(f"Nothing has come from {uri} since 0:02 of 0:03 (")
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamvlm.ingest.clocks import MAX_GAP_S, MAX_LEAP_S, PlaylistClock, StreamClock, TimeSpan
-from streamvlm.ingest.sampling import TICK_S, sample
+from streamvlm.ingest.sampling import sample
+from streamvlm.readable import TICK_S
 
 rates = st.floats(0.01, 1000)
 gaps_s = st.lists(st.floats(2 * TICK_S, 30), max_size=60)

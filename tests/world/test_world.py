@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamvlm.errors import UsageError
+from streamvlm.readable import clock, whole_seconds
 from streamvlm.world.events import SCENES, World, make_world, with_photos
 from streamvlm.world.grammar import with_articles, with_one_article
-from streamvlm.world.questions import Examiner, Group, WorldQuestion, clock, judge, seconds_of
+from streamvlm.world.questions import Examiner, Group, WorldQuestion, judge, seconds_of
 from streamvlm.world.render import HEIGHT, WIDTH, draw_picture, render
 from streamvlm.world.video import VIDEO_FPS, draw_questions, read_questions, write_questions, write_video
 
@@ -119,7 +120,7 @@ def test_a_photograph_fills_the_picture() -> None:
 
 @given(time_s=st.floats(0, 90_000))
 def test_clock_reads_back(time_s: float) -> None:
-    assert seconds_of(clock(time_s)) == int(time_s)
+    assert seconds_of(clock(time_s)) == whole_seconds(time_s)
 
 
 def test_judge_is_strict_about_words_and_lenient_about_two_seconds() -> None:

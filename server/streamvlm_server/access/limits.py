@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from streamvlm.readable import size
 from streamvlm_server.errors import RateLimitError
 
 _BURST_S = 2.0
@@ -126,7 +127,7 @@ class Meter:
         if wait_s := self._frames.wait_s(n_frames):
             raise _too_much(f"{self.limits.frames_per_s:g} frames a second", wait_s)
         if wait_s := self._bytes.wait_s(n_bytes):
-            raise _too_much(f"{self.limits.bytes_per_s:g} bytes of media a second", wait_s)
+            raise _too_much(f"{size(round(self.limits.bytes_per_s))} of media a second", wait_s)
         self._frames.take(n_frames)
         self._bytes.take(n_bytes)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from streamvlm.frame import Picture
 from streamvlm.ingest.sampling import sample
 from streamvlm.ingest.source import open_upload
+from streamvlm.readable import size
 from streamvlm_server.chat.request import Shown
-from streamvlm_server.errors import MediaUrlError, TooLargeError, of_part
+from streamvlm_server.errors import MediaFetchError, MediaUrlError, TooLargeError, of_part
 from streamvlm_server.service import Service
 from streamvlm_server.untrusted.data_url import decode_base64, is_data_url, parse_data_url
 from streamvlm_server.untrusted.fetch import Fetched
@@ -73,6 +74,8 @@ class MediaLoader:
         with of_part(part.param, part.medium):
             if part.medium == "image":
                 fetched = await self._fetched(part.url, self._service.config.max_picture)
+                if not fetched.is_whole:
+                    raise MediaFetchError("The picture's host broke off; try again, or send it as a data URL.")
                 encoded, every_s = [fetched.data], STILL_S
             elif (frames := _frames(part.url)) is not None:
                 encoded, every_s = await self._decoded(frames), 1 / self._fps
@@ -108,7 +111,7 @@ class MediaLoader:
         self.n_pictures += n_pictures
         config = self._service.config
         if self.n_bytes > config.max_body:
-            raise TooLargeError(f"The media has more than {config.max_body} bytes altogether; send less.")
+            raise TooLargeError(f"The media has more than {size(config.max_body)} altogether; send less.")
         if self.n_pictures > config.max_frames:
             raise too_many_frames(config.max_frames)
 
@@ -177,7 +180,7 @@ class FrameReader:
         from_s, max_px = self._next_s, self._bounds.max_px
         with (
             of_part(film.part.param, film.part.medium),
-            open_upload(film.path, name="the video", fps=self._fps, max_px=max_px) as source,
+            open_upload(film.path, name="The video", fps=self._fps, max_px=max_px) as source,
         ):
             for frame in source:
                 yield from_s + frame.time_s, frame.picture

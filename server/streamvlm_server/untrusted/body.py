@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
+from streamvlm.readable import size
 from streamvlm_server.errors import TooLargeError, TooSlowError
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
                 break
         else:
             return bytes(body)
-    raise TooLargeError(f"The request has more than the {max_bytes} bytes allowed; send less.")
+    raise TooLargeError(f"The request has more than the {size(max_bytes)} allowed; send less.")
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

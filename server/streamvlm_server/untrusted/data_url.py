@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+from streamvlm.readable import size
 from streamvlm_server.errors import Base64Error, MediaUrlError, TooLargeError
 
 _SLICE = 1 << 18  # decoded in less than a millisecond
@@ -57,12 +58,12 @@ def decode_base64(text: str, *, max_bytes: int) -> bytes:
     for letters in _letters(text):
         letters = rest + letters
         n_whole = len(letters) // 4 * 4  # which stand for whole bytes
-        decoded.append(_decoded(letters[:n_whole]))
+        decoded.append(_decoded(letters[:n_whole], letters))
         rest = letters[n_whole:]
         n_bytes += len(decoded[-1])
         if n_bytes + len(rest) * 3 // 4 > max_bytes:
-            raise TooLargeError(f"The media has more than the {max_bytes} bytes allowed; send less.")
-    return b"".join((*decoded, _decoded(rest + b"=" * (-len(rest) % 4))))
+            raise TooLargeError(f"The media has more than the {size(max_bytes)} allowed; send less.")
+    return b"".join((*decoded, _decoded(rest + b"=" * (-len(rest) % 4), rest)))
 
 
 def _letters(text: str) -> Iterator[bytes]:
@@ -82,12 +83,14 @@ def _letters(text: str) -> Iterator[bytes]:
         yield letters
 
 
-def _decoded(letters: bytes) -> bytes:
+def _decoded(letters: bytes, around: bytes) -> bytes:
+    """Decodes letters, around which lies the rest of what a person would call a letter."""
     try:
         return binascii.a2b_base64(letters, strict_mode=True)
     except binascii.Error as error:
-        strange = letters.translate(None, delete=_LETTERS)[:1]
-        raise _no_base64(f"{strange.decode('latin-1')!r} in it" if strange else "its end cut off") from error
+        strange = around.translate(None, delete=_LETTERS)
+        letter = strange.decode(errors="ignore")[:1] or f"%{strange[:1].hex()}"
+        raise _no_base64(f"{letter!r} in it" if strange else "its end cut off") from error
 
 
 def _no_base64(why: str) -> Base64Error:

@@ -21,8 +21,9 @@ import httpx2
 from streamvlm.errors import SourceError
 from streamvlm.ingest.web.http_client import HttpClient
 from streamvlm.ingest.web.multipart import boundary_of
+from streamvlm.readable import size
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.errors import MediaFetchError, MediaRefusedError, TooLargeError
+from streamvlm_server.errors import MediaFetchError, MediaRefusedError, MediaUrlError, TooLargeError
 
 _UNREADABLE = "The URL cannot be read; write it as scheme://host/path."
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -48,6 +49,7 @@ class MediaFetcher:
         """Fetches the bytes at a URL; if its host breaks off, those that came.
 
         Raises:
+            MediaUrlError: If it is none.
             MediaRefusedError: If it may not be fetched.
             TooLargeError: If it has more than ``max_bytes``.
             MediaFetchError: If it cannot be fetched, or not in time.
@@ -83,6 +85,7 @@ def admit(url: str, *, config: ServerConfig, schemes: Sequence[str], what: str) 
         what: What is read, in the plural, for messages.
 
     Raises:
+        MediaUrlError: If it is none.
         MediaRefusedError: If it may not.
         MediaFetchError: If its host is not found.
     """
@@ -90,12 +93,12 @@ def admit(url: str, *, config: ServerConfig, schemes: Sequence[str], what: str) 
         parts = urlsplit(url)
         scheme, host, port = parts.scheme, parts.hostname or "", parts.port
     except ValueError as error:
-        raise MediaRefusedError(_UNREADABLE) from error
+        raise MediaUrlError(_UNREADABLE) from error
     if scheme not in schemes:
         allowed = ", ".join(schemes) or "none"
         raise MediaRefusedError(f"{what} of {scheme or 'no scheme'!r} are not read here, only {allowed}.")
     if not host:
-        raise MediaRefusedError(_UNREADABLE)
+        raise MediaUrlError(_UNREADABLE)
     if not is_allowed_host(host, config.allowed_media_hosts):
         raise MediaRefusedError(
             f"{what} on {host!r} are not read here; have the host allowed, or send the data itself."
@@ -145,7 +148,7 @@ async def _body(response: httpx2.Response, max_bytes: int) -> Fetched:
         async for piece in response.aiter_raw():
             body += piece
             if len(body) > max_bytes:
-                raise TooLargeError(f"The media has more than the {max_bytes} bytes allowed; give a smaller one.")
+                raise TooLargeError(f"The media has more than the {size(max_bytes)} allowed; give a smaller one.")
     except (httpx2.NetworkError, httpx2.RemoteProtocolError):
         if not body:
             raise

@@ -8,6 +8,7 @@ from streamvlm.errors import PictureTooLargeError
 from streamvlm.frame import Picture
 from streamvlm.ingest.sampling import sample
 from streamvlm.ingest.stills.still import StillReader
+from streamvlm.readable import size
 from streamvlm_server.errors import TooLargeError
 
 Timed = tuple[float, Picture]
@@ -33,9 +34,7 @@ def open_still(data: bytes, bounds: PictureBounds) -> StillReader:
         PictureError: If it cannot be read, or has too many pixels.
     """
     if len(data) > bounds.max_bytes:
-        raise TooLargeError(
-            f"The picture has {len(data)} bytes and {bounds.max_bytes} are allowed; send a smaller one."
-        )
+        raise TooLargeError(f"The picture has more than the {size(bounds.max_bytes)} allowed; send a smaller one.")
     return StillReader(data, name="The picture", max_px=bounds.max_px)
 
 

@@ -14,8 +14,9 @@ import asyncio
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from streamvlm.errors import SourceError
 from streamvlm_server.config import ServerConfig
-from streamvlm_server.errors import MediaRefusedError
+from streamvlm_server.errors import MediaRefusedError, MediaUrlError
 from streamvlm_server.untrusted import fetch
 
 SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "tcp")
@@ -29,6 +30,7 @@ async def check_source(url: str, config: ServerConfig) -> None:
     """Checks that a URL has an allowed scheme and host, in an allowed network.
 
     Raises:
+        SourceError: If it is no URL.
         MediaRefusedError: If it may not be read.
     """
     await asyncio.to_thread(admit, url, config, SCHEMES)
@@ -38,9 +40,13 @@ def admit(url: str, config: ServerConfig, schemes: Sequence[str] = WEB_SCHEMES) 
     """Returns the addresses of a URL's host, if it may be read; looks the name up, and so blocks.
 
     Raises:
+        SourceError: If it is no URL.
         MediaRefusedError: If it may not.
     """
-    addresses = fetch.admit(url, config=config, schemes=schemes, what="Sources")
+    try:
+        addresses = fetch.admit(url, config=config, schemes=schemes, what="Sources")
+    except MediaUrlError as error:  # whose code is that of a part of a request
+        raise SourceError(str(error)) from error
     parts = urlsplit(url)
     if parts.scheme in ("tcp", "rtmp", "rtmps") and "listen" in parts.query:
         raise MediaRefusedError("A source is connected to, not listened for; leave `listen` out.")

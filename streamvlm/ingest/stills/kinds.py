@@ -57,7 +57,7 @@ _KINDS = (
     _kind("HEIC", _BRANDS % {b"one": rb"he(?:ic|ix|im|is|vc|vx)"}),
     _kind("HEIF", rb"....ftyp(?:mif1|msf1|miaf)"),
     _kind("JPEG XL", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
-    _kind("SVG", rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?\?>\s*)?(?:<!.*?>\s*)*<svg[\s>]"),
+    _kind("SVG", rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?\?>\s*)?(?:<!.*?>\s*)?<svg[\s>]"),
     _kind("PDF", rb"%PDF-"),
 )
 

@@ -1,12 +1,17 @@
-"""Repairs files that hold a whole picture, but that Pillow calls damaged."""
+"""Tells files that are cut short from those that hold a whole picture but that Pillow calls damaged; repairs these."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from streamvlm.ingest.boxes import boxes_of
 
 _END_OF_JPEG = b"\xff\xd9"
+_MAX_BOXES = 64  # an AVIF has about five; hostile bytes could be nothing else
 _MADE_UP = b"\xaa" * 64
 _PNG_HEAD_BYTES, _RIFF_HEAD_BYTES = 8, 12
 _NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"IDAT", b"fdAT", b"IEND")
@@ -30,6 +35,14 @@ def repairs_of(kind: str, data: bytes) -> Sequence[bytes]:
     if kind == "WebP" and _is_whole_riff(data):
         return [data[:4] + struct.pack("<I", len(data) - 8) + data[8:]]  # its length was wrong
     return []
+
+
+def is_cut_short(kind: str, data: bytes) -> bool:
+    """Whether a file has fewer bytes than it says itself, where its kind says so: WebP and AVIF."""
+    if kind == "WebP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    boxes = islice(boxes_of(io.BytesIO(data)), _MAX_BOXES) if kind == "AVIF" else ()
+    return any(end > len(data) for _, end in boxes)
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:

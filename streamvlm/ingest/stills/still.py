@@ -23,13 +23,14 @@ from xxhash import xxh3_128_digest
 from streamvlm.errors import PictureError, PictureTooLargeError
 from streamvlm.frame import Picture
 from streamvlm.ingest.early_end import clock
+from streamvlm.ingest.mistaken import what_is
 from streamvlm.ingest.orientation import UPRIGHT, upright
 from streamvlm.ingest.picture import as_sdr
 from streamvlm.ingest.raw import is_motion_jpeg
 from streamvlm.ingest.reader import Decoded
 from streamvlm.ingest.stills.colours import to_rgb
 from streamvlm.ingest.stills.kinds import HEAD_BYTES, READ, StillKind, code_points_of, kind_of
-from streamvlm.ingest.stills.repair import repairs_of
+from streamvlm.ingest.stills.repair import is_cut_short, repairs_of
 
 _ANIMATED = ("AVIF", "GIF", "PNG", "WebP")  # the pages of a TIFF and the views of a JPEG are no animation
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
@@ -84,7 +85,7 @@ class StillReader:
     def __init__(self, data: bytes, *, name: str, max_px: int | None = None) -> None:
         kind = kind_of(data)
         if kind is None:
-            raise PictureError(f"{name} is {'no picture that is read here' if data else 'empty'}; give {READ}.")
+            raise PictureError(f"{name} is {_no_picture(data)}; give {READ}.")
         self._image = _open(kind, data, name=name, max_px=max_px or _MAX_PX)
         self.is_animated = kind.name in _ANIMATED and getattr(self._image, "is_animated", False)
         self._name, self._max_px = name, max_px
@@ -134,6 +135,13 @@ class StillReader:
         return True
 
 
+def _no_picture(data: bytes) -> str:
+    if not data:
+        return "empty"
+    what = what_is(data[:HEAD_BYTES])
+    return "no picture that is read here" if what is None else f"{what}, not a picture"
+
+
 def _open(kind: StillKind, data: bytes, *, name: str, max_px: int) -> ImageFile:
     """Decodes the first picture."""
     if kind.opened is None:
@@ -150,14 +158,11 @@ def _open(kind: StillKind, data: bytes, *, name: str, max_px: int) -> ImageFile:
             repaired = repairs_of(kind.name, data)
             if len({xxh3_128_digest(opened(whole).tobytes()) for whole in repaired}) == 1:
                 return opened(repaired[0])
-        raise PictureError(_why_not(name, str(error))) from error
-
-
-def _why_not(name: str, reason: str) -> str:
-    reason = reason.strip(" .").replace("\n", " ")
-    if "truncated" in reason.lower():
-        return f"{name} is cut short ({reason}); give it whole."
-    return f"{name} cannot be decoded ({reason}); check that it is whole, or save it anew as JPEG or PNG."
+        if is_cut_short(kind.name, data) or "truncated" in str(error).lower():
+            raise PictureError(f"{name} is cut short; give it whole.") from error
+        raise PictureError(
+            f"{name} is damaged, or cannot be decoded here; check that it is whole, or save it anew in another format."
+        ) from error
 
 
 def _decode(opened: Callable[[BinaryIO], ImageFile], data: bytes, *, name: str, max_px: int) -> ImageFile:

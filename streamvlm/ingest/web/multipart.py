@@ -14,6 +14,7 @@ from email.message import Message
 
 from streamvlm.errors import SourceError
 from streamvlm.ingest.incoming_bytes import IncomingBytes
+from streamvlm.readable import size
 
 MAX_PART_BYTES = 64 << 20
 _MAX_LINE_BYTES = 8192
@@ -139,7 +140,7 @@ class Parts:
             if not self._fill():
                 return self._take(len(self._buffer)), None
             if len(self._buffer) > MAX_PART_BYTES:
-                raise SourceError(f"{self._name} sends a part of more than {MAX_PART_BYTES} bytes; check what it is.")
+                raise SourceError(f"{self._name} sends a part of more than {size(MAX_PART_BYTES)}; check what it is.")
 
     def _line(self) -> bytes | None:
         """Returns the next line without its end; None at the end of the stream."""

@@ -16,6 +16,7 @@ from streamvlm.memory.disk.quota import DiskQuota
 from streamvlm.memory.disk.segment import segment_bytes
 from streamvlm.memory.disk.segment_files import SegmentFiles, Spot, spot
 from streamvlm.memory.disk.slot import SlotShape
+from streamvlm.readable import size
 
 SEGMENT_BYTES = 64 << 20
 _SEGMENTS_A_BUDGET = 8
@@ -122,7 +123,7 @@ class FreeSlots:
         n_bytes = self._segments.n_bytes
         if n_bytes:  # a store that has nothing yet tries again with each block
             self.budget_bytes = n_bytes
-            self._tell(f"the disk of {self._segments.folder} is full: the memory stays at {n_bytes} bytes from now on")
+            self._tell(f"The disk of {self._segments.folder} is full: the memory stays at {size(n_bytes)} from now on.")
 
     def _delete(self, numbers: Collection[int]) -> int:
         for shape, spots in self._free.items():

@@ -18,6 +18,7 @@ from streamvlm.memory.disk.free_slots import FreeSlots
 from streamvlm.memory.disk.segment import segment_bytes
 from streamvlm.memory.disk.segment_files import Sealed, SegmentFiles, Spot
 from streamvlm.memory.disk.slot import SlotShape
+from streamvlm.readable import size
 
 _CLEAR_SHARE = 0.75
 """Of the budget, for clear blocks: the rest is where they fade to."""
@@ -112,8 +113,8 @@ class Reclaimer:
         for place in leaving:
             self._slots.give_back(place)
         self._tell(
-            f"the memory's {self._segments.n_bytes} bytes of disk are used up: of the oldest, flattest blocks "
-            f"{len(kept)} fade and {len(leaving) - len(kept)} are forgotten"
+            f"The memory's {size(self._segments.n_bytes)} of disk are used up: of the oldest, flattest blocks "
+            f"{len(kept)} fade and {len(leaving) - len(kept)} are forgotten."
         )
         return True
 
@@ -139,7 +140,7 @@ class Reclaimer:
         self._replace({}, dropped)
         if dropped:
             self._tell(
-                f"{len(dropped)} blocks in {self._segments.folder} are forgotten: others need the segments they lie in"
+                f"{len(dropped)} blocks in {self._segments.folder} are forgotten: others need the segments they lie in."
             )
 
     def _replace(self, faded: Mapping[int, BlockLocation], dropped: set[int]) -> None:

@@ -142,8 +142,8 @@ class DiskStore:
             self._n_damaged += 1
             self._quarantined.append(block_id)
             self._tell(
-                f"block {block_id} ({place.block.start_s:.0f} s) in {self._segments.name_of(place)} is "
-                "damaged and was taken out of memory"
+                f"Block {block_id} ({place.block.start_s:.0f} s) in {self._segments.name_of(place)} is "
+                "damaged and was taken out of memory."
             )
 
     def stats(self) -> DiskStats:
@@ -208,7 +208,7 @@ class DiskStore:
             return Sealed(place, put.rows, encoded)
         if encoded.nbytes not in self._starved:
             self._starved.add(encoded.nbytes)
-            self._tell(f"no disk is left for {self.folder}: what is seen goes on in RAM alone until there is")
+            self._tell(f"No disk is left for {self.folder}: what is seen goes on in RAM alone until there is.")
         return None
 
     def dropped(self) -> set[int]:
@@ -232,5 +232,5 @@ class DiskStore:
             else:
                 lost.append(place.block.id)
         if lost:
-            self._tell(f"{len(lost)} blocks were forgotten because their segment files in {self.folder} are gone")
+            self._tell(f"{len(lost)} blocks were forgotten because their segment files in {self.folder} are gone.")
             self._catalog.commit([], {}, lost)

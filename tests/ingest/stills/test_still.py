@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import struct
 from itertools import pairwise
@@ -17,6 +18,8 @@ from still_files import as_animation, as_png, as_still, corners, decode_still, p
 
 from streamvlm.errors import PictureError, PictureTooLargeError
 from streamvlm.frame import Picture
+from streamvlm.ingest.mistaken import what_is
+from streamvlm.ingest.stills.kinds import HEAD_BYTES, kind_of
 from streamvlm.ingest.stills.still import StillReader, is_still
 
 KINDS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
@@ -289,6 +292,7 @@ def test_an_animation_that_was_cut_off_is_read_as_far_as_it_goes(kind: str) -> N
         (b"\xff\x0a\xfa\x1f", "JPEG XL"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
         (b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b'<?xml version="1.0"?>\n<!DOCTYPE svg [\n<!ENTITY a ">">\n]>\n<!-- drawn -->\n<svg>', "SVG"),
         (b"%PDF-1.7\n", "PDF"),
         (b"II*\0\x10\0\0\0CR\x02\0", "camera raw"),
     ],
@@ -299,11 +303,31 @@ def test_kinds_that_are_not_read_are_named(head: bytes, kind: str) -> None:
         decode_still(head + bytes(100), name="photo.jpg")
 
 
-@pytest.mark.parametrize("head", [b"BM", b"words", b"\0\0\0\x18ftypisom\0\0\2\0isomavc1", b"RIFF\0\0\0\0AVI LIST"])
-def test_what_is_no_picture_is_said_to_be_none(head: bytes) -> None:
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"BM", "no picture that is read here"),
+        (b"words", "no picture that is read here"),
+        (b"#EXTM3U\n#EXTINF:2,\n0.ts\n", "a playlist, not a picture"),
+        (b"\n<!DOCTYPE html>\n<head>", "a web page, not a picture"),
+        (b"<!-- made -->\n<!-- by hand --><HTML lang='en'>", "a web page, not a picture"),
+        (b"\0\0\0\x18ftypisom\0\0\2\0isomavc1", "a video, not a picture"),
+        (b"\x1a\x45\xdf\xa3\x9fB\x86\x81", "a video, not a picture"),
+        (b"RIFF\0\0\0\0AVI LIST", "a video, not a picture"),
+        ((b"G" + bytes(187)) * 3, "a video, not a picture"),
+    ],
+)
+def test_what_is_no_picture_is_named(head: bytes, what: str) -> None:
     assert not is_still(head)
-    with pytest.raises(PictureError, match=r"a\.jpg is no picture that is read here; give JPEG"):
+    with pytest.raises(PictureError, match=rf"a\.jpg is {what}; give JPEG"):
         decoded(head)
+
+
+@pytest.mark.parametrize("piece", [b"<!>", b"<!-- -->\n", b"<?xml?>", b"<!> ", b"?>"])
+def test_markup_that_never_comes_to_a_drawing_is_soon_done_with(piece: bytes) -> None:
+    assert kind_of((b"<?xml" + piece * HEAD_BYTES)[:HEAD_BYTES]) is None
+    assert kind_of((piece * HEAD_BYTES)[:HEAD_BYTES]) is None
+    assert what_is((piece * HEAD_BYTES)[:HEAD_BYTES]) is None
 
 
 def test_an_empty_file_is_said_to_be_empty() -> None:
@@ -322,10 +346,26 @@ def test_too_many_pixels_are_refused_by_the_header() -> None:
 def test_half_a_picture_is_said_to_be_cut_short(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     data = as_still(noise, kind)
-    with pytest.raises(PictureError, match=r"a\.jpg (is cut short|cannot be decoded) .*whole") as caught:
+    said = r"a\.jpg is (cut short; give it whole|damaged, .*; check that it is whole, .*)\."
+    with pytest.raises(PictureError) as caught:
         decoded(data[: len(data) // 2])
-    assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith(".")
+    assert re.fullmatch(said, str(caught.value))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.99])
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_an_animation_that_cannot_be_read_to_where_it_is_cut_is_said_to_be_cut_short(kind: str, share: float) -> None:
+    data = as_animation(SCENES, kind, 1000)
+    with pytest.raises(PictureError, match=r"^a\.jpg is cut short; give it whole\.$"):
+        decoded(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_a_damaged_animation_is_not_said_to_be_cut_short_nor_to_become_a_picture(kind: str) -> None:
+    data = bytearray(as_animation(SCENES, kind, 1000))
+    data[40:] = bytes(len(data) - 40)
+    with pytest.raises(PictureError, match=r"^a\.jpg is damaged, or cannot be decoded here; .*whole, or .*format\.$"):
+        decoded(bytes(data))
 
 
 # --- what is whole, whatever Pillow says ---

@@ -111,11 +111,11 @@ def test_a_flipped_bit_anywhere_gives_no_block_and_never_a_wrong_one(tmp_path: P
     again = open_store(tmp_path, on_event=events.append)
     if part == "rows":
         assert [block.id for block, _ in again.rows()] == [0, 2]
-        assert any("block 1" in event for event in events)
+        assert any("Block 1" in event for event in events)
     else:
         assert get(again, 1) is None
         assert [block.id for block, _ in again.payloads()] == [0, 2]
-        assert any("block 1" in event for event in events)
+        assert any("Block 1" in event for event in events)
     for untouched in (0, 2):
         got = get(again, untouched)
         assert got is not None
@@ -234,7 +234,7 @@ def test_stores_that_share_a_quota_stay_within_it_together_and_each_keeps_its_ne
     starved = open_store(late, quota=quota, on_event=events.append)
     assert starved.commit([put(0)], {}) == set()
     assert starved.commit([put(1)], {}) == set()
-    assert sum("no disk is left" in event for event in events) == 1
+    assert sum("No disk is left" in event for event in events) == 1
     quota.give_back(1 << 20)
     assert starved.commit([put(2)], {}) == {2}
 
@@ -462,7 +462,7 @@ def test_a_disk_that_was_full_at_first_is_tried_again(tmp_path: Path) -> None:
     store = open_store(tmp_path, io=io, on_event=events.append)
     assert store.commit([put(0), put(1)], {}) == set()
     assert len(events) == 1
-    assert "no disk is left" in events[0]
+    assert "No disk is left" in events[0]
     io.breaks = ""
     assert store.commit([put(2)], {}) == {2}
 

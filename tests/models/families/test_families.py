@@ -42,6 +42,14 @@ def test_while_nothing_is_evicted_logits_are_the_stock_models(pair: Pair, chunks
     torch.testing.assert_close(pair.decoder.logits(torch.cat(hidden)), expected, rtol=0, atol=1e-4)
 
 
+@torch.inference_mode()
+def test_a_frame_a_tick_before_a_whole_second_is_told_as_of_it(pair: Pair) -> None:
+    whole_s = [1.0, 60.0, 3725.0]
+    told = (pair.frames(pictures(1) * 3, times_s) for times_s in (whole_s, [at_s - 1 / 90_000 for at_s in whole_s]))
+    for exact, early in zip(*told, strict=True):
+        assert torch.equal(early.embeddings, exact.embeddings)
+
+
 def test_greedy_answers_are_the_stock_models_for_32_tokens(pair: Pair) -> None:
     *parts, question = whole_prompt(pair, [2, 2])
     inputs = pair.stock_inputs(pictures(4), TIMES_S, [QUESTION])

@@ -151,7 +151,7 @@ def test_frames_and_their_bytes_are_limited_each_on_its_own() -> None:
     clock = Clock()
     meter = Meter(Limits(frames_per_s=10, bytes_per_s=1000), clock)
     meter.frames(1, 50_000)  # a picture larger than the bucket passes, and is owed
-    with pytest.raises(RateLimitError, match="bytes"):
+    with pytest.raises(RateLimitError, match="allowed 1000B of media a second"):
         meter.frames(1, 1)
     clock.now_s += 50
     meter.frames(20, 1)

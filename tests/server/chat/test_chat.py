@@ -202,7 +202,7 @@ def test_a_video_that_ends_early_is_told_to_whoever_knows_of_it(
     data = remux(clip, tmp_path / "clip.mkv").read_bytes()
     asked = [user(video(data_url("video/x-matroska", data[: len(data) * 6 // 10])), text=NOW)]
     (warning,) = ask(client, asked, extra_body={"streamvlm": {}}).streamvlm["warnings"]
-    assert re.fullmatch(r"the video ended at 0:\d\d of 0:\d\d; the rest is missing, .*", warning)
+    assert re.fullmatch(r"The video ended at 0:\d\d of 0:\d\d; the rest is missing, .*", warning)
     whole = [user(video(data_url("video/x-matroska", data)), text=NOW)]
     *_, last = ask(client, whole, stream=True, extra_body={"streamvlm": {}})
     assert last.streamvlm["warnings"] == []
@@ -293,6 +293,7 @@ PNG_URL = data_url("image/png", PNG)
         (image("data:image/svg+xml;utf8,<svg/>"), 400, "invalid_image_url"),
         (image(base64.b64encode(PNG).decode()), 400, "invalid_image_url"),
         (image(""), 400, "invalid_image_url"),
+        (image("http://[::1/a.png"), 400, "invalid_image_url"),
         (image("https://other.example/a.png"), 400, "media_not_allowed"),
         (image("file:///etc/passwd"), 400, "media_not_allowed"),
         (image("http://169.254.169.254/latest/meta-data"), 400, "media_not_allowed"),
@@ -302,6 +303,7 @@ PNG_URL = data_url("image/png", PNG)
         (video(data_url("video/jpeg", b"nothing")), 400, "invalid_video"),
         (video("data:video/mp4,nothing"), 400, "invalid_video_url"),
         (video("data:video/jpeg;base64," + "," * 1001), 413, "video_too_large"),
+        (video("http://[::1/a.mp4"), 400, "invalid_video_url"),
         (video("https://other.example/a.mp4"), 400, "media_not_allowed"),
     ],
 )
@@ -360,8 +362,8 @@ def site(clip: Path) -> Iterator[str]:
                 self.send_response(302)
                 self.send_header("Location", self.path[len("/to/") :])
                 self.end_headers()
-            elif self.path == "/cut.ts":
-                data = remux(clip, clip.with_name("cut.ts")).read_bytes()
+            elif self.path in ("/cut.ts", "/cut.png"):
+                data = PNG if self.path == "/cut.png" else remux(clip, clip.with_name("cut.ts")).read_bytes()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -398,6 +400,9 @@ def test_a_video_is_fetched_from_an_allowed_host_and_from_no_other(
         told = said(client, user(video(f"{site}/{clip.name}"), text=NOW))
         assert told == watched.ask(NOW, out_of_band=True).answer.text
         cut_off = ask(client, [user(video(f"{site}/cut.ts"), text=NOW)], extra_body={"streamvlm": {}})
+        with pytest.raises(openai.BadRequestError, match="The picture's host broke off; try again") as caught:
+            said(client, user(image(f"{site}/cut.png"), text=NOW))
+        assert caught.value.code == "failed_to_download_image"
         assert cut_off.streamvlm["warnings"] == ["The video's host broke off; what had come of it was watched."]
         for url in (f"{elsewhere}/{clip.name}", f"{site}/to/{elsewhere}/{clip.name}", f"{site}/to/file:///etc/passwd"):
             with pytest.raises(openai.BadRequestError) as caught:

@@ -25,6 +25,7 @@ from viewer import Said, Viewer, viewer
 from web_site import Handler, Site, serving
 from websocket_peer import as_jpeg, peer
 
+from streamvlm.errors import SourceError
 from streamvlm.models.base import VideoLanguageModel
 from streamvlm.world.events import make_world
 from streamvlm.world.questions import Examiner, WorldQuestion, judge
@@ -274,7 +275,7 @@ def test_a_video_that_would_have_to_be_fetched_whole_is_bounded(pocket: VideoLan
     with live_server(pocket, **allowed) as server, serving("127.0.0.1", tmp_path) as site:
         told = asyncio.run(read(server, f"http://{site.host}/{as_mp4_where_nobody_can_seek(site)}"))
     (ended,) = (event for event in told if event["type"] == "streamvlm.source.ended")
-    assert "has more than the 1000 bytes that may be fetched" in ended["error"]
+    assert "has more than the 1000B that may be fetched" in ended["error"]
 
 
 # --- what ends early ---
@@ -339,13 +340,17 @@ def test_where_an_allowed_host_leads_is_looked_at_as_well(
         "http://127.0.0.1.nip.io/",
         "http://[::1]/",
         "http://user@example.org@127.0.0.1:80@example.org/",
-        "http://127.0.0.1:port/",
-        "http://",
         "",
     ],
 )
 def test_what_is_not_allowed_is_not_read(url: str) -> None:
     with pytest.raises(MediaRefusedError):
+        asyncio.run(check_source(url, HERE))
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:port/", "http://[::1/", "http://"])
+def test_what_is_no_url_is_said_to_be_none(url: str) -> None:
+    with pytest.raises(SourceError, match="cannot be read; write it as scheme://host/path"):
         asyncio.run(check_source(url, HERE))
 
 

@@ -85,9 +85,11 @@ def test_base64_is_bounded_and_says_what_it_is_not() -> None:
             decode_base64(text, max_bytes=3000)
         assert decode_base64(text[: len(text) // 4004 * 4000], max_bytes=3000) == bytes(3000)
     for bad, says in {
-        "A": "its end cut off", "AAAAA": "its end cut off", "ä===": "in it", "b'AAAA'": '"\'" in it',
+        "A": "its end cut off", "AAAAA": "its end cut off", "ä===": "'ä' in it", "b'AAAA'": '"\'" in it',
         "AA#A": "'#' in it", "AA==AAAA": "padding in its midst", "AAA=A": "padding in its midst", "AA%": "'%' in it",
         "AA%zz": "'%' in it", "\ud800AAA": "'?' in it",
+        "AA\N{GRINNING FACE}A": "'\N{GRINNING FACE}' in it", "AAAA%F0%9F%98%80": "'\N{GRINNING FACE}' in it",
+        "AA%FFAA": "'%ff' in it",
     }.items():  # fmt: skip
         with pytest.raises(Base64Error, match=re.escape(says)):
             decode_base64(bad, max_bytes=3000)

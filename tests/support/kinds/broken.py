@@ -113,7 +113,7 @@ NO_VIDEO = [
     Kind("json", "JSON called .mkv", "clip.mkv", partial(_holding, json.dumps({"error": 404}).encode()), _NOTHING),
     Kind("zeros", "a file of zeros, as a full disk leaves it", "clip.mp4", partial(_holding, bytes(100_000)), _NOTHING),
     Kind("empty", "an empty file", "clip.mp4", partial(_holding, b""), Refused("empty", _CODE),
-        but={"source": _NOTHING}),
+        VIDEO_BY_HTTP),
     Kind("sound-only", "sound alone, in M4A", "song.m4a", _sound, _NO_SOUND),
     Kind("sound-mp3", "sound alone, in MP3, with a cover picture", "song.mp3", partial(_sound, cover=square()),
         Refused("(?i)no video|not taken here", _CODE)),

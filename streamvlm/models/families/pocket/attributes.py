@@ -7,6 +7,7 @@ the attributes' names, so that seeing "red" and reading "red" begin alike.
 from __future__ import annotations
 
 from streamvlm.models.families.pocket.words import vocabulary
+from streamvlm.readable import whole_seconds
 from streamvlm.world.events import BADGES, COLOURS, SCENES, SHAPES, ZONES
 
 NOTHING = "nothing"
@@ -47,7 +48,7 @@ ATTRIBUTE_NAMES = tuple(name for names in GROUPS.values() for name in names)
 
 def clock_columns(time_s: float) -> tuple[int, int, int]:
     """Returns the columns of the hour, minute and second of a stream time."""
-    seconds = int(time_s)
+    seconds = whole_seconds(time_s)
     return (
         SPAN["hour"].start + seconds // 3600 % 24,
         SPAN["minute"].start + seconds // 60 % 60,

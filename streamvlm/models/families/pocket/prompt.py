@@ -11,18 +11,19 @@ from itertools import pairwise
 
 from tokenizers import Tokenizer
 
+from streamvlm.readable import clock, whole_seconds
 from streamvlm.world.grammar import takes_an, with_one_article
 
 OPENING = "<start> you look at a video and answer questions ."
 N_TIME_TOKENS = 3
 """Of a timestamp: hours, minutes, seconds."""
 
+_CLOCK_S = 100 * 3600  # the vocabulary's hours, after which the clock begins anew
+
 
 def time_ids(tokenizer: Tokenizer, time_s: float) -> list[int]:
     """Returns the tokens of a block's timestamp, such as ``0:03:07``."""
-    seconds = int(time_s)
-    text = f"{seconds // 3600 % 100}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    return list(tokenizer.encode(text, add_special_tokens=False).ids)
+    return list(tokenizer.encode(clock(whole_seconds(time_s) % _CLOCK_S), add_special_tokens=False).ids)
 
 
 def question_ids(tokenizer: Tokenizer, question: str) -> list[int]:

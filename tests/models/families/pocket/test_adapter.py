@@ -68,6 +68,12 @@ def test_a_block_is_its_time_and_then_its_visual_tokens(pocket: Pocket) -> None:
     torch.testing.assert_close(clear[:4], fuzzy[:4])
 
 
+def test_a_frame_a_tick_before_a_whole_second_is_told_as_of_it(pocket: Pocket) -> None:
+    (sight,) = pocket.see([draw_picture("sea", {}, np.random.default_rng(0))])
+    exact, early = (pocket.frame_tokens(sight, time_s, Fidelity.CLEAR) for time_s in (240, 240 - 1 / 90_000))
+    assert torch.equal(early.embeddings, exact.embeddings)
+
+
 @pytest.mark.parametrize(
     ("words", "spoken"),
     [
