@@ -164,6 +164,6 @@ def test_a_damaged_block_is_left_out_by_a_policy_that_makes_its_index_of_payload
         file.write(b"\xa5" * 16)
     with closing(Archive(tmp_path, model, on_event=events.append)) as archive:
         session = opened(model, "mean-key", archive)
-        assert any("block 2" in event and "damaged" in event for event in events)
+        assert any("Block 2" in event and "damaged" in event for event in events)
         assert [block.id for block in session.blocks()] == [block_id for block_id in ids if block_id != 2]
         assert session.ask("did you see a red circle?").answer.text

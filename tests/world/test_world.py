@@ -62,7 +62,7 @@ def test_truths_follow_from_the_log(seed: int) -> None:
                 assert q.truth == f"in the {named.zone}"
             case "when":
                 assert named
-                assert seconds_of(q.truth) == int(named.start_s)
+                assert seconds_of(q.truth) == whole_seconds(named.start_s)
             case "order":
                 assert named
                 later = [a for a in world.appearances if a.start_s > named.start_s]
@@ -98,7 +98,7 @@ def test_photographs_fill_pauses_and_are_asked_about(seed: int) -> None:
         assert all(judge(q, other) for other in q.accepted)
         assert not judge(q, "a zebra")
     when = [q for q in asked if q.kind == "when_photo"]
-    assert all(seconds_of(q.truth) == int(q.start_s or -1) for q in when)
+    assert all(seconds_of(q.truth) == whole_seconds(q.start_s or -1) for q in when)
     for q in when:
         named = [
             p

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
 from web_site import Site
 
+from streamvlm import readable
 from streamvlm.errors import SourceError, SourceLostError, SourceStalledError
 from streamvlm.frame import Picture
 from streamvlm.ingest.hls.playlist import MediaPlaylist, parse
@@ -212,7 +213,7 @@ def test_what_is_wrong_with_a_playlist_is_told_in_a_sentence(
 def test_a_playlist_is_bounded(tmp_path: Path, web: Site) -> None:
     (tmp_path / "list.m3u8").write_bytes(HEAD.encode() + b"#" * MAX_PLAYLIST_BYTES)
     for uri in (str(tmp_path / "list.m3u8"), f"http://{web.host}/list.m3u8"):
-        with pytest.raises(SourceError, match=f"more than {MAX_PLAYLIST_BYTES} bytes"):
+        with pytest.raises(SourceError, match=f"more than {readable.size(MAX_PLAYLIST_BYTES)}"):
             open_source(uri)
 
 
