@@ -49,7 +49,7 @@ class Candidates:
     """The blocks that a question may see.
 
     Attributes:
-        blocks: Their lines, oldest first.
+        blocks: Their entries in the block table, oldest first.
         ids: Their ids, (blocks,) int64.
         n_older: How many are older than the window, at least one; a question attends to the window in any case.
     """

@@ -183,7 +183,7 @@ def test_a_body_that_would_take_long_to_parse_is_refused_unread(inner: str) -> N
         )  # no JSON: that would be said if it were parsed
 
 
-def test_a_long_string_is_not_intricate_and_a_longer_dialogue_than_anyone_leads_is_refused() -> None:
+def test_a_long_string_is_not_costly_to_parse_and_a_longer_dialogue_than_anyone_leads_is_refused() -> None:
     long = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64," + "A" * 2_000_000}}
     message = parse_chat(body(messages=[{"role": "user", "content": [long]}])).messages[0]
     assert len(message.shown("messages.0")) == 1
